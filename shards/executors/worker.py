@@ -1,0 +1,136 @@
+"""The worker process: `python -m shards.executors.worker LIBRARY …`.
+
+Its numeric environment was pinned by whoever started it. It reads chain orders from standard input, one JSON
+document a line, and answers the same way on what was its standard output; the standard output that user code
+sees goes to standard error. It exits as soon as its input ends, also in the middle of a step, so that nobody
+trains on behalf of a driver that is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from shards.code import code_digest
+from shards.digest import Json
+from shards.environment import describe, environment_digest
+from shards.errors import DamageError, EnvironmentMismatchError
+from shards.train import ChainOrder, StepBuilt, build_chain, learner_from, step_environment
+
+PROGRESS_SECONDS = 0.2
+"""At most one progress message in this many seconds."""
+
+
+def main(libraries: list[str]) -> None:
+    """Serve orders until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(kind: str, **fields: Json) -> None:
+        answers.write(json.dumps({"type": kind, **fields}) + "\n")
+
+    _pin_torch(libraries)
+    description = describe(libraries)
+    environment = environment_digest(description)
+    answer("hello", environment=environment, description=description)
+    orders = _read_in_background()
+    while True:
+        order = ChainOrder.from_json(orders.get())
+        _serve(order, environment, answer)
+
+
+def _pin_torch(libraries: list[str]) -> None:
+    """One thread, deterministic kernels only: what torch cannot be told by environment variables."""
+    if "torch" not in libraries:
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+
+
+def _read_in_background() -> queue.SimpleQueue[Any]:
+    """Read orders in a thread, which ends the process when the driver is gone."""
+    orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            orders.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return orders
+
+
+def _serve(order: ChainOrder, environment: str, answer: Callable[..., None]) -> None:
+    """Build one order and say how it went."""
+    done = 0
+    last = [time.monotonic()]
+
+    def emit(built: StepBuilt) -> None:
+        nonlocal done
+        done += 1
+        answer(
+            "built",
+            header=asdict(built.header),
+            staged=str(built.staged),
+            visits=built.visits,
+            seconds=built.seconds,
+        )
+
+    def progress(visits: int) -> None:
+        now = time.monotonic()
+        if now - last[0] >= PROGRESS_SECONDS:
+            last[0] = now
+            answer("progress", position=order.steps[done].position, visits=visits)
+
+    try:
+        # Held while anything is written: who wants the folder to themselves waits for this lock.
+        with (Path(order.folder) / "busy").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            _check(order, environment)
+            build_chain(order, emit, progress)
+    except DamageError as error:
+        answer("damage", message=str(error))
+    except EnvironmentMismatchError as error:
+        answer("mismatch", message=str(error))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; all of it is reported
+        answer(
+            "error",
+            message=f"{type(error).__name__}: {error}",
+            traceback=traceback.format_exc(),
+            position=order.steps[min(done, len(order.steps) - 1)].position,
+        )
+    else:
+        answer("done")
+
+
+def _check(order: ChainOrder, environment: str) -> None:
+    learner = learner_from(order.learner)
+    code = code_digest(learner.code())
+    if order.environment != step_environment(environment, learner.kernel, code.distributions):
+        raise EnvironmentMismatchError(
+            f"shard {order.shard}: the worker's numeric environment {environment[:12]} is not the one the recipe was "
+            "written for: restart the program, so that recipe and workers agree"
+        )
+    if code.source != order.code:
+        raise EnvironmentMismatchError(
+            f"shard {order.shard}: the learner's code changed on disk while the program runs: start it again"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,168 @@
+"""What a shard trains: the contract every learner keeps.
+
+A learner is a value: a frozen description with every hyper-parameter in it. Its one act, `train_step`, is a
+pure function of the parent state, the records and the context; nothing is carried over in process memory.
+States are named numpy arrays, so that a checkpoint is the same whether it was just computed or read back.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import ClassVar
+
+import numpy as np
+
+from shards.digest import Json, derive_seed, digest_arrays
+from shards.task import Kind, Task
+
+State = Mapping[str, np.ndarray]
+"""A learner's state: name to array. Everything that prediction or a further step needs, and nothing else."""
+
+Features = Mapping[str, np.ndarray]
+"""Feature name to array `[n, *shape]`. A single feature matrix is named `"x"`."""
+
+Predictor = Callable[[Features], np.ndarray]
+"""Features to class probabilities `[n, classes]` or to regression targets `[n, *target shape]`, float64."""
+
+
+@dataclass(frozen=True)
+class StepData:
+    """The records a step visits: slices 1..r of one shard, in canonical order.
+
+    Attributes:
+        features: Feature name to array `[n, *shape]`.
+        target: `[n]` int64 class indices, or `[n, *shape]` float64.
+        tokens: `[n, 16]` uint8: a keyed pseudonym of each record, stable over its life.
+    """
+
+    features: Features
+    target: np.ndarray
+    tokens: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def _ignore(visits: int) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Everything besides parent state and records that a step's result may depend on.
+
+    Attributes:
+        task: What is predicted.
+        root_seed: Declared seed of the whole recipe.
+        shard: Shard number, from 0.
+        position: Position of the step in the shard's chain, from 0; with the root seed and the shard it
+            determines every random choice of the step.
+        visits: Record-visits to make, at least 1.
+        progress: Called now and then with the record-visits made so far; must not influence the result.
+    """
+
+    task: Task
+    root_seed: int
+    shard: int
+    position: int
+    visits: int
+    progress: Callable[[int], None] = field(default=_ignore, compare=False)
+
+    def seed(self, *purpose: int | str | bytes) -> int:
+        """A 63-bit seed for one purpose within this step."""
+        return derive_seed(self.root_seed, "shard", self.shard, "position", self.position, *purpose)
+
+
+class Learner(ABC):
+    """Abstract: subclass it, with a frozen dataclass of hyper-parameters.
+
+    Attributes:
+        kernel: Name and version of the training algorithm; raise the version whenever the bytes it produces
+            may change.
+        libraries: Import names of the libraries whose versions decide the bytes.
+    """
+
+    kernel: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def params(self) -> dict[str, Json]:
+        """Every hyper-parameter, as JSON; `type(self).from_params(self.params()) == self` in effect."""
+
+    @classmethod
+    @abstractmethod
+    def from_params(cls, params: dict[str, Json]) -> Learner:
+        """Build the learner again from `params()`."""
+
+    @abstractmethod
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of task it can be trained on; the first is meant where none is named."""
+
+    @abstractmethod
+    def code(self) -> tuple[str, ...]:
+        """References `"package.module:name"` to the user's code that this learner runs; may be empty."""
+
+    @abstractmethod
+    def check(self, task: Task) -> None:
+        """Refuse a task this learner cannot be trained on.
+
+        Raises:
+            ConfigurationError: With what does not fit and what would.
+        """
+
+    @abstractmethod
+    def visits(self, records: int, n_slices: int) -> int:
+        """Record-visits of a step over `records` records (all of slices 1..r).
+
+        Depends on what is already there and on declared constants only, never on later slices.
+
+        Args:
+            records: Records in slices 1..r, at least 1.
+            n_slices: R, the declared number of slices of a batch.
+
+        Returns:
+            At least 1.
+        """
+
+    @abstractmethod
+    def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
+        """Train one step: a pure function of its arguments within one numeric environment.
+
+        Args:
+            parent: State after the previous step, or None for the first.
+            data: Records of slices 1..r, at least one.
+            context: Seeds, budget and constants.
+
+        Returns:
+            The new state. The parent is not changed.
+        """
+
+    @abstractmethod
+    def predictor(self, state: State, task: Task) -> Predictor:
+        """Make a state ready to predict; leaves global random generators and settings as they were."""
+
+    def content_digest(self, state: State) -> str:
+        """Canonical digest of a state, equal wherever the state is equal in meaning."""
+        return digest_arrays(state)
+
+
+def epoch_visits(epochs: Fraction, records: int, n_slices: int) -> int:
+    """Record-visits of a step, so that slicing costs what unsliced training costs.
+
+    Each of the r records so far is visited e = 2E/(R+1) times on average, which makes the total over the R
+    slices of a first batch about E visits per record of the batch [Bourtoule et al. 2021, section IV-B].
+    Rounded up, so never zero.
+
+    Args:
+        epochs: E, nominal passes over the data, positive.
+        records: Records in slices 1..r.
+        n_slices: R, declared number of slices of a batch.
+
+    Returns:
+        ceil(2 E records / (R + 1)).
+    """
+    return math.ceil(2 * epochs * records / (n_slices + 1))

@@ -1,0 +1,401 @@
+"""Readers that turn what users have, tables, files and torch datasets, into `Records`.
+
+A table whose feature columns are all numbers becomes one feature `"x"`; any other keeps its columns apart, each
+a feature under its own name.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shards.errors import InputError
+from shards.records import Records, make_records, to_array
+
+_EXACT_IN_FLOAT64 = 2**53
+_NPZ_KEYS = ("X", "x", "y", "subjects", "record_ids")
+
+
+def from_table(
+    table: Any,
+    *,
+    target: str,
+    subject: str | None = None,
+    record_id: str | None = None,
+    features: Sequence[str] | None = None,
+    batch: int = 0,
+) -> Records:
+    """Records from a table.
+
+    Args:
+        table: pandas DataFrame, whose index is ignored, or pyarrow Table.
+        target: Column of the target.
+        subject: Column of the subjects; None makes every record its own subject.
+        record_id: Column of the record ids; None numbers the records.
+        features: Feature columns, in order; None takes all that have no other role.
+        batch: Number of the batch of ingestion, from 0.
+
+    Returns:
+        One record per row.
+
+    Raises:
+        InputError: If a column does not exist, misses a value, is of a type that cannot be trained on, or the
+            target is among the features.
+    """
+    columns = _columns(table)
+    roles = {"target": target, "subject": subject, "record_id": record_id}
+    for role, name in roles.items():
+        if name is not None:
+            _find(columns, name, role)
+    taken = {str(name) for name in roles.values() if name is not None}
+    chosen = [name for name in columns if name not in taken] if features is None else list(features)
+    if str(target) in map(str, chosen):
+        raise InputError(f"target column {target!r} is among the features; a model would just read it off")
+    return make_records(
+        features_from_table(table, chosen),
+        _column_array(columns, target, "target"),
+        subjects=None if subject is None else _column_ids(columns, subject, "subject"),
+        record_ids=None if record_id is None else _column_ids(columns, record_id, "record_id"),
+        batch=batch,
+    )
+
+
+def features_from_table(table: Any, features: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Features from a table, for training and for prediction alike.
+
+    Args:
+        table: pandas DataFrame or pyarrow Table.
+        features: Feature columns, in order; None takes all columns.
+
+    Returns:
+        `{"x": [n, columns]}` where all columns are numbers or bool: float64 if integers and floats are mixed,
+        else the smallest dtype that holds all. Otherwise column name to `[n]`, text as dtype `U`.
+
+    Raises:
+        InputError: If a column does not exist, is named twice, misses a value, is of a type that cannot be
+            trained on, or would be rounded; or if there is none.
+    """
+    columns = _columns(table)
+    names = list(columns) if features is None else [str(name) for name in features]
+    if not names:
+        raise InputError("the table has no feature column; name at least one")
+    if len(set(names)) != len(names):
+        raise InputError(f"a feature column is named twice in {names}; name each once")
+    arrays = {name: _column_array(columns, name, "feature") for name in names}
+    if any(array.dtype.kind == "U" for array in arrays.values()):
+        return arrays
+    return {"x": _stack_columns(arrays)}
+
+
+def from_file(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    subject: str | None = None,
+    record_id: str | None = None,
+    features: Sequence[str] | None = None,
+    batch: int = 0,
+) -> Records:
+    """Records from a file, read according to its suffix.
+
+    In CSV, ids are read as text, so `007` stays `007`; unquoted `NA`, `null` and empty cells are missing.
+
+    Args:
+        path: `.csv` (UTF-8, with a header), `.parquet`, or `.npz` with arrays `X` and `y` (or `x` and `y`) and
+            optionally `subjects` and `record_ids`.
+        target: Column of the target; for tables only, and required there.
+        subject: Column of the subjects; for tables only.
+        record_id: Column of the record ids; for tables only.
+        features: Feature columns; for tables only. None takes all that have no other role.
+        batch: Number of the batch of ingestion, from 0.
+
+    Returns:
+        The records.
+
+    Raises:
+        InputError: If the file does not exist, cannot be read, is of an unknown kind, or its content does not
+            make records.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; give the path of a .csv, .parquet or .npz file")
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        if any(role is not None for role in (target, subject, record_id, features)):
+            raise InputError(
+                f"{path}: an .npz file has no columns; leave out target, subject, record_id and features, "
+                "and name its arrays X, y, subjects and record_ids"
+            )
+        return _from_npz(path, batch)
+    if suffix not in {".csv", ".parquet"}:
+        raise InputError(f"{path}: unknown suffix {path.suffix!r}; give a .csv, .parquet or .npz file")
+    ids = [name for name in (subject, record_id) if name is not None]
+    try:
+        table = _read_csv(path, ids) if suffix == ".csv" else _read_parquet(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file"
+        ) from error
+    if target is None:
+        raise InputError(f"{path}: no target column named; its columns are {_listing(table.column_names)}")
+    return from_table(
+        table, target=target, subject=subject, record_id=record_id, features=features, batch=batch
+    )
+
+
+def from_dataset(
+    dataset: Any,
+    *,
+    subjects: Any = None,
+    record_ids: Any = None,
+    batch: int = 0,
+    limit: int | None = None,
+) -> Records:
+    """Records from a map-style torch or torchvision dataset of `(input, target)`.
+
+    Each item is taken once and stored as it comes, so transforms should be deterministic; random augmentation
+    belongs into the learner.
+
+    Args:
+        dataset: Has `len()` and integer indexing. Inputs and targets: tensors, numpy arrays, numbers, text or
+            PIL images, which become `[channels, height, width]` uint8.
+        subjects: One str or int per record; None makes every record its own subject.
+        record_ids: One str or int per record; None numbers the records.
+        batch: Number of the batch of ingestion, from 0.
+        limit: Take the first `limit` items only; None takes all.
+
+    Returns:
+        The records, with one feature `"x"`.
+
+    Raises:
+        InputError: If it is not a map-style dataset, is empty, or its items are not pairs of one shape and
+            dtype.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InputError(
+            f"a {type(dataset).__name__} has no length or index; give a map-style dataset, or collect its items"
+        )
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; give at least 1, or None for all items")
+    n = len(dataset) if limit is None else min(limit, len(dataset))
+    if n == 0:
+        raise InputError("the dataset is empty, so the shape of its items is unknown; give at least one item")
+    inputs, targets = _Stack("input", n), _Stack("target", n)
+    for row in range(n):
+        item = dataset[row]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise InputError(f"dataset item {row} is a {type(item).__name__}, expected a pair (input, target)")
+        inputs.put(row, item[0])
+        targets.put(row, item[1])
+    return make_records(inputs.array(), targets.array(), subjects=subjects, record_ids=record_ids, batch=batch)
+
+
+class _Stack:
+    """Rows of one shape and dtype, filled one by one, so that a large dataset is held only once."""
+
+    def __init__(self, what: str, n: int) -> None:
+        self._what = what
+        self._n = n
+        self._rows: np.ndarray | None = None
+
+    def put(self, row: int, value: Any) -> None:
+        """Set row `row`; rows come in order.
+
+        Raises:
+            InputError: If the value cannot be stored, or differs from the first in shape or dtype.
+        """
+        what = f"{self._what} of dataset item {row}"
+        # One row of text would fix the width of all, so text is held as Python objects until the end.
+        item = (
+            np.array(value, dtype=object)
+            if isinstance(value, str)
+            else to_array([_plain(value, what)], what)[0]
+        )
+        if self._rows is None:
+            self._rows = np.empty((self._n, *item.shape), dtype=item.dtype)
+        if item.shape != self._rows.shape[1:] or item.dtype != self._rows.dtype:
+            raise InputError(
+                f"{what} is {item.dtype} of shape {list(item.shape)}, but the first is {self._rows.dtype} "
+                f"of shape {list(self._rows.shape[1:])}; let the dataset give all items alike"
+            )
+        self._rows[row] = item[()]
+
+    def array(self) -> np.ndarray:
+        """All rows."""
+        return np.empty(0) if self._rows is None else self._rows
+
+
+def _plain(value: Any, what: str) -> Any:
+    """A dataset item's part as something numpy takes."""
+    if type(value).__module__.partition(".")[0] == "PIL":
+        return _image(value, what)
+    if callable(getattr(value, "detach", None)):
+        return to_array(value.reshape(1, *value.shape), what)[0]
+    return value
+
+
+def _image(image: Any, what: str) -> np.ndarray:
+    """A PIL image as `[channels, height, width]` uint8."""
+    converted = image.convert({"1": "L", "P": "RGB"}.get(image.mode, image.mode))
+    pixels = np.asarray(converted)
+    if pixels.dtype != np.uint8:
+        raise InputError(
+            f"{what} is an image of mode {image.mode}, not 8 bits a channel; convert it to an array"
+        )
+    return np.moveaxis(pixels.reshape(*pixels.shape[:2], -1), -1, 0)
+
+
+def _columns(table: Any) -> dict[str, Any]:
+    """Column name to pyarrow column or pandas Series."""
+    if isinstance(table, pa.Table | pa.RecordBatch):
+        named = list(zip(table.schema.names, table.columns, strict=True))
+    elif hasattr(table, "iloc") and hasattr(table, "columns"):
+        # By position: a name that occurs twice would give a table.
+        named = [(str(name), table.iloc[:, number]) for number, name in enumerate(table.columns)]
+    else:
+        raise InputError(f"a {type(table).__name__} is not a table; give a pandas DataFrame or a pyarrow Table")
+    columns = dict(named)
+    if len(columns) != len(named):
+        repeated = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
+        raise InputError(f"column names occur more than once: {_listing(repeated)}; rename them")
+    return columns
+
+
+def _find(columns: Mapping[str, Any], name: str, role: str) -> Any:
+    """A column by name."""
+    if str(name) not in columns:
+        raise InputError(f"there is no {role} column {name!r}; the columns are {_listing(columns)}")
+    return columns[str(name)]
+
+
+def _arrow(columns: Mapping[str, Any], name: str, role: str) -> pa.Array:
+    """A column as an Arrow array without dictionary and without missing values."""
+    column = _find(columns, name, role)
+    try:
+        if not isinstance(column, pa.ChunkedArray | pa.Array):
+            column = pa.Array.from_pandas(column)
+        if pa.types.is_string(column.type):
+            # Chunks of more than 2 GiB in all do not combine otherwise.
+            column = column.cast(pa.large_string())
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise InputError(
+            f"{role} column {name!r} cannot be read ({error}); make it all numbers, all bool or all text"
+        ) from error
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise InputError(f"{role} column {name!r} misses a value in row {row}; fill in or drop such rows first")
+    return column
+
+
+def _column_array(columns: Mapping[str, Any], name: str, role: str) -> np.ndarray:
+    """A column as `[n]` numbers, bool or text."""
+    column = _arrow(columns, name, role)
+    kind = column.type
+    what = f"{role} column {name!r}"
+    if _is_text(kind):
+        return to_array(column.to_pylist(), what) if len(column) else np.empty(0, dtype="<U1")
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return to_array(column.to_numpy(zero_copy_only=False), what)
+    advice = "leave it out or convert it to numbers or text"
+    if pa.types.is_temporal(kind):
+        advice = "convert it to a number, such as days since a public date, or leave it out"
+    elif pa.types.is_decimal(kind):
+        advice = "convert it to float64"
+    elif pa.types.is_nested(kind):
+        advice = "spread it out into columns of numbers"
+    elif pa.types.is_binary(kind):
+        advice = "save the text as UTF-8"
+    raise InputError(f"{what} is of type {kind}, which cannot be trained on; {advice}")
+
+
+def _column_ids(columns: Mapping[str, Any], name: str, role: str) -> list[Any]:
+    """A column of ids, as Python values for `make_records` to judge."""
+    values: list[Any] = _arrow(columns, name, role).to_pylist()
+    return values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _stack_columns(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Columns `[n]` of numbers or bool as one `[n, columns]`, without rounding."""
+    kinds = {array.dtype.kind for array in arrays.values()}
+    common = np.result_type(*(array.dtype for array in arrays.values()))
+    if "f" in kinds and kinds & {"i", "u"}:
+        common = np.dtype(np.float64)
+    if common.kind == "f":
+        for name, array in arrays.items():
+            if array.dtype.kind in "iu" and array.size and _largest(array) > _EXACT_IN_FLOAT64:
+                raise InputError(
+                    f"feature column {name!r} holds integers beyond 2**53, which would be rounded beside "
+                    f"columns of other types ({common}); leave it out, or convert it to text or float64"
+                )
+    return np.stack([array.astype(common) for array in arrays.values()], axis=1)
+
+
+def _largest(array: np.ndarray) -> int:
+    """Largest absolute value of integers `[n]`, as a Python integer, which cannot overflow."""
+    return max(abs(int(array.min())), abs(int(array.max())))
+
+
+def _read_csv(path: Path, ids: Sequence[str]) -> pa.Table:
+    from pyarrow import csv
+
+    return csv.read_csv(
+        path,
+        convert_options=csv.ConvertOptions(
+            # Numbers would lose their leading zeros, and two people could become one.
+            column_types={str(name): pa.string() for name in ids},
+            # A number column with a stray NA would otherwise turn into text without a word.
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    from pyarrow import parquet
+
+    # Not read_table: it would add columns for directories named like key=value on the way to the file.
+    with parquet.ParquetFile(path) as file:
+        return file.read()
+
+
+def _from_npz(path: Path, batch: int) -> Records:
+    """Records from the arrays of an .npz file; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored.items())
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read as npz ({error}); save plain arrays with numpy.savez"
+        ) from error
+    unknown = [key for key in arrays if key not in _NPZ_KEYS]
+    if unknown:
+        # A misspelt "subjects" would otherwise make every record its own subject.
+        raise InputError(f"{path} holds unknown arrays {unknown}; accepted are {list(_NPZ_KEYS)}")
+    inputs = [key for key in ("X", "x") if key in arrays]
+    if len(inputs) != 1 or "y" not in arrays:
+        raise InputError(f"{path} holds arrays {list(arrays)}; expected X (or x) and y")
+    return make_records(
+        arrays[inputs[0]],
+        arrays["y"],
+        subjects=arrays.get("subjects"),
+        record_ids=arrays.get("record_ids"),
+        batch=batch,
+    )
+
+
+def _listing(names: Any) -> str:
+    return ", ".join(repr(str(name)) for name in names) or "none"

@@ -1,0 +1,213 @@
+"""Checkpoints on disk: named by their key, published by rename, purged for good.
+
+A file under its final name is complete: it was written elsewhere, synced, renamed, and its directory synced.
+What it says is trusted only after its digests were checked. Each shard has a folder of its own:
+
+    shards/0003/records/       the slices' records (see `slicefile`)
+    shards/0003/checkpoints/   one file a step, named by key
+    shards/0003/staging/       unfinished files; emptied whenever nobody is writing
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.digest import canonical_json, digest_arrays, digest_json
+from shards.errors import DamageError
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What a checkpoint file says of itself.
+
+    Attributes:
+        key: Key of the step.
+        parent: Key of the step before it.
+        shard: Shard number.
+        position: Position in the chain.
+        records: Records of slices 1..r, which the state was trained on.
+        environment: Digest of the numeric environment.
+        content: Canonical digest of the state.
+        payload: Digest of the arrays as they are stored.
+    """
+
+    key: str
+    parent: str | None
+    shard: int
+    position: int
+    records: int
+    environment: str
+    content: str
+    payload: str
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A state with its header."""
+
+    header: CheckpointHeader
+    state: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """The folder of one shard, the only place its worker reads or writes.
+
+    Attributes:
+        path: Absolute path of the folder.
+    """
+
+    path: Path
+
+    @property
+    def records(self) -> Path:
+        """Where the slices' records are."""
+        return self.path / "records"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where complete checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def staging(self) -> Path:
+        """Where files are written before they are published."""
+        return self.path / "staging"
+
+    def create(self) -> None:
+        """Make the folder and its three parts; no error where they exist."""
+        for part in (self.records, self.checkpoints, self.staging):
+            part.mkdir(parents=True, exist_ok=True)
+
+    def checkpoint(self, key: str) -> Path:
+        """Final path of the checkpoint with this key."""
+        return self.checkpoints / f"{key}{SUFFIX}"
+
+    def keys(self) -> set[str]:
+        """Keys of the complete checkpoints in the folder."""
+        return {path.stem for path in self.checkpoints.glob(f"*{SUFFIX}")}
+
+    def stage(self, header: CheckpointHeader, state: Mapping[str, np.ndarray]) -> Path:
+        """Write a checkpoint into the staging part and sync it.
+
+        Args:
+            header: What to say of it.
+            state: The arrays.
+
+        Returns:
+            Path of the staged file; `publish` gives it its final name.
+        """
+        from safetensors.numpy import save
+
+        # Sorted, so that the container is as reproducible as it can be; digests never rely on it.
+        arrays = {name: np.ascontiguousarray(state[name]) for name in sorted(state)}
+        fields = asdict(header)
+        metadata = {
+            "header": canonical_json(fields).decode(),
+            "check": digest_json("checkpoint", fields),
+        }
+        path = self.staging / secrets.token_hex(8)
+        with path.open("xb") as file:
+            file.write(save(arrays, metadata=metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    def publish(self, staged: Path, key: str) -> Path:
+        """Give a staged checkpoint its final name; afterwards it survives a crash.
+
+        Args:
+            staged: What `stage` returned.
+            key: The step's key.
+
+        Returns:
+            The final path.
+        """
+        final = self.checkpoint(key)
+        staged.replace(final)
+        sync_directory(self.checkpoints)
+        return final
+
+    def load(self, key: str) -> Checkpoint:
+        """Read a checkpoint and check every digest it carries.
+
+        Args:
+            key: The step's key.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            DamageError: If its bytes are not what was written.
+        """
+        path = self.checkpoint(key)
+        return _parse(path, path.read_bytes(), key)
+
+    def purge(self, keys: Iterable[str]) -> None:
+        """Delete checkpoints and make sure they are gone.
+
+        Args:
+            keys: Keys of the checkpoints; those that do not exist are none the worse.
+        """
+        purge_files([self.checkpoint(key) for key in keys])
+
+
+def _parse(path: Path, data: bytes, key: str) -> Checkpoint:
+    import json
+
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import load
+
+    damaged = f"the checkpoint {path} is damaged"
+    try:
+        arrays = load(data)
+        with safe_open(path, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+        fields = json.loads(metadata.get("header", ""))
+        if metadata.get("check") != digest_json("checkpoint", fields):
+            raise DamageError(f"{damaged}: its header does not match its digest")
+        header = CheckpointHeader(**fields)
+    except (SafetensorError, ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+        raise DamageError(f"{damaged}: {error}") from error
+    if header.key != key:
+        raise DamageError(f"{damaged}: it holds another step than its name says")
+    if digest_arrays(arrays) != header.payload:
+        raise DamageError(f"{damaged}: its content does not match its digest")
+    return Checkpoint(header, arrays)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def purge_files(paths: Iterable[Path]) -> None:
+    """Delete files, make the deletion durable, and verify that they are gone.
+
+    Args:
+        paths: The files; those that do not exist are none the worse.
+
+    Raises:
+        DamageError: If a file is still there afterwards.
+    """
+    gone = list(paths)
+    for path in gone:
+        path.unlink(missing_ok=True)
+    for parent in sorted({path.parent for path in gone}):
+        sync_directory(parent)
+    for path in gone:
+        if path.exists():
+            raise DamageError(f"{path} was deleted but is still there: is another program writing to the workspace?")

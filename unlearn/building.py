@@ -1,0 +1,255 @@
+"""Build what is missing: compare the recipe with what is there, and have the difference trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shards import recipe
+from shards.code import CodeDigest
+from shards.errors import DamageError
+from shards.executors.base import Environment, Executor, Program
+from shards.store import CheckpointHeader
+from shards.train import (
+    ChainOrder,
+    SliceFile,
+    StepBuilt,
+    StepOrder,
+    describe_task,
+    step_environment,
+)
+from unlearn.erasure import purge_checkpoints
+from unlearn.ledger import BuiltStep
+from unlearn.progress import ProgressStarter
+from unlearn.site import Site
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a training or a recovery did.
+
+    Attributes:
+        shards: Shards in which something was built.
+        steps: Steps built.
+        visits: Record-visits made.
+        seconds: Wall time of the whole operation, in seconds.
+        training_seconds: Time spent in training, summed over the workers, in seconds.
+        environment: Digest of the environment the steps were built in; empty if nothing was.
+        recovered: Ids of the requests that are recovered by it.
+    """
+
+    shards: int
+    steps: int
+    visits: int
+    seconds: float
+    training_seconds: float
+    environment: str = ""
+    recovered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard's steps beside its files."""
+
+    files: list[SliceFile]
+    steps: list[recipe.Step]
+
+    @property
+    def missing(self) -> list[recipe.Step]:
+        """The steps from the first that is not built on."""
+        for index, step in enumerate(self.steps):
+            if not step.built:
+                return self.steps[index:]
+        return []
+
+
+def plan(site: Site, shards: Iterable[int], environment: str) -> dict[int, ShardPlan]:
+    """Write down the chains of some shards.
+
+    Args:
+        site: The workspace.
+        shards: Shard numbers.
+        environment: Digest of the environment that new steps would be built in.
+
+    Returns:
+        Shard to plan.
+    """
+    constants = site.constants()
+    slices = site.ledger.slices()
+    built = site.ledger.steps()
+    recorded: dict[int, dict[int, recipe.Recorded]] = {}
+    for step in built.values():
+        recorded.setdefault(step.shard, {})[step.position] = recipe.Recorded(step.key, step.environment)
+    plans = {}
+    for shard in shards:
+        files = site.slice_files(shard, slices)
+        steps = recipe.chain(
+            constants, shard, site.slice_inputs(files), recorded.get(shard, {}), environment, site.learner.visits
+        )
+        plans[shard] = ShardPlan(files, steps)
+    return plans
+
+
+def build(site: Site, executor: Executor, shards: Iterable[int], start_progress: ProgressStarter) -> BuildReport:
+    """Have every missing step of some shards trained, published and recorded.
+
+    Args:
+        site: The workspace, whose lock the caller holds.
+        executor: Where to train.
+        shards: Shard numbers.
+        start_progress: Told how much there is to do.
+
+    Returns:
+        What was done.
+    """
+    started = time.perf_counter()
+    wanted = sorted(shards)
+    drop_damaged(site, wanted)
+    if not any(item.missing for item in plan(site, wanted, "").values()):
+        return BuildReport(0, 0, 0, time.perf_counter() - started, 0.0)
+    code = site.check_code()
+    program = Program(site.learner.libraries, code.digest)
+    environment = _record_environment(site, executor.environment(program), code)
+    orders = [
+        _order(site, shard, item, environment)
+        for shard, item in plan(site, wanted, environment).items()
+        if item.missing
+    ]
+    built: list[StepBuilt] = []
+
+    def publish(step: StepBuilt) -> None:
+        header = step.header
+        site.folder(header.shard).publish(step.staged, header.key)
+        site.ledger.record_step(_built(header, step.visits, step.seconds))
+        built.append(step)
+        told(header.shard, header.position, step.visits)
+
+    told = start_progress(sum(step.visits for order in orders for step in order.steps))
+    site.ledger.begin_operation("train")
+    try:
+        executor.run(program, orders, publish, told)
+    finally:
+        # No worker is writing any more, however this ended.
+        for order in orders:
+            site.clear_staging(order.shard)
+        purge_checkpoints(site, [order.shard for order in orders])
+        site.ledger.end_operation()
+    return BuildReport(
+        shards=len({step.header.shard for step in built}),
+        steps=len(built),
+        visits=sum(step.visits for step in built),
+        seconds=time.perf_counter() - started,
+        training_seconds=sum(step.seconds for step in built),
+        environment=environment,
+    )
+
+
+def complete_shards(site: Site, shards: Iterable[int]) -> list[int]:
+    """Those of the shards all of whose steps are built."""
+    return [shard for shard, item in plan(site, shards, "").items() if not item.missing]
+
+
+def drop_damaged(site: Site, shards: Iterable[int]) -> int:
+    """Stop serving checkpoints that are missing or do not match their digests, and delete them.
+
+    Args:
+        site: The workspace.
+        shards: Shard numbers.
+
+    Returns:
+        How many there were.
+    """
+    wanted = set(shards)
+    damaged = [step for step in site.ledger.steps().values() if step.shard in wanted and not _is_sound(site, step)]
+    site.ledger.drop_steps([(step.shard, step.position) for step in damaged])
+    for step in damaged:
+        site.folder(step.shard).purge([step.key])
+    return len(damaged)
+
+
+def adopt(site: Site, shards: Iterable[int]) -> int:
+    """After a crash in training: record the published checkpoints the ledger does not know yet.
+
+    A file is adopted if it is sound and its key is what the recipe demands; what is not adopted is for
+    `purge_checkpoints`.
+
+    Args:
+        site: The workspace.
+        shards: Shard numbers.
+
+    Returns:
+        How many were adopted.
+    """
+    constants = site.constants()
+    slices = site.ledger.slices()
+    count = 0
+    for shard in shards:
+        recorded = {k[1]: recipe.Recorded(v.key, v.environment) for k, v in site.ledger.steps(shard).items()}
+        named = {item.key for item in recorded.values()}
+        found = {h.position: h for h in _headers(site, shard, site.folder(shard).keys() - named)}
+        together = {**{p: recipe.Recorded(h.key, h.environment) for p, h in found.items()}, **recorded}
+        inputs = site.slice_inputs(site.slice_files(shard, slices))
+        for step in recipe.chain(constants, shard, inputs, together, "", site.learner.visits):
+            header = found.get(step.position)
+            if step.built and header is not None and header.key == step.key:
+                # How long it took is not known any more; the visits are the recipe's.
+                site.ledger.record_step(_built(header, step.visits, 0.0))
+                count += 1
+    return count
+
+
+def _headers(site: Site, shard: int, keys: Iterable[str]) -> list[CheckpointHeader]:
+    headers = []
+    for key in sorted(keys):
+        try:
+            headers.append(site.folder(shard).load(key).header)
+        except DamageError:
+            continue  # not adopted, so it will be purged
+    return headers
+
+
+def _is_sound(site: Site, step: BuiltStep) -> bool:
+    try:
+        header = site.folder(step.shard).load(step.key).header
+    except (DamageError, FileNotFoundError):
+        return False
+    return (header.content, header.payload, header.records) == (step.content, step.payload, step.records)
+
+
+def _built(header: CheckpointHeader, visits: int, seconds: float) -> BuiltStep:
+    return BuiltStep(
+        shard=header.shard,
+        position=header.position,
+        key=header.key,
+        environment=header.environment,
+        content=header.content,
+        payload=header.payload,
+        records=header.records,
+        visits=visits,
+        seconds=seconds,
+    )
+
+
+def _record_environment(site: Site, numeric: Environment, code: CodeDigest) -> str:
+    kernel = site.learner.kernel
+    digest = step_environment(numeric.digest, kernel, code.distributions)
+    description = {"kernel": kernel, "numeric": numeric.description, "distributions": dict(code.distributions)}
+    site.ledger.record_environment(digest, description)
+    return digest
+
+
+def _order(site: Site, shard: int, item: ShardPlan, environment: str) -> ChainOrder:
+    missing = item.missing
+    return ChainOrder(
+        folder=str(site.folder(shard).path),
+        shard=shard,
+        learner=site.declaration.learner,
+        task=describe_task(site.task()),
+        root_seed=site.declaration.root_seed,
+        environment=environment,
+        code=site.declaration.code,
+        parent=missing[0].parent,
+        slices=tuple(item.files[: missing[-1].position + 1]),
+        steps=tuple(StepOrder(step.position, step.key, step.records, step.visits) for step in missing),
+    )

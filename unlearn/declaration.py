@@ -1,0 +1,136 @@
+"""What a workspace is created with: constants that never change, and its secrets.
+
+`workspace.json` holds what may be read by anyone who may read the workspace; `secrets.json`, readable by its
+owner only, the keys that make placement and pseudonyms unpredictable. Neither holds anything learnt from data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.digest import Json, digest_parts
+from shards.placement import KEY_BYTES
+from shards.store import sync_directory
+from unlearn.errors import WorkspaceError
+
+FORMAT = 1
+"""Format of the workspace's files; raised when an older version could not read them."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The constants.
+
+    Attributes:
+        learner: The learner, described.
+        code: Digest of the user's own modules it runs.
+        modules: Digest of each of those modules.
+        task: `"classification"` or `"regression"`.
+        classes: Declared class labels, or None: those of the first batch are declared with it.
+        n_shards: S.
+        n_slices: R, per batch.
+        aggregation: How the shards' outputs are joined.
+        root_seed: Seed of everything random in training.
+    """
+
+    learner: Json
+    code: str
+    modules: dict[str, str]
+    task: str
+    classes: list[Json] | None
+    n_shards: int
+    n_slices: int
+    aggregation: str
+    root_seed: int
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The keys.
+
+    Attributes:
+        placement: Key of the placement and of the order within slices; workspaces that share it place alike.
+        pseudonyms: Key of the tokens in the ledger; always fresh.
+    """
+
+    placement: bytes
+    pseudonyms: bytes
+
+
+def make_secrets(random_state: int | None) -> Secrets:
+    """Draw the keys; a `random_state` makes the placement (and nothing else) repeatable.
+
+    Args:
+        random_state: Seed for experiments, or None for a fresh secret placement.
+
+    Returns:
+        The keys.
+    """
+    if random_state is None:
+        placement = secrets.token_bytes(KEY_BYTES)
+    else:
+        placement = bytes.fromhex(digest_parts("placement key", [str(random_state).encode()]))
+    return Secrets(placement, secrets.token_bytes(KEY_BYTES))
+
+
+def write(folder: Path, declaration: Declaration, keys: Secrets) -> None:
+    """Write both files, synced.
+
+    Args:
+        folder: The workspace's folder.
+        declaration: The constants.
+        keys: The keys.
+    """
+    _write(folder / "secrets.json", {name: value.hex() for name, value in vars(keys).items()}, 0o600)
+    _write(folder / "workspace.json", {"format": FORMAT, **asdict(declaration)}, 0o644)
+    sync_directory(folder)
+
+
+def read(folder: Path) -> tuple[Declaration, Secrets]:
+    """Read both files.
+
+    Args:
+        folder: The workspace's folder.
+
+    Returns:
+        The constants and the keys.
+
+    Raises:
+        WorkspaceError: If the folder is no workspace, is of a newer format, or its files are damaged.
+    """
+    path = folder / "workspace.json"
+    if not path.is_file():
+        raise WorkspaceError(f"{folder} is not a workspace: create one there with `unlearn create` or Workspace.create")
+    fields = _read(path)
+    if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
+        raise WorkspaceError(f"{path} is damaged: it names no format; restore it from a copy")
+    if fields.pop("format") > FORMAT:
+        raise WorkspaceError(
+            f"{folder} was written by a newer version of this program (its format is above {FORMAT}): upgrade to open it"
+        )
+    keys = _read(folder / "secrets.json")
+    try:
+        return Declaration(**fields), Secrets(**{name: bytes.fromhex(value) for name, value in keys.items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WorkspaceError(f"the description of {folder} is damaged ({error}): restore it from a copy") from error
+
+
+def _write(path: Path, value: Json, mode: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkspaceError(f"{path} cannot be read ({error}): restore it from a copy") from error

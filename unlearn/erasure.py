@@ -1,0 +1,105 @@
+"""Destroy what saw forgotten records: rewrite their slices without them, purge the checkpoints after them.
+
+Every function can be repeated after a crash at any point and ends in the same state. The order within a slice:
+the new file is complete and durable before the old one goes, so that no crash loses a record that stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from shards import slicefile
+from shards.store import purge_files, sync_directory
+from unlearn.errors import DamageError
+from unlearn.ledger import Erasure, NewSlice
+from unlearn.site import Site
+
+_NAME = re.compile(r"p(\d{6})-v(\d+)\.arrow")
+
+
+def slice_file_name(position: int, version: int) -> str:
+    """Name of a slice's file; the version counts its rewritings."""
+    return f"p{position:06d}-v{version}.arrow"
+
+
+def rewrite(site: Site, item: Erasure) -> NewSlice | None:
+    """Rewrite one slice without its tombstoned records, and delete the file that held them.
+
+    Args:
+        site: The workspace.
+        item: The slice.
+
+    Returns:
+        The slice as it is now, or None if nothing is left of it.
+
+    Raises:
+        DamageError: If the file does not match its digest: what is damaged cannot be told apart.
+    """
+    if item.file is None:
+        return None
+    folder = site.folder(item.shard)
+    match = _NAME.fullmatch(item.file)
+    if match is None:
+        raise DamageError(f"the ledger of {site.path} names a record file {item.file!r}, which is no such name")
+    name = slice_file_name(item.position, int(match[2]) + 1)
+    old, new = folder.records / item.file, folder.records / name
+    if old.exists():
+        purge_files([new])
+        kept = _without_forgotten(site, item, slicefile.read(old))
+        if len(kept):
+            slicefile.write(new, kept)
+            sync_directory(folder.records)
+        purge_files([old])
+    elif new.exists():
+        kept = slicefile.read(new)
+    else:
+        return None
+    if not len(kept):
+        return None
+    digest = slicefile.slice_digest(slicefile.commitments(kept))
+    return NewSlice(item.shard, item.position, name, len(kept), digest)
+
+
+def _without_forgotten(site: Site, item: Erasure, data: slicefile.SliceRecords) -> slicefile.SliceRecords:
+    recorded = site.ledger.slices(item.shard)[item.shard, item.position]
+    if slicefile.slice_digest(slicefile.commitments(data)) != recorded.digest:
+        raise DamageError(
+            f"the record file {item.file} of shard {item.shard} does not match its digest: restore it from a copy, "
+            "then run `unlearn recover`. The request is durable and the records are no longer served"
+        )
+    tokens = site.tokens("record", data.record_ids)
+    forgotten = site.ledger.tombstones(tokens)
+    return slicefile.keep(data, np.array([token not in forgotten for token in tokens], dtype=bool))
+
+
+def purge_checkpoints(site: Site, shards: Iterable[int]) -> int:
+    """Delete every checkpoint the ledger does not name.
+
+    Args:
+        site: The workspace.
+        shards: The shards to look at.
+
+    Returns:
+        How many were deleted.
+    """
+    count = 0
+    for shard in shards:
+        folder = site.folder(shard)
+        named = {step.key for step in site.ledger.steps(shard).values()}
+        unnamed = folder.keys() - named
+        folder.purge(unnamed)
+        count += len(unnamed)
+    return count
+
+
+def purge_record_files(site: Site) -> None:
+    """Delete every record file the ledger does not name: what a crashed ingest left behind."""
+    slices = site.ledger.slices()
+    named = {(item.shard, item.file) for item in slices.values()}
+    for shard in range(site.declaration.n_shards):
+        folder = site.folder(shard).records
+        if folder.is_dir():
+            purge_files([path for path in folder.iterdir() if (shard, path.name) not in named])

@@ -1,0 +1,62 @@
+"""Errors of workspaces and requests, below the root that `shards` defines."""
+
+from __future__ import annotations
+
+from shards.errors import (
+    CodeError,
+    ConfigurationError,
+    DamageError,
+    EnvironmentMismatchError,
+    InputError,
+    NotServingError,
+    TrainingError,
+    UnlearnError,
+    WorkerLostError,
+)
+
+__all__ = [
+    "AlreadyForgottenError",
+    "CodeError",
+    "ConfigurationError",
+    "DamageError",
+    "EnvironmentMismatchError",
+    "IdempotencyError",
+    "InputError",
+    "LockedError",
+    "NotServingError",
+    "StorageError",
+    "TombstoneError",
+    "TrainingError",
+    "UnknownIdError",
+    "UnlearnError",
+    "WorkerLostError",
+    "WorkspaceError",
+]
+
+
+class WorkspaceError(UnlearnError):
+    """A path is no workspace, already is one, or is of a format this version does not know."""
+
+
+class LockedError(UnlearnError):
+    """Another process is writing to the workspace."""
+
+
+class StorageError(UnlearnError):
+    """The disk refused a write; what was acknowledged before is safe."""
+
+
+class UnknownIdError(InputError):
+    """A subject, record or request the workspace does not hold."""
+
+
+class AlreadyForgottenError(InputError):
+    """A subject or record that was forgotten before."""
+
+
+class TombstoneError(InputError):
+    """An ingest that would bring back what was forgotten."""
+
+
+class IdempotencyError(InputError):
+    """An idempotency key that was used before for another request."""

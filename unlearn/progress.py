@@ -1,0 +1,59 @@
+"""A progress bar over record-visits, shown on a terminal when there is something to wait for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+ProgressStarter = Callable[[int], Callable[[int, int, int], None]]
+"""Given the record-visits to be made, returns what is told of (shard, position, visits made in that step)."""
+
+
+@contextmanager
+def progress_bar(title: str, *, show: bool | None) -> Iterator[ProgressStarter]:
+    """A bar that fills as record-visits are made.
+
+    Args:
+        title: What is under way.
+        show: Whether to show it; None: where standard error is a terminal.
+
+    Yields:
+        What a build calls once it knows how much there is to do.
+    """
+    wanted = sys.stderr.isatty() if show is None else show
+    if not wanted:
+        yield _silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("record-visits"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+
+        def start(total: int) -> Callable[[int, int, int], None]:
+            task = bar.add_task(title, total=total)
+            done: dict[tuple[int, int], int] = {}
+
+            def update(shard: int, position: int, visits: int) -> None:
+                done[shard, position] = max(visits, done.get((shard, position), 0))
+                bar.update(task, completed=sum(done.values()))
+
+            return update
+
+        yield start
+
+
+def _silent(total: int) -> Callable[[int, int, int], None]:
+    del total
+
+    def ignore(shard: int, position: int, visits: int) -> None:
+        del shard, position, visits
+
+    return ignore

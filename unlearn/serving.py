@@ -1,0 +1,97 @@
+"""Serve the ensemble from memory, never a state that the workspace no longer stands for.
+
+The ledger's generation is compared before and after every prediction, so that what another process forgot is
+not served here either, not even by a prediction that was under way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shards.ensemble import Member, combine
+from shards.errors import DamageError
+from shards.learners.base import Features
+from shards.records import check_features, make_features
+from shards.task import Task
+from unlearn.ledger import BuiltStep
+from unlearn.site import Site
+
+
+class Server:
+    """The ensemble in memory.
+
+    Args:
+        site: The workspace.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._generation = -1
+        self._members: dict[int, tuple[str, Member]] = {}
+
+    def outputs(self, features: Features) -> np.ndarray:
+        """Predict with the state served now.
+
+        Args:
+            features: Feature name to array `[n, *shape]`, checked against the task.
+
+        Returns:
+            Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+        """
+        while True:
+            self._refresh()
+            generation = self._generation
+            members = [member for _, member in self._members.values()]
+            result = combine(members, self._site.declaration.aggregation, features)
+            if self._site.ledger.generation() == generation:
+                return result
+
+    def features(self, X: object) -> Features:
+        """Turn what the user gives into features that fit the declared task."""
+        return prepare_features(X, self._site.task())
+
+    def _refresh(self) -> None:
+        while self._site.ledger.generation() != self._generation:
+            generation, steps = self._site.ledger.served()
+            # Drop first: whatever happens next, no state is kept that is not served any more.
+            current = {step.shard: step.key for step in steps}
+            self._members = {s: m for s, m in self._members.items() if current.get(s) == m[0]}
+            try:
+                for step in steps:
+                    if step.shard not in self._members:
+                        self._members[step.shard] = (step.key, self._load(step))
+            except FileNotFoundError as error:
+                if self._site.ledger.generation() == generation:
+                    raise DamageError(
+                        f"a checkpoint of {self._site.path} is missing: run `unlearn recover`, which builds it again"
+                    ) from error
+                continue  # destroyed by a request between the two reads
+            self._generation = generation
+
+    def _load(self, step: BuiltStep) -> Member:
+        checkpoint = self._site.folder(step.shard).load(step.key)
+        if checkpoint.header.payload != step.payload:
+            raise DamageError(
+                f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
+            )
+        predictor = self._site.learner.predictor(checkpoint.state, self._site.task())
+        return Member(step.shard, step.records, predictor)
+
+
+def prepare_features(X: object, task: Task) -> Features:
+    """Turn what a user gives to predict into features that fit the declared task.
+
+    Args:
+        X: Array, mapping of arrays, or table.
+        task: The declared task.
+
+    Returns:
+        Feature name to array, in the order of the task.
+    """
+    if hasattr(X, "columns") or hasattr(X, "column_names"):
+        from shards.sources import features_from_table
+
+        found = features_from_table(X)
+    else:
+        found = make_features(X)
+    return check_features(found, task.features)

@@ -1,0 +1,135 @@
+"""The parts of an open workspace that everything else works on: folder, constants, keys, ledger."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from shards.code import CodeDigest, changed, code_digest
+from shards.errors import ConfigurationError
+from shards.learners.base import Learner
+from shards.placement import keyed_tokens
+from shards.recipe import Constants, SliceInput
+from shards.slicefile import slice_digest
+from shards.store import ShardFolder, purge_files
+from shards.task import Task
+from shards.train import SliceFile, learner_from, task_digest, task_from
+from unlearn.declaration import Declaration, Secrets
+from unlearn.errors import WorkspaceError
+from unlearn.ledger import Ledger, NewSlice
+
+
+def empty_slice_digest() -> str:
+    """Digest of a slice that holds no records."""
+    import numpy as np
+
+    return slice_digest(np.empty((0, 32), dtype=np.uint8))
+
+
+@dataclass(frozen=True)
+class Site:
+    """An open workspace, without any behaviour that needs an order.
+
+    Attributes:
+        path: The workspace's folder, absolute.
+        declaration: Its constants.
+        keys: Its secrets.
+        ledger: Its database.
+    """
+
+    path: Path
+    declaration: Declaration
+    keys: Secrets
+    ledger: Ledger
+
+    @cached_property
+    def learner(self) -> Learner:
+        """The learner, built from its description."""
+        return learner_from(self.declaration.learner)
+
+    def task(self) -> Task:
+        """The declared task.
+
+        Raises:
+            WorkspaceError: If nothing was ingested yet.
+        """
+        described = self.ledger.task()
+        if described is None:
+            raise WorkspaceError(f"{self.path} holds no records yet: ingest some first")
+        return task_from(described)
+
+    def constants(self) -> Constants:
+        """What the recipe needs to know besides the records."""
+        declared = self.declaration
+        return Constants(
+            learner=declared.learner,
+            code=declared.code,
+            task=task_digest(self.task()),
+            root_seed=declared.root_seed,
+            n_slices=declared.n_slices,
+        )
+
+    def folder(self, shard: int) -> ShardFolder:
+        """The folder of a shard."""
+        return ShardFolder(self.path / "shards" / f"{shard:04d}")
+
+    def tokens(self, kind: str, ids: Sequence[str]) -> list[bytes]:
+        """Keyed pseudonyms of ids, as the ledger knows them.
+
+        Args:
+            kind: `"record"` or `"subject"`.
+            ids: The ids.
+
+        Returns:
+            16 bytes each.
+        """
+        return [row.tobytes() for row in keyed_tokens(self.keys.pseudonyms, kind, ids)]
+
+    def slice_files(self, shard: int, slices: dict[tuple[int, int], NewSlice]) -> list[SliceFile]:
+        """A shard's slices by position, empty ones included."""
+        count = self.ledger.batches() * self.declaration.n_slices
+        empty = SliceFile(None, 0, empty_slice_digest())
+        found = [slices.get((shard, position)) for position in range(count)]
+        return [empty if item is None else SliceFile(item.file, item.records, item.digest) for item in found]
+
+    def slice_inputs(self, files: Sequence[SliceFile]) -> list[SliceInput]:
+        """What the recipe sees of slices."""
+        return [SliceInput(item.records, item.digest) for item in files]
+
+    def clear_staging(self, shard: int) -> None:
+        """Destroy unfinished files of a shard, once no worker is writing there any more.
+
+        A worker whose driver died may still be at work for a moment; it holds the lock this waits for.
+        """
+        folder = self.folder(shard)
+        if not folder.path.is_dir():
+            return
+        handle = os.open(folder.path / "busy", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            purge_files(list(folder.staging.iterdir()))
+        finally:
+            os.close(handle)
+
+    def check_code(self) -> CodeDigest:
+        """Refuse to train with code other than what the workspace was created with.
+
+        Returns:
+            The digest of the code as it is on disk now.
+
+        Raises:
+            ConfigurationError: Naming the modules that differ.
+        """
+        found = code_digest(self.learner.code())
+        if found.source != self.declaration.code:
+            declared = CodeDigest("", self.declaration.modules, found.distributions)
+            differ = ", ".join(changed(declared, found)) or "its modules"
+            raise ConfigurationError(
+                f"the learner's code is not what {self.path} was created with ({differ}): restore it to train here, "
+                "or create a new workspace with the new code; forgetting works all the same"
+            )
+        return found

@@ -1,0 +1,742 @@
+"""The workspace: records, checkpoints and requests in one folder, and the only place that orders what happens.
+
+The order of a deletion, whatever crashes in between:
+
+1. the request is durable, its records are not found any more, its ids are refused, and the shards it touches
+   serve the last step that never saw them (one transaction);
+2. every checkpoint that saw them is destroyed;
+3. the slices that held them are rewritten without them;
+4. the request is noted as forgotten, and the database keeps no old page.
+
+A crash after 1 is finished by whoever opens the workspace next; a crash before 1 means the request was never
+acknowledged. Recovering is then nothing but training what is missing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from shards import slicefile
+from shards.code import code_digest
+from shards.digest import Json, digest_json, digest_parts
+from shards.ensemble import check_aggregation
+from shards.errors import NotServingError
+from shards.executors.base import Executor
+from shards.executors.local import LocalExecutor
+from shards.learners import as_learner
+from shards.placement import grouped, place
+from shards.records import Records, check_features, encode_target, feature_schema, make_records, to_ids
+from shards.slicefile import SliceRecords
+from shards.store import sync_directory
+from shards.task import FieldSchema, Kind, Task
+from shards.train import describe_learner, describe_task, task_from
+from unlearn import declaration as declared
+from unlearn.building import BuildReport, adopt, build, complete_shards, plan
+from unlearn.declaration import Declaration
+from unlearn.erasure import purge_checkpoints, purge_record_files, rewrite, slice_file_name
+from unlearn.errors import (
+    AlreadyForgottenError,
+    ConfigurationError,
+    IdempotencyError,
+    InputError,
+    StorageError,
+    TombstoneError,
+    UnknownIdError,
+    WorkspaceError,
+)
+from unlearn.ledger import Ledger, Location, NewSlice
+from unlearn.ledger.ledger import now
+from unlearn.lock import exclusive
+from unlearn.progress import progress_bar
+from unlearn.request import Request, RequestState
+from unlearn.serving import Server
+from unlearn.site import Site
+
+LOCK_SECONDS = 2.0
+"""How long an operation waits for another writer before it gives up."""
+
+Ids = Sequence[str | int] | np.ndarray
+
+
+@dataclass(frozen=True)
+class WorkspaceStatus:
+    """What a workspace holds and what is left to do.
+
+    Attributes:
+        path: Its folder.
+        n_shards: S.
+        n_slices: R, per batch.
+        batches: Batches ingested.
+        records: Records present.
+        serving: Shards that have a state; the others abstain.
+        behind: Shards with steps still to be built.
+        steps_missing: How many steps that is.
+        visits_missing: How many record-visits that is.
+        generation: Number that grows whenever the served state changes.
+        requests: Deletion requests by state.
+    """
+
+    path: str
+    n_shards: int
+    n_slices: int
+    batches: int
+    records: int
+    serving: int
+    behind: tuple[int, ...]
+    steps_missing: int
+    visits_missing: int
+    generation: int
+    requests: Mapping[str, int]
+
+
+class Workspace:
+    """A durable sharded model that can forget. Make one with `create` or `open`."""
+
+    def __init__(self, site: Site, executor: Executor) -> None:
+        self._site = site
+        self._executor = executor
+        self._server = Server(site)
+
+    # Creation
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        learner: Any,
+        *,
+        n_shards: int,
+        n_slices: int = 1,
+        task: Kind | None = None,
+        classes: Sequence[Json] | None = None,
+        aggregation: str = "mean",
+        random_state: int | None = None,
+        executor: str | Executor = "local",
+    ) -> Workspace:
+        """Create a workspace.
+
+        Args:
+            path: A folder that does not exist yet, or is empty.
+            learner: A learner, a scikit-learn estimator, or a torch module's factory (see `as_learner`).
+            n_shards: S: into how many isolated models the data is spread.
+            n_slices: R: into how many increments each shard's part of a batch is cut.
+            task: What is predicted; None: as the estimator says, else classification.
+            classes: Every label there may ever be, a public constant; None: those of the first batch, which
+                then become public and stay known even if all their records are forgotten.
+            aggregation: `"mean"` of probabilities, majority `"vote"`, or mean `"weighted"` by record counts.
+            random_state: Makes placement and training repeatable, for experiments; None: fresh and secret.
+            executor: `"local"`, or an executor.
+
+        Returns:
+            The workspace, open.
+
+        Raises:
+            WorkspaceError: If the folder is not empty.
+            ConfigurationError: If an option does not make sense.
+        """
+        folder = Path(path).absolute()
+        trained = as_learner(learner)
+        kind = task or trained.kinds()[0]
+        declaration = _declare(
+            trained, kind, classes, n_shards=n_shards, n_slices=n_slices, aggregation=aggregation, seed=random_state
+        )
+        where = _executor(executor)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise WorkspaceError(f"{folder} already exists and is not empty: choose another folder, or open it")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Made beside its final place and renamed, so that a folder that exists is a whole workspace.
+        draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        draft.mkdir()
+        try:
+            Ledger(draft / "ledger.db").close()
+            declared.write(draft, declaration, declared.make_secrets(random_state))
+            draft.rename(folder)
+        except BaseException:
+            shutil.rmtree(draft)
+            raise
+        sync_directory(folder.parent)
+        return cls.open(folder, executor=where)
+
+    @classmethod
+    def open(cls, path: str | Path, *, learner: Any = None, executor: str | Executor = "local") -> Workspace:
+        """Open a workspace, and finish what a crash interrupted if nobody else is at it.
+
+        Args:
+            path: Its folder.
+            learner: If given, must be the learner it was created with.
+            executor: `"local"`, or an executor.
+
+        Returns:
+            The workspace.
+
+        Raises:
+            WorkspaceError: If there is none, or its format is newer than this program.
+            ConfigurationError: If another learner is given.
+        """
+        folder = Path(path).absolute()
+        declaration, keys = declared.read(folder)
+        if learner is not None:
+            wanted = describe_learner(as_learner(learner))
+            if digest_json("learner", wanted) != digest_json("learner", declaration.learner):
+                raise ConfigurationError(
+                    f"{folder} was created with another learner ({_differences(declaration.learner, wanted)}): a "
+                    "workspace keeps its learner; open it without one, or create a new workspace"
+                )
+        site = Site(folder, declaration, keys, Ledger(folder / "ledger.db"))
+        workspace = cls(site, _executor(executor))
+        if workspace._unfinished():
+            with workspace._writing():
+                pass
+        return workspace
+
+    def close(self) -> None:
+        """Close the database; the workspace can be opened again."""
+        self._site.ledger.close()
+
+    def __repr__(self) -> str:
+        declaration = self._site.declaration
+        return f"Workspace({str(self.path)!r}, n_shards={declaration.n_shards}, n_slices={declaration.n_slices})"
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._site.path
+
+    @property
+    def declaration(self) -> Declaration:
+        """The constants it was created with."""
+        return self._site.declaration
+
+    @property
+    def task(self) -> Task | None:
+        """What is predicted from what, or None before the first batch."""
+        described = self._site.ledger.task()
+        return None if described is None else task_from(described)
+
+    # Records in
+
+    def ingest(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        reconsent: Ids = (),
+    ) -> int:
+        """Take in a batch of records. Nothing is trained by it; nothing trained before changes by it.
+
+        Args:
+            X: Features: array `[n, ...]`, mapping of arrays, pandas or pyarrow table; or `Records`, without y.
+            y: Targets: `[n]` labels, or `[n, ...]` numbers for regression.
+            subjects: Whose each record is; None: every record is its own subject.
+            record_ids: Unique ids; None: row numbers, `"17"` in the first batch, `"b:17"` in batch b.
+            reconsent: Forgotten subjects or records that may return, because they said so.
+
+        Returns:
+            The number of the batch, from 0.
+
+        Raises:
+            InputError: If the data cannot be trained on; nothing was changed.
+            TombstoneError: If a forgotten subject or record is in it; nothing was changed.
+            StorageError: If the disk is full; nothing was changed.
+        """
+        with self._writing():
+            batch = self._site.ledger.batches()
+            records = _as_records(X, y, subjects, record_ids, batch)
+            task, records = self._fit_task(records)
+            lifted = self._check_ids(records, to_ids(list(reconsent), "reconsent"))
+            self._store_batch(batch, task, records, lifted)
+            return batch
+
+    def _fit_task(self, records: Records) -> tuple[Task, Records]:
+        """Declare the task with the first batch; hold later ones to it."""
+        site = self._site
+        kind = cast(Kind, site.declaration.task)
+        known = self.task
+        if known is None:
+            schema: Mapping[str, FieldSchema] = feature_schema(records.features)
+            labels: tuple[Json, ...] = ()
+            if kind == "classification":
+                labels = tuple(site.declaration.classes or np.unique(records.target).tolist())
+        else:
+            schema, labels = known.features, known.classes
+        features = check_features(records.features, schema)
+        target = encode_target(records.target, kind, labels)
+        shape = FieldSchema(target.shape[1:], target.dtype.str)
+        task = known or Task(kind, schema, shape, labels)
+        if shape != task.target:
+            raise InputError(
+                f"y has shape {list(shape.shape)} per record, but {list(task.target.shape)} was declared with the "
+                "first batch"
+            )
+        site.learner.check(task)
+        return task, replace(records, features=features, target=target)
+
+    def _check_ids(self, records: Records, reconsent: Sequence[str]) -> list[bytes]:
+        """Refuse ids that are present or were forgotten; return the tombstones that a re-consent lifts."""
+        site = self._site
+        lifted = {token for kind in ("subject", "record") for token in site.tokens(kind, reconsent)}
+        record_tokens = site.tokens("record", records.record_ids)
+        subject_tokens = site.tokens("subject", records.subjects)
+        present = {item.token for item in site.ledger.locations(record_tokens, [])}
+        again = [name for name, token in zip(records.record_ids, record_tokens, strict=True) if token in present]
+        if again:
+            raise InputError(
+                f"{len(again)} of the record ids are already in the workspace ({_some(again)}): give new records "
+                "other ids; nothing was ingested"
+            )
+        dead = site.ledger.tombstones(list({*record_tokens, *subject_tokens}))
+        back = {
+            name
+            for names, tokens in ((records.record_ids, record_tokens), (records.subjects, subject_tokens))
+            for name, token in zip(names, tokens, strict=True)
+            if token in dead - lifted
+        }
+        if back:
+            raise TombstoneError(
+                f"{len(back)} of the subjects or records were forgotten before ({_some(sorted(back))}): leave them "
+                "out, or name them in reconsent if they agreed to return; nothing was ingested"
+            )
+        return sorted(dead & lifted)
+
+    def _store_batch(self, batch: int, task: Task, records: Records, lifted: Sequence[bytes]) -> None:
+        site = self._site
+        n_slices = site.declaration.n_slices
+        where = place(site.keys.placement, records.subjects, records.record_ids, site.declaration.n_shards, n_slices)
+        groups = grouped(where, n_slices)
+        for shard in range(site.declaration.n_shards):
+            site.folder(shard).create()
+        site.ledger.begin_operation("ingest")
+        try:
+            slices = [
+                self._write_slice(shard, batch * n_slices + piece, records.take(rows), where.tokens[rows])
+                for shard, piece, rows in groups
+            ]
+            for shard in {item.shard for item in slices}:
+                sync_directory(site.folder(shard).records)
+            positions = batch * n_slices + where.slices
+            locations = map(
+                Location,
+                site.tokens("record", records.record_ids),
+                site.tokens("subject", records.subjects),
+                where.shards.tolist(),
+                positions.tolist(),
+            )
+            site.ledger.add_batch(describe_task(task), slices, locations, lifted)
+        except BaseException:
+            purge_record_files(site)
+            site.ledger.end_operation()
+            raise
+
+    def _write_slice(self, shard: int, position: int, records: Records, tokens: np.ndarray) -> NewSlice:
+        n = len(records)
+        data = SliceRecords(
+            record_ids=records.record_ids,
+            subjects=records.subjects,
+            tokens=tokens,
+            salts=np.frombuffer(secrets.token_bytes(32 * n), dtype=np.uint8).reshape(n, 32),
+            features=records.features,
+            target=records.target,
+        )
+        name = slice_file_name(position, 0)
+        slicefile.write(self._site.folder(shard).records / name, data)
+        digest = slicefile.slice_digest(slicefile.commitments(data))
+        return NewSlice(shard, position, name, n, digest)
+
+    # Training
+
+    def train(self, *, progress: bool | None = None) -> BuildReport:
+        """Build every step that is missing, in all shards. Repeat it after an interruption: what is built is kept.
+
+        Args:
+            progress: Show a progress bar; None: on a terminal.
+
+        Returns:
+            What was done.
+
+        Raises:
+            TrainingError: If the learner's code raised.
+            DamageError: If a record file does not match its digest.
+            ConfigurationError: If the learner's code is not what the workspace was created with.
+        """
+        with self._writing():
+            return self._build(range(self._site.declaration.n_shards), "training", progress)
+
+    def recover(self, *, progress: bool | None = None) -> BuildReport:
+        """Rebuild what forgetting removed, for all requests that wait for it together, each shard once.
+
+        Also builds again any checkpoint that is missing or damaged.
+
+        Args:
+            progress: Show a progress bar; None: on a terminal.
+
+        Returns:
+            What was done.
+
+        Raises:
+            TrainingError: If the learner's code raised.
+            DamageError: If a record file does not match its digest.
+            ConfigurationError: If the learner's code is not what the workspace was created with.
+        """
+        with self._writing():
+            shards = {shard for request in self._waiting() for shard in request.shards}
+            trained = {shard for shard, _ in self._site.ledger.steps()}
+            return self._build(shards | trained, "recovering", progress)
+
+    def _build(self, shards: Iterable[int], title: str, progress: bool | None) -> BuildReport:
+        site = self._site
+        if site.ledger.task() is None:
+            raise WorkspaceError(f"{self.path} holds no records yet: ingest some first")
+        wanted = sorted(shards)
+        with progress_bar(title, show=progress) as start:
+            report = build(site, self._executor, wanted, start)
+        done = site.ledger.finish_recover(complete_shards(site, wanted), now())
+        return replace(report, recovered=tuple(done))
+
+    def _waiting(self) -> list[Request]:
+        return [r for r in self._site.ledger.requests() if r.state is RequestState.FORGOTTEN]
+
+    # Forgetting
+
+    def forget(
+        self,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        *,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> Request:
+        """Forget subjects or records, at once.
+
+        When this returns, no process serves a prediction that depends on them, and their records, and every
+        state that was trained on them, are gone from the workspace. Until `recover`, the shards concerned serve
+        their last state that never saw them: exact for a smaller training set.
+
+        Args:
+            subjects: Subjects, with all their records.
+            record_ids: Single records.
+            reason: Why, for the log; do not name the person in it.
+            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+
+        Returns:
+            The request, in state forgotten.
+
+        Raises:
+            InputError: If no id is given.
+            UnknownIdError: If an id is not in the workspace; nothing was changed.
+            AlreadyForgottenError: If an id was forgotten before; nothing was changed.
+            IdempotencyError: If the key was used for other ids; nothing was changed.
+            StorageError: If the disk refuses; what to do is said.
+        """
+        people = () if subjects is None else to_ids(_listed(subjects), "subjects")
+        rows = () if record_ids is None else to_ids(_listed(record_ids), "record_ids")
+        if not people and not rows:
+            raise InputError("nothing to forget: give subjects or record_ids")
+        with self._writing():
+            site = self._site
+            subject_tokens = dict(zip(site.tokens("subject", people), people, strict=True))
+            record_tokens = dict(zip(site.tokens("record", rows), rows, strict=True))
+            fingerprint = self._fingerprint(subject_tokens, record_tokens)
+            if idempotency_key is not None:
+                known = site.ledger.request_by_key(idempotency_key)
+                if known is not None:
+                    return _same_request(known[0], known[1], fingerprint)
+            gone = site.ledger.locations(list(record_tokens), list(subject_tokens))
+            self._refuse_unknown(subject_tokens, record_tokens, gone)
+            request = Request(
+                id=f"req-{secrets.token_hex(8)}",
+                state=RequestState.SUBMITTED,
+                reason=reason,
+                idempotency_key=idempotency_key,
+                n_subjects=len(subject_tokens),
+                n_records=len(gone),
+                shards=_earliest(gone),
+                submitted_at=now(),
+            )
+            tombstones = {item.token: "record" for item in gone} | dict.fromkeys(subject_tokens, "subject")
+            site.ledger.begin_forget(request, fingerprint, gone, tombstones)
+            self._finish_forget()
+            return self.status(request.id)
+
+    def _finish_forget(self) -> None:
+        """Destroy what saw the records of all submitted requests; may be repeated after a crash at any point."""
+        site = self._site
+        erasures = site.ledger.erasures()
+        # Checkpoints first: that also frees the room which rewriting needs.
+        purge_checkpoints(site, sorted({item.shard for item in erasures}))
+        rewritten = {(item.shard, item.position): rewrite(site, item) for item in erasures}
+        site.ledger.finish_forget(rewritten, now())
+        site.ledger.scrub()
+
+    def _fingerprint(self, *tokens: Mapping[bytes, str]) -> str:
+        """Keyed digest of what a request names, so that the log can compare but not tell."""
+        parts = [b"".join(sorted(group)) for group in tokens]
+        return digest_parts("request", [self._site.keys.pseudonyms, *parts])
+
+    def _refuse_unknown(
+        self, subjects: Mapping[bytes, str], records: Mapping[bytes, str], gone: Sequence[Location]
+    ) -> None:
+        found = {item.token for item in gone} | {item.subject for item in gone}
+        absent = {token: name for token, name in (*subjects.items(), *records.items()) if token not in found}
+        if not absent:
+            return
+        dead = self._site.ledger.tombstones(list(absent))
+        unknown = [name for token, name in absent.items() if token not in dead]
+        if unknown:
+            raise UnknownIdError(
+                f"{len(unknown)} of the subjects or records are not in {self.path} ({_some(unknown)}): check the ids, "
+                "and whether they name subjects or records; nothing was changed"
+            )
+        raise AlreadyForgottenError(
+            f"{len(absent)} of the subjects or records were forgotten before ({_some(list(absent.values()))}): leave "
+            "them out, or repeat the first request with its idempotency key; nothing was changed"
+        )
+
+    # Serving
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities of the served ensemble.
+
+        Args:
+            X: Features as in `ingest`.
+
+        Returns:
+            `[n, classes]` float64, columns in the order of the declared classes.
+
+        Raises:
+            NotServingError: If no shard has a state.
+            InputError: If the features are not the declared ones.
+            ConfigurationError: If the task is regression.
+        """
+        if self._site.declaration.task != "classification":
+            raise ConfigurationError("predict_proba is for classification; use predict")
+        return self._server.outputs(self._features(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels, or regression targets, of the served ensemble.
+
+        Args:
+            X: Features as in `ingest`.
+
+        Returns:
+            `[n]` labels of the declared classes, or `[n, ...]` float64.
+
+        Raises:
+            NotServingError: If no shard has a state.
+            InputError: If the features are not the declared ones.
+        """
+        output = self._server.outputs(self._features(X))
+        task = self._site.task()
+        if task.kind == "regression":
+            return output
+        return np.array(task.classes)[output.argmax(axis=1)]
+
+    def _features(self, X: Any) -> Any:
+        if self._site.ledger.task() is None:
+            raise NotServingError(f"{self.path} holds no records and no trained state: ingest and train first")
+        return self._server.features(X)
+
+    def state_digest(self) -> str:
+        """Digest of the served model: equal states, equal digests, wherever and however they came about.
+
+        Returns:
+            Hex SHA-256 over the canonical content of every shard's served state, the records each has seen, the
+            rule that joins them and the classes.
+        """
+        _, steps = self._site.ledger.served()
+        task = self.task
+        return digest_json(
+            "state",
+            {
+                "shards": [[step.shard, step.content, step.records] for step in steps],
+                "aggregation": self._site.declaration.aggregation,
+                "classes": [] if task is None else list(task.classes),
+            },
+        )
+
+    # What is where
+
+    def status(self, request_id: str | None = None) -> Any:
+        """Where a request stands, or the whole workspace.
+
+        Args:
+            request_id: A request's id; None: the workspace.
+
+        Returns:
+            A `Request`, or a `WorkspaceStatus`.
+
+        Raises:
+            UnknownIdError: If there is no such request.
+        """
+        if request_id is not None:
+            found = self._site.ledger.request(request_id)
+            if found is None:
+                raise UnknownIdError(f"{self.path} knows no request {request_id!r}: `unlearn status` lists them")
+            return found
+        site = self._site
+        ledger, n_shards = site.ledger, site.declaration.n_shards
+        missing = []
+        if ledger.task() is not None:
+            missing = [step for item in plan(site, range(n_shards), "").values() for step in item.missing]
+        generation, served = ledger.served()
+        states = [request.state.value for request in ledger.requests()]
+        return WorkspaceStatus(
+            path=str(self.path),
+            n_shards=n_shards,
+            n_slices=site.declaration.n_slices,
+            batches=ledger.batches(),
+            records=ledger.count(),
+            serving=len(served),
+            behind=tuple(sorted({step.shard for step in missing})),
+            steps_missing=len(missing),
+            visits_missing=sum(step.visits for step in missing),
+            generation=generation,
+            requests={state.value: states.count(state.value) for state in RequestState},
+        )
+
+    def requests(self) -> list[Request]:
+        """All deletion requests, oldest first."""
+        return self._site.ledger.requests()
+
+    # Writing, and what a crash left behind
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Be the only writer, and finish first what a crash left behind."""
+        with exclusive(self.path / "lock", LOCK_SECONDS), _naming_full_disks(self.path):
+            if self._unfinished():
+                self._settle()
+            yield
+
+    def _unfinished(self) -> bool:
+        ledger = self._site.ledger
+        return bool(ledger.operation() or ledger.erasures())
+
+    def _settle(self) -> None:
+        site = self._site
+        shards = range(site.declaration.n_shards)
+        operation = site.ledger.operation()
+        if operation == "ingest":
+            purge_record_files(site)
+        if operation == "train":
+            for shard in shards:
+                site.clear_staging(shard)
+            if not site.ledger.erasures():
+                adopt(site, shards)
+            purge_checkpoints(site, shards)
+        if operation:
+            site.ledger.end_operation()
+        if site.ledger.erasures():
+            self._finish_forget()
+
+
+def _declare(
+    learner: Any,
+    kind: str,
+    classes: Sequence[Json] | None,
+    *,
+    n_shards: int,
+    n_slices: int,
+    aggregation: str,
+    seed: int | None,
+) -> Declaration:
+    for name, value in (("n_shards", n_shards), ("n_slices", n_slices)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ConfigurationError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if kind not in {"classification", "regression"}:
+        raise ConfigurationError(f"task must be 'classification' or 'regression', got {kind!r}")
+    check_aggregation(aggregation, kind)
+    labels = None if classes is None else np.asarray(classes).tolist() if not isinstance(classes, list) else classes
+    if labels is not None:
+        encode_target(np.array([], dtype=np.int64), "classification", labels)
+    code = code_digest(learner.code())
+    return Declaration(
+        learner=describe_learner(learner),
+        code=code.source,
+        modules=dict(code.modules),
+        task=kind,
+        classes=labels,
+        n_shards=int(n_shards),
+        n_slices=int(n_slices),
+        aggregation=aggregation,
+        root_seed=secrets.randbits(63) if seed is None else int(seed),
+    )
+
+
+def _executor(executor: str | Executor) -> Executor:
+    if isinstance(executor, Executor):
+        return executor
+    if executor == "local":
+        return LocalExecutor()
+    raise ConfigurationError(f"executor must be 'local' or an Executor, got {executor!r}")
+
+
+def _as_records(X: Any, y: Any, subjects: Any, record_ids: Any, batch: int) -> Records:
+    if isinstance(X, Records):
+        if y is not None or subjects is not None or record_ids is not None:
+            raise InputError("Records carry their own y, subjects and record ids: give them alone")
+        return X
+    if y is None:
+        raise InputError("y is missing: give the targets of the records")
+    if hasattr(X, "columns") or hasattr(X, "column_names"):
+        from shards.sources import features_from_table
+
+        X = features_from_table(X)
+    return make_records(X, y, subjects=subjects, record_ids=record_ids, batch=batch)
+
+
+def _listed(ids: Any) -> list[Any]:
+    """One id or many, as a list without repetitions."""
+    many = [ids] if isinstance(ids, str | int | np.integer) else list(ids)
+    return list(dict.fromkeys(many))
+
+
+def _earliest(gone: Sequence[Location]) -> dict[int, int]:
+    earliest: dict[int, int] = {}
+    for item in gone:
+        earliest[item.shard] = min(item.position, earliest.get(item.shard, item.position))
+    return earliest
+
+
+def _same_request(request: Request, known: str, fingerprint: str) -> Request:
+    if known != fingerprint:
+        raise IdempotencyError(
+            f"the idempotency key {request.idempotency_key!r} was used for another request ({request.id}): choose "
+            "another key; nothing was changed"
+        )
+    return request
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _differences(old: Any, new: Any) -> str:
+    if old["class"] != new["class"]:
+        return f"{old['class']} then, {new['class']} now"
+    names = [k for k in old["params"] | new["params"] if old["params"].get(k) != new["params"].get(k)]
+    return ", ".join(f"{k}: {old['params'].get(k)!r} then, {new['params'].get(k)!r} now" for k in names)
+
+
+@contextmanager
+def _naming_full_disks(path: Path) -> Iterator[None]:
+    """Say which workspace it was when the disk is full or refuses."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise StorageError(
+            f"the disk refused a write for {path} ({error.strerror}): make room or access, then repeat the command; "
+            "what was acknowledged before is safe, and what was begun is finished then"
+        ) from error
