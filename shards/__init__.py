@@ -1,0 +1,1 @@
+"""Train so that forgetting is cheap: isolated shards, sliced chains, content-addressed checkpoints."""

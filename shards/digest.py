@@ -31,10 +31,12 @@ def canonical_json(value: Json) -> bytes:
         ValueError: If a float is not finite.
         TypeError: If a value is of any other type.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    ).encode()
 
 
-def digest_parts(domain: str, parts: Iterable[bytes]) -> str:
+def digest_parts(domain: str, parts: Iterable[bytes | memoryview]) -> str:
     """SHA-256 of a sequence of byte strings, each preceded by its length, under a domain name.
 
     Args:
@@ -71,7 +73,7 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
         TypeError: If an array holds Python objects.
     """
 
-    def parts() -> Iterable[bytes]:
+    def parts() -> Iterable[bytes | memoryview]:
         for name in sorted(arrays):
             array = arrays[name]
             if array.dtype.hasobject:
@@ -80,7 +82,7 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
             yield name.encode()
             yield little.dtype.str.encode()
             yield canonical_json(list(array.shape))
-            yield memoryview(little.reshape(-1).view(np.uint8)) if little.size else b""  # type: ignore[arg-type]
+            yield little.reshape(-1).view(np.uint8).data if little.size else b""
 
     return digest_parts("arrays", parts())
 

@@ -16,7 +16,19 @@ from pathlib import Path
 
 from shards.digest import Json, digest_json
 
-_NUMERIC_PREFIXES = ("ATEN_", "BLIS_", "DNNL_", "GOTO_", "KMP_", "MKL_", "NPY_", "OMP_", "ONEDNN_", "OPENBLAS_", "VECLIB_")
+_NUMERIC_PREFIXES = (
+    "ATEN_",
+    "BLIS_",
+    "DNNL_",
+    "GOTO_",
+    "KMP_",
+    "MKL_",
+    "NPY_",
+    "OMP_",
+    "ONEDNN_",
+    "OPENBLAS_",
+    "VECLIB_",
+)
 """Variables of these families change numeric behaviour; none is inherited from the user's shell."""
 
 
@@ -66,7 +78,7 @@ def describe(libraries: Iterable[str]) -> dict[str, Json]:
         JSON: interpreter, platform, C library, CPU vendor and instruction sets, library versions, numeric
         switches and thread counts.
     """
-    import numpy as np  # noqa: PLC0415 (switches must be set before it loads)
+    import numpy as np
 
     simd = np.show_config(mode="dicts").get("SIMD Extensions", {})
     found: dict[str, Json] = {
@@ -79,7 +91,7 @@ def describe(libraries: Iterable[str]) -> dict[str, Json]:
         "libraries": {name: str(importlib.import_module(name).__version__) for name in sorted(libraries)},
     }
     if "torch" in found["libraries"]:
-        import torch  # noqa: PLC0415
+        import torch
 
         found["torch"] = {
             "threads": [torch.get_num_threads(), torch.get_num_interop_threads()],

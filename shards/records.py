@@ -157,9 +157,7 @@ def field_schema(array: np.ndarray) -> FieldSchema:
     return FieldSchema(shape=array.shape[1:], dtype=dtype)
 
 
-def check_features(
-    features: Mapping[str, np.ndarray], schema: Mapping[str, FieldSchema]
-) -> dict[str, np.ndarray]:
+def check_features(features: Mapping[str, np.ndarray], schema: Mapping[str, FieldSchema]) -> dict[str, np.ndarray]:
     """Fit features to the declared schema.
 
     A float of another width and an integer where a float is declared are cast; every other difference of dtype
@@ -186,9 +184,7 @@ def check_features(
     return {name: _fit(name, features[name], declared) for name, declared in schema.items()}
 
 
-def encode_target(
-    y: np.ndarray, kind: Literal["classification", "regression"], classes: Sequence[Json]
-) -> np.ndarray:
+def encode_target(y: np.ndarray, kind: Literal["classification", "regression"], classes: Sequence[Json]) -> np.ndarray:
     """Turn targets into what a learner sees.
 
     Labels are matched by value, so `1`, `1.0` and `True` are one class, and `"1"` is another.
@@ -214,13 +210,9 @@ def encode_target(
             raise ConfigurationError(f"class {label!r} is not text or a number; declare classes of those")
     index = {label: position for position, label in enumerate(classes)}
     if len(index) != len(classes):
-        raise ConfigurationError(
-            f"the declared classes repeat a label: {_some(list(classes))}; declare each once"
-        )
+        raise ConfigurationError(f"the declared classes repeat a label: {_some(list(classes))}; declare each once")
     if y.ndim != 1:
-        raise InputError(
-            f"y has shape {list(y.shape)}, but classification needs one label per record, shape [n]"
-        )
+        raise InputError(f"y has shape {list(y.shape)}, but classification needs one label per record, shape [n]")
     labels, inverse = np.unique(y, return_inverse=True)
     values = labels.tolist()
     undeclared = [label for label in values if label not in index]
@@ -329,9 +321,7 @@ def _id_text(value: Any, row: int, what: str) -> str:
         if number.bit_length() > MAX_ID_BYTES:
             raise InputError(f"{what}: row {row} is an integer of {number.bit_length()} bits; shorten it")
         return str(number)
-    raise InputError(
-        f"{what}: row {row} is {value!r} ({type(value).__name__}); ids are text or integers: convert it"
-    )
+    raise InputError(f"{what}: row {row} is {value!r} ({type(value).__name__}); ids are text or integers: convert it")
 
 
 def _default_ids(n: int, batch: int) -> tuple[str, ...]:
@@ -359,9 +349,7 @@ def _check_unique(ids: tuple[str, ...]) -> None:
 def _raw_array(value: Any, what: str) -> np.ndarray:
     """An array-like as a numpy array, without a copy where there need be none."""
     if hasattr(value, "tocsr") or getattr(value, "is_sparse", False) is True:
-        raise InputError(
-            f"{what} is a sparse matrix; give a dense array, for example {what.split()[0]}.toarray()"
-        )
+        raise InputError(f"{what} is a sparse matrix; give a dense array, for example {what.split()[0]}.toarray()")
     if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
         raise InputError(f"{what} is a masked array with missing values; fill in or drop such records first")
     try:
@@ -387,14 +375,10 @@ def _text_array(array: np.ndarray, what: str) -> np.ndarray:
             "give numbers of one dtype, or text only; for a mixed table use shards.sources.from_table"
         )
     if array.ndim != 1:
-        raise InputError(
-            f"{what} is text of shape {list(array.shape)}; give each text column as its own feature"
-        )
+        raise InputError(f"{what} is text of shape {list(array.shape)}; give each text column as its own feature")
     if not is_unicode(values):
         row = next(row for row, text in enumerate(values) if not is_unicode([text]))
-        raise InputError(
-            f"{what}: row {row} holds a lone surrogate, which is not valid Unicode; correct the text"
-        )
+        raise InputError(f"{what}: row {row} holds a lone surrogate, which is not valid Unicode; correct the text")
     ending = next((row for row, text in enumerate(values) if text.endswith("\0")), None)
     if ending is not None:
         raise InputError(f"{what}: row {ending} ends with a NUL character, which would be lost; strip it")

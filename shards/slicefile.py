@@ -308,14 +308,12 @@ def _parse(path: Path) -> SliceRecords:
         raise ValueError(f"it holds {reader.num_record_batches} record batches, expected 1")
     batch = reader.get_batch(0)
     # Lengths of columns and buffers, offsets and UTF-8: nothing below reads outside of a buffer.
-    pass
+    batch.validate(full=True)
     columns = batch.columns
     if any(column.null_count for column in columns):
         raise ValueError("it holds missing values")
     byte = [FieldSchema((width,), "|u1") for width in (TOKEN_BYTES, SALT_BYTES)]
-    arrays = [
-        _decode(column, field) for column, field in zip(columns[2:], [*byte, *features, target], strict=True)
-    ]
+    arrays = [_decode(column, field) for column, field in zip(columns[2:], [*byte, *features, target], strict=True)]
     data = SliceRecords(
         record_ids=tuple(columns[0].to_pylist()),
         subjects=tuple(columns[1].to_pylist()),
@@ -364,9 +362,7 @@ def _parse_field(field: Json) -> FieldSchema:
 
 def _rows(arrays: list[np.ndarray], n: int) -> Iterator[memoryview]:
     """The bytes of each row of numeric arrays, one array after the other."""
-    flat = [
-        _little(array).reshape(n, -1).view(np.uint8) if n else np.empty((0, 1), np.uint8) for array in arrays
-    ]
+    flat = [_little(array).reshape(n, -1).view(np.uint8) if n else np.empty((0, 1), np.uint8) for array in arrays]
     table = np.concatenate(flat, axis=1)
     width = table.shape[1]
     view = memoryview(table.reshape(-1))  # type: ignore[arg-type]

@@ -139,14 +139,10 @@ def from_file(
     try:
         table = _read_csv(path, ids) if suffix == ".csv" else _read_parquet(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file"
-        ) from error
+        raise InputError(f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file") from error
     if target is None:
         raise InputError(f"{path}: no target column named; its columns are {_listing(table.column_names)}")
-    return from_table(
-        table, target=target, subject=subject, record_id=record_id, features=features, batch=batch
-    )
+    return from_table(table, target=target, subject=subject, record_id=record_id, features=features, batch=batch)
 
 
 def from_dataset(
@@ -212,11 +208,7 @@ class _Stack:
         """
         what = f"{self._what} of dataset item {row}"
         # One row of text would fix the width of all, so text is held as Python objects until the end.
-        item = (
-            np.array(value, dtype=object)
-            if isinstance(value, str)
-            else to_array([_plain(value, what)], what)[0]
-        )
+        item = np.array(value, dtype=object) if isinstance(value, str) else to_array([_plain(value, what)], what)[0]
         if self._rows is None:
             self._rows = np.empty((self._n, *item.shape), dtype=item.dtype)
         if item.shape != self._rows.shape[1:] or item.dtype != self._rows.dtype:
@@ -245,9 +237,7 @@ def _image(image: Any, what: str) -> np.ndarray:
     converted = image.convert({"1": "L", "P": "RGB"}.get(image.mode, image.mode))
     pixels = np.asarray(converted)
     if pixels.dtype != np.uint8:
-        raise InputError(
-            f"{what} is an image of mode {image.mode}, not 8 bits a channel; convert it to an array"
-        )
+        raise InputError(f"{what} is an image of mode {image.mode}, not 8 bits a channel; convert it to an array")
     return np.moveaxis(pixels.reshape(*pixels.shape[:2], -1), -1, 0)
 
 
@@ -378,9 +368,7 @@ def _from_npz(path: Path, batch: int) -> Records:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored.items())
     except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read as npz ({error}); save plain arrays with numpy.savez"
-        ) from error
+        raise InputError(f"{path} cannot be read as npz ({error}); save plain arrays with numpy.savez") from error
     unknown = [key for key in arrays if key not in _NPZ_KEYS]
     if unknown:
         # A misspelt "subjects" would otherwise make every record its own subject.

@@ -131,7 +131,9 @@ def learner_from(description: Json) -> Learner:
     """
     kind = resolve(description["class"])
     if not (isinstance(kind, type) and issubclass(kind, Learner)):
-        raise ConfigurationError(f"{description['class']} is not a Learner: the workspace's description is wrong")
+        raise ConfigurationError(
+            f"{description['class']} is not a Learner: the workspace's description is wrong"
+        )
     return kind.from_params(description["params"])
 
 
@@ -176,9 +178,7 @@ def step_environment(numeric: str, kernel: str, distributions: Mapping[str, str]
     return digest_json("step environment", [numeric, kernel, dict(distributions)])
 
 
-def build_chain(
-    order: ChainOrder, emit: Callable[[StepBuilt], None], progress: Callable[[int], None]
-) -> None:
+def build_chain(order: ChainOrder, emit: Callable[[StepBuilt], None], progress: Callable[[int], None]) -> None:
     """Train the steps of an order.
 
     Args:
@@ -247,7 +247,10 @@ class ShardRecords:
                 f"the record file {path} is missing: restore it from a copy, or forget the records it held"
             )
         data = slicefile.read(path)
-        if len(data.target) != piece.records or slicefile.slice_digest(slicefile.commitments(data)) != piece.digest:
+        if (
+            len(data.target) != piece.records
+            or slicefile.slice_digest(slicefile.commitments(data)) != piece.digest
+        ):
             raise DamageError(
                 f"the record file {path} does not match its digest and was not used: restore it from a copy"
             )

@@ -85,7 +85,12 @@ def plan(site: Site, shards: Iterable[int], environment: str) -> dict[int, Shard
     for shard in shards:
         files = site.slice_files(shard, slices)
         steps = recipe.chain(
-            constants, shard, site.slice_inputs(files), recorded.get(shard, {}), environment, site.learner.visits
+            constants,
+            shard,
+            site.slice_inputs(files),
+            recorded.get(shard, {}),
+            environment,
+            site.learner.visits,
         )
         plans[shard] = ShardPlan(files, steps)
     return plans

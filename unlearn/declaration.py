@@ -9,14 +9,22 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from shards.code import code_digest
 from shards.digest import Json, digest_parts
+from shards.ensemble import check_aggregation
+from shards.learners.base import Learner
 from shards.placement import KEY_BYTES
+from shards.records import encode_target
 from shards.store import sync_directory
-from unlearn.errors import WorkspaceError
+from shards.train import describe_learner
+from unlearn.errors import ConfigurationError, WorkspaceError
 
 FORMAT = 1
 """Format of the workspace's files; raised when an older version could not read them."""
@@ -60,6 +68,56 @@ class Secrets:
 
     placement: bytes
     pseudonyms: bytes
+
+
+def declare(
+    learner: Learner,
+    task: str,
+    classes: Sequence[Json] | None,
+    *,
+    n_shards: int,
+    n_slices: int,
+    aggregation: str,
+    random_state: int | None,
+) -> Declaration:
+    """Check the constants and write them down.
+
+    Args:
+        learner: What every shard trains.
+        task: `"classification"` or `"regression"`.
+        classes: Every label there may ever be, or None.
+        n_shards: S, at least 1.
+        n_slices: R, at least 1.
+        aggregation: How the shards' outputs are joined.
+        random_state: Root seed, or None for a random one.
+
+    Returns:
+        The constants.
+
+    Raises:
+        ConfigurationError: If one does not make sense.
+    """
+    for name, value in (("n_shards", n_shards), ("n_slices", n_slices)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ConfigurationError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if task not in learner.kinds():
+        raise ConfigurationError(f"task must be {' or '.join(map(repr, learner.kinds()))} here, got {task!r}")
+    check_aggregation(aggregation, task)
+    labels = None if classes is None else np.asarray(classes).tolist()
+    if labels is not None:
+        encode_target(np.array([], dtype=np.int64), "classification", labels)
+    code = code_digest(learner.code())
+    return Declaration(
+        learner=describe_learner(learner),
+        code=code.source,
+        modules=dict(code.modules),
+        task=task,
+        classes=labels,
+        n_shards=int(n_shards),
+        n_slices=int(n_slices),
+        aggregation=aggregation,
+        root_seed=secrets.randbits(63) if random_state is None else int(random_state),
+    )
 
 
 def make_secrets(random_state: int | None) -> Secrets:
@@ -111,7 +169,8 @@ def read(folder: Path) -> tuple[Declaration, Secrets]:
         raise WorkspaceError(f"{path} is damaged: it names no format; restore it from a copy")
     if fields.pop("format") > FORMAT:
         raise WorkspaceError(
-            f"{folder} was written by a newer version of this program (its format is above {FORMAT}): upgrade to open it"
+            f"{folder} was written by a newer version of this program (this one knows format {FORMAT} and older): "
+            "upgrade to open it"
         )
     keys = _read(folder / "secrets.json")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shards.errors import (
     CodeError,
     ConfigurationError,
@@ -31,6 +33,7 @@ __all__ = [
     "UnlearnError",
     "WorkerLostError",
     "WorkspaceError",
+    "some",
 ]
 
 
@@ -60,3 +63,9 @@ class TombstoneError(InputError):
 
 class IdempotencyError(InputError):
     """An idempotency key that was used before for another request."""
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few of many names, for a message."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -54,6 +54,9 @@ class Site:
     def task(self) -> Task:
         """The declared task.
 
+        Returns:
+            The task.
+
         Raises:
             WorkspaceError: If nothing was ingested yet.
         """

@@ -20,39 +20,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, overload
 
 import numpy as np
 
-from shards import slicefile
-from shards.code import code_digest
 from shards.digest import Json, digest_json, digest_parts
-from shards.ensemble import check_aggregation
 from shards.errors import NotServingError
 from shards.executors.base import Executor
 from shards.executors.local import LocalExecutor
 from shards.learners import as_learner
-from shards.placement import grouped, place
-from shards.records import Records, check_features, encode_target, feature_schema, make_records, to_ids
-from shards.slicefile import SliceRecords
+from shards.records import to_ids
 from shards.store import sync_directory
-from shards.task import FieldSchema, Kind, Task
-from shards.train import describe_learner, describe_task, task_from
+from shards.task import Kind, Task
+from shards.train import describe_learner, task_from
 from unlearn import declaration as declared
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
-from unlearn.erasure import purge_checkpoints, purge_record_files, rewrite, slice_file_name
+from unlearn.erasure import purge_checkpoints, purge_record_files, rewrite
 from unlearn.errors import (
     AlreadyForgottenError,
     ConfigurationError,
     IdempotencyError,
     InputError,
     StorageError,
-    TombstoneError,
     UnknownIdError,
     WorkspaceError,
+    some,
 )
-from unlearn.ledger import Ledger, Location, NewSlice
+from unlearn.intake import as_records, check_ids, fit_task, store_batch
+from unlearn.ledger import Ledger, Location
 from unlearn.ledger.ledger import now
 from unlearn.lock import exclusive
 from unlearn.progress import progress_bar
@@ -145,8 +141,14 @@ class Workspace:
         folder = Path(path).absolute()
         trained = as_learner(learner)
         kind = task or trained.kinds()[0]
-        declaration = _declare(
-            trained, kind, classes, n_shards=n_shards, n_slices=n_slices, aggregation=aggregation, seed=random_state
+        declaration = declared.declare(
+            trained,
+            kind,
+            classes,
+            n_shards=n_shards,
+            n_slices=n_slices,
+            aggregation=aggregation,
+            random_state=random_state,
         )
         where = _executor(executor)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -251,106 +253,11 @@ class Workspace:
         """
         with self._writing():
             batch = self._site.ledger.batches()
-            records = _as_records(X, y, subjects, record_ids, batch)
-            task, records = self._fit_task(records)
-            lifted = self._check_ids(records, to_ids(list(reconsent), "reconsent"))
-            self._store_batch(batch, task, records, lifted)
+            records = as_records(X, y, subjects, record_ids, batch)
+            task, records = fit_task(self._site, records)
+            lifted = check_ids(self._site, records, to_ids(list(reconsent), "reconsent"))
+            store_batch(self._site, batch, task, records, lifted)
             return batch
-
-    def _fit_task(self, records: Records) -> tuple[Task, Records]:
-        """Declare the task with the first batch; hold later ones to it."""
-        site = self._site
-        kind = cast(Kind, site.declaration.task)
-        known = self.task
-        if known is None:
-            schema: Mapping[str, FieldSchema] = feature_schema(records.features)
-            labels: tuple[Json, ...] = ()
-            if kind == "classification":
-                labels = tuple(site.declaration.classes or np.unique(records.target).tolist())
-        else:
-            schema, labels = known.features, known.classes
-        features = check_features(records.features, schema)
-        target = encode_target(records.target, kind, labels)
-        shape = FieldSchema(target.shape[1:], target.dtype.str)
-        task = known or Task(kind, schema, shape, labels)
-        if shape != task.target:
-            raise InputError(
-                f"y has shape {list(shape.shape)} per record, but {list(task.target.shape)} was declared with the "
-                "first batch"
-            )
-        site.learner.check(task)
-        return task, replace(records, features=features, target=target)
-
-    def _check_ids(self, records: Records, reconsent: Sequence[str]) -> list[bytes]:
-        """Refuse ids that are present or were forgotten; return the tombstones that a re-consent lifts."""
-        site = self._site
-        lifted = {token for kind in ("subject", "record") for token in site.tokens(kind, reconsent)}
-        record_tokens = site.tokens("record", records.record_ids)
-        subject_tokens = site.tokens("subject", records.subjects)
-        present = {item.token for item in site.ledger.locations(record_tokens, [])}
-        again = [name for name, token in zip(records.record_ids, record_tokens, strict=True) if token in present]
-        if again:
-            raise InputError(
-                f"{len(again)} of the record ids are already in the workspace ({_some(again)}): give new records "
-                "other ids; nothing was ingested"
-            )
-        dead = site.ledger.tombstones(list({*record_tokens, *subject_tokens}))
-        back = {
-            name
-            for names, tokens in ((records.record_ids, record_tokens), (records.subjects, subject_tokens))
-            for name, token in zip(names, tokens, strict=True)
-            if token in dead - lifted
-        }
-        if back:
-            raise TombstoneError(
-                f"{len(back)} of the subjects or records were forgotten before ({_some(sorted(back))}): leave them "
-                "out, or name them in reconsent if they agreed to return; nothing was ingested"
-            )
-        return sorted(dead & lifted)
-
-    def _store_batch(self, batch: int, task: Task, records: Records, lifted: Sequence[bytes]) -> None:
-        site = self._site
-        n_slices = site.declaration.n_slices
-        where = place(site.keys.placement, records.subjects, records.record_ids, site.declaration.n_shards, n_slices)
-        groups = grouped(where, n_slices)
-        for shard in range(site.declaration.n_shards):
-            site.folder(shard).create()
-        site.ledger.begin_operation("ingest")
-        try:
-            slices = [
-                self._write_slice(shard, batch * n_slices + piece, records.take(rows), where.tokens[rows])
-                for shard, piece, rows in groups
-            ]
-            for shard in {item.shard for item in slices}:
-                sync_directory(site.folder(shard).records)
-            positions = batch * n_slices + where.slices
-            locations = map(
-                Location,
-                site.tokens("record", records.record_ids),
-                site.tokens("subject", records.subjects),
-                where.shards.tolist(),
-                positions.tolist(),
-            )
-            site.ledger.add_batch(describe_task(task), slices, locations, lifted)
-        except BaseException:
-            purge_record_files(site)
-            site.ledger.end_operation()
-            raise
-
-    def _write_slice(self, shard: int, position: int, records: Records, tokens: np.ndarray) -> NewSlice:
-        n = len(records)
-        data = SliceRecords(
-            record_ids=records.record_ids,
-            subjects=records.subjects,
-            tokens=tokens,
-            salts=np.frombuffer(secrets.token_bytes(32 * n), dtype=np.uint8).reshape(n, 32),
-            features=records.features,
-            target=records.target,
-        )
-        name = slice_file_name(position, 0)
-        slicefile.write(self._site.folder(shard).records / name, data)
-        digest = slicefile.slice_digest(slicefile.commitments(data))
-        return NewSlice(shard, position, name, n, digest)
 
     # Training
 
@@ -493,11 +400,11 @@ class Workspace:
         unknown = [name for token, name in absent.items() if token not in dead]
         if unknown:
             raise UnknownIdError(
-                f"{len(unknown)} of the subjects or records are not in {self.path} ({_some(unknown)}): check the ids, "
+                f"{len(unknown)} of the subjects or records are not in {self.path} ({some(unknown)}): check the ids, "
                 "and whether they name subjects or records; nothing was changed"
             )
         raise AlreadyForgottenError(
-            f"{len(absent)} of the subjects or records were forgotten before ({_some(list(absent.values()))}): leave "
+            f"{len(absent)} of the subjects or records were forgotten before ({some(list(absent.values()))}): leave "
             "them out, or repeat the first request with its idempotency key; nothing was changed"
         )
 
@@ -538,7 +445,8 @@ class Workspace:
         task = self._site.task()
         if task.kind == "regression":
             return output
-        return np.array(task.classes)[output.argmax(axis=1)]
+        labels: np.ndarray = np.array(task.classes)[output.argmax(axis=1)]
+        return labels
 
     def _features(self, X: Any) -> Any:
         if self._site.ledger.task() is None:
@@ -565,7 +473,13 @@ class Workspace:
 
     # What is where
 
-    def status(self, request_id: str | None = None) -> Any:
+    @overload
+    def status(self) -> WorkspaceStatus: ...
+
+    @overload
+    def status(self, request_id: str) -> Request: ...
+
+    def status(self, request_id: str | None = None) -> WorkspaceStatus | Request:
         """Where a request stands, or the whole workspace.
 
         Args:
@@ -639,59 +553,12 @@ class Workspace:
             self._finish_forget()
 
 
-def _declare(
-    learner: Any,
-    kind: str,
-    classes: Sequence[Json] | None,
-    *,
-    n_shards: int,
-    n_slices: int,
-    aggregation: str,
-    seed: int | None,
-) -> Declaration:
-    for name, value in (("n_shards", n_shards), ("n_slices", n_slices)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ConfigurationError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if kind not in {"classification", "regression"}:
-        raise ConfigurationError(f"task must be 'classification' or 'regression', got {kind!r}")
-    check_aggregation(aggregation, kind)
-    labels = None if classes is None else np.asarray(classes).tolist() if not isinstance(classes, list) else classes
-    if labels is not None:
-        encode_target(np.array([], dtype=np.int64), "classification", labels)
-    code = code_digest(learner.code())
-    return Declaration(
-        learner=describe_learner(learner),
-        code=code.source,
-        modules=dict(code.modules),
-        task=kind,
-        classes=labels,
-        n_shards=int(n_shards),
-        n_slices=int(n_slices),
-        aggregation=aggregation,
-        root_seed=secrets.randbits(63) if seed is None else int(seed),
-    )
-
-
 def _executor(executor: str | Executor) -> Executor:
     if isinstance(executor, Executor):
         return executor
     if executor == "local":
         return LocalExecutor()
     raise ConfigurationError(f"executor must be 'local' or an Executor, got {executor!r}")
-
-
-def _as_records(X: Any, y: Any, subjects: Any, record_ids: Any, batch: int) -> Records:
-    if isinstance(X, Records):
-        if y is not None or subjects is not None or record_ids is not None:
-            raise InputError("Records carry their own y, subjects and record ids: give them alone")
-        return X
-    if y is None:
-        raise InputError("y is missing: give the targets of the records")
-    if hasattr(X, "columns") or hasattr(X, "column_names"):
-        from shards.sources import features_from_table
-
-        X = features_from_table(X)
-    return make_records(X, y, subjects=subjects, record_ids=record_ids, batch=batch)
 
 
 def _listed(ids: Any) -> list[Any]:
@@ -714,11 +581,6 @@ def _same_request(request: Request, known: str, fingerprint: str) -> Request:
             "another key; nothing was changed"
         )
     return request
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _differences(old: Any, new: Any) -> str:

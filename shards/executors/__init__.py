@@ -1,0 +1,1 @@
+"""Where chains are trained: on this machine, or elsewhere; the same bytes everywhere."""

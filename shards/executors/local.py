@@ -43,7 +43,7 @@ class Worker:
         command = [sys.executable, "-P", "-m", "shards.executors.worker", *program.libraries]
         variables = pinned_variables(os.environ, avx512=has_avx512())
         variables["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -133,7 +133,12 @@ class _WarmWorkers:
             key = self._key(program)
             idle = self._idle.setdefault(key, [])
             idle.append(worker)
-            surplus = [w for k, group in self._idle.items() if k[0].libraries == key[0].libraries and k != key for w in group]
+            surplus = [
+                w
+                for k, group in self._idle.items()
+                if k[0].libraries == key[0].libraries and k != key
+                for w in group
+            ]
             self._idle = {k: group for k, group in self._idle.items() if not set(group) & set(surplus)}
         for old in surplus:
             old.kill()
@@ -240,6 +245,7 @@ class LocalExecutor(Executor):
         self.n_workers = n_workers or len(_usable_cores())
 
     def environment(self, program: Program) -> Environment:
+        """See `Executor.environment`."""
         worker = _warm.take(program)
         _warm.give_back(program, worker)
         return worker.environment
@@ -247,6 +253,7 @@ class LocalExecutor(Executor):
     def run(
         self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress
     ) -> None:
+        """See `Executor.run`; the chains with the most work go first."""
         longest_first = sorted(orders, key=lambda o: (-sum(step.visits for step in o.steps), o.shard))
         run = _Run(program, [_Job(order) for order in longest_first], on_built, on_progress)
         with _stopping(run):

@@ -129,9 +129,7 @@ class _Walk:
         return [self.digest(item, f"{path}[{i}]") for i, item in enumerate(items)]
 
     def _pairs(self, pairs: Iterable[tuple[Any, Any]], path: str, ordered: bool = False) -> list[bytes]:
-        found = [
-            self.digest(key, f"{path} key") + self.digest(value, f"{path}[{key!r}]") for key, value in pairs
-        ]
+        found = [self.digest(key, f"{path} key") + self.digest(value, f"{path}[{key!r}]") for key, value in pairs]
         return found if ordered else sorted(found)
 
     def _array(self, array: np.ndarray, path: str) -> bytes:
@@ -148,9 +146,7 @@ class _Walk:
             return _node("record array", *head, *fields)
         if plain.dtype.kind in "OT":
             # Also numpy's variable-width text, whose buffer holds addresses.
-            return _node(
-                "array", *head, plain.dtype.kind.encode(), *self._items(plain.reshape(-1).tolist(), path)
-            )
+            return _node("array", *head, plain.dtype.kind.encode(), *self._items(plain.reshape(-1).tolist(), path))
         little = np.ascontiguousarray(plain, dtype=plain.dtype.newbyteorder("<"))
         return _node("array", *head, little.dtype.str.encode(), little.tobytes())
 
@@ -242,9 +238,7 @@ def _named(obj: Any) -> tuple[str, bytes] | None:
 
 def _is_sparse(obj: Any) -> bool:
     """Whether an object is a scipy sparse matrix or array, without importing scipy for the answer."""
-    return any(base.__module__.startswith("scipy.sparse.") for base in type(obj).__mro__) and hasattr(
-        obj, "tocoo"
-    )
+    return any(base.__module__.startswith("scipy.sparse.") for base in type(obj).__mro__) and hasattr(obj, "tocoo")
 
 
 def _type_name(kind: type) -> str:

@@ -40,9 +40,7 @@ def mlp(
 
     activations: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
     if activation not in activations:
-        raise ConfigurationError(
-            f"mlp: activation {activation!r} is unknown: choose one of {sorted(activations)}"
-        )
+        raise ConfigurationError(f"mlp: activation {activation!r} is unknown: choose one of {sorted(activations)}")
     _check_sizes("mlp", n_outputs=[n_outputs], hidden=hidden, input_shape=input_shape)
     _check_rates("mlp", dropout, input_scale)
     width = size = math.prod(input_shape)
@@ -89,9 +87,7 @@ def cnn(
             'width]: reshape the feature, or use the module "mlp"'
         )
     if not channels:
-        raise ConfigurationError(
-            'cnn: channels is empty: give at least one, such as [16], or use the module "mlp"'
-        )
+        raise ConfigurationError('cnn: channels is empty: give at least one, such as [16], or use the module "mlp"')
     _check_sizes("cnn", n_outputs=[n_outputs], channels=channels, hidden=[hidden], input_shape=input_shape)
     _check_rates("cnn", dropout, input_scale)
     depth, height, width = (1, *input_shape) if len(input_shape) == 2 else tuple(input_shape)
@@ -110,19 +106,26 @@ def cnn(
 def _sequential(layers: Sequence[nn.Module], shape: tuple[int, ...], scale: float) -> nn.Module:
     """Layers in a row, which bring their input to a shape, to the default float dtype, and to scale first.
 
-    Not a layer of its own: calling one costs a minibatch of a small network a measurable part of its time.
+    Args:
+        layers: What follows.
+        shape: Shape of one record as the first layer takes it.
+        scale: What the input is multiplied by.
+
+    Returns:
+        The module.
     """
     import torch
 
     dtype, axes = torch.get_default_dtype(), 1 + len(shape)
 
+    # Not a layer of its own: calling one costs a minibatch of a small network a measurable part of its time.
     class Network(torch.nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if x.dim() != axes:
                 x = x.reshape(len(x), *shape)
             if x.dtype is not dtype:
                 x = x.to(dtype)
-            return super().forward(x if scale == 1.0 else x * scale)
+            return super().forward(x if scale == 1.0 else x * scale)  # type: ignore[no-any-return, no-untyped-call]
 
     return Network(*layers)
 

@@ -121,6 +121,7 @@ class SklearnLearner(Learner):
         return build(json.loads(self.description), self.trusted)
 
     def kinds(self) -> tuple[Kind, ...]:
+        """Regression for a regressor, classification for anything else; `check` is stricter."""
         from sklearn.base import is_regressor
 
         return ("regression",) if is_regressor(self.estimator()) else ("classification",)
@@ -156,9 +157,7 @@ class SklearnLearner(Learner):
 
     def code(self) -> tuple[str, ...]:
         """References to the classes and functions of other packages than numpy, scipy and sklearn."""
-        return tuple(
-            sorted({r for r in _references(json.loads(self.description)) if _root(r) not in _BASE_ROOTS})
-        )
+        return tuple(sorted({r for r in _references(json.loads(self.description)) if _root(r) not in _BASE_ROOTS}))
 
     def check(self, task: Task) -> None:
         """Refuse a task the estimator cannot be trained on, and an estimator that cannot be stored.
@@ -287,9 +286,7 @@ class SklearnLearner(Learner):
         description = json.loads(self.description)
         estimator = _loads(state["skops"].tobytes(), self.trusted, _functions(description))
         expected = type(build(description, self.trusted))
-        if type(estimator) is not expected and not (
-            self.mode == "refit" and type(estimator) is DummyClassifier
-        ):
+        if type(estimator) is not expected and not (self.mode == "refit" and type(estimator) is DummyClassifier):
             raise DamageError(
                 f"the stored estimator is a {type(estimator).__name__}, not a {expected.__name__}; it was not"
                 " used: rebuild the step"
@@ -344,9 +341,7 @@ def describe(value: Any, trusted: tuple[str, ...] = (), where: str = "the estima
     if kind is tuple:
         return {"tuple": [describe(item, trusted, f"{where}[{i}]") for i, item in enumerate(value)]}
     if kind is dict:
-        pairs = [
-            (describe(k, trusted, where), describe(v, trusted, f"{where}[{k!r}]")) for k, v in value.items()
-        ]
+        pairs = [(describe(k, trusted, where), describe(v, trusted, f"{where}[{k!r}]")) for k, v in value.items()]
         return {"dict": [list(pair) for pair in pairs]}
     if kind is slice:
         return {"slice": [describe(part, trusted, where) for part in (value.start, value.stop, value.step)]}
@@ -397,9 +392,7 @@ def build(description: Json, trusted: tuple[str, ...] = ()) -> Any:
 def _describe_numpy(value: Any, trusted: tuple[str, ...], where: str) -> Json:
     dtype = value if isinstance(value, np.dtype) else value.dtype
     if dtype.names is not None or dtype.kind in "TV" or (dtype.hasobject and not isinstance(value, np.ndarray)):
-        raise ConfigurationError(
-            f"{where} has the numpy dtype {dtype}, which has no description; use a plain dtype"
-        )
+        raise ConfigurationError(f"{where} has the numpy dtype {dtype}, which has no description; use a plain dtype")
     if isinstance(value, np.dtype):
         return {"dtype": value.str}
     if dtype.hasobject:
@@ -449,9 +442,7 @@ def _reference(value: Any, trusted: tuple[str, ...], where: str) -> str:
         )
     _check_root(reference, trusted, where)
     if _resolve(reference, trusted) != value:
-        raise CodeError(
-            f"{where} uses {reference}, but that name leads to something else; give it a name of its own"
-        )
+        raise CodeError(f"{where} uses {reference}, but that name leads to something else; give it a name of its own")
     return reference
 
 
@@ -468,9 +459,7 @@ def _check_root(reference: str, trusted: tuple[str, ...], where: str) -> None:
             f"{where} uses {reference} of the standard library, which is never resolved; wrap it in a"
             " function of a module of your own"
         )
-    raise ConfigurationError(
-        f"{where} uses {reference}, which is not trusted; pass trusted=({root!r},) to allow it"
-    )
+    raise ConfigurationError(f"{where} uses {reference}, which is not trusted; pass trusted=({root!r},) to allow it")
 
 
 def _resolve(reference: str, trusted: tuple[str, ...]) -> Any:
@@ -486,9 +475,7 @@ def _resolve(reference: str, trusted: tuple[str, ...]) -> Any:
                 raise ConfigurationError(f"{reference} leads through something that is not a class")
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise CodeError(
-            f"{reference} cannot be found ({error}); install the package or correct the name"
-        ) from error
+        raise CodeError(f"{reference} cannot be found ({error}); install the package or correct the name") from error
     own = name_of(found)
     if own is None:
         raise ConfigurationError(f"{reference} is neither a class nor a function, so it is not used")
@@ -672,10 +659,7 @@ def _class_argument(task: Task) -> dict[str, np.ndarray]:
 def _visit_order(records: int, context: StepContext) -> np.ndarray:
     """Indices of the records in the order of their visits `[visits]`: permutation after permutation, cut."""
     passes = -(-context.visits // records)
-    orders = [
-        np.random.Generator(np.random.PCG64(context.seed("pass", k))).permutation(records)
-        for k in range(passes)
-    ]
+    orders = [np.random.Generator(np.random.PCG64(context.seed("pass", k))).permutation(records) for k in range(passes)]
     return np.concatenate(orders)[: context.visits]
 
 
@@ -718,16 +702,10 @@ def _dump(estimator: Any, trusted: tuple[str, ...], declared: frozenset[str]) ->
         stored = skops.io.dumps(estimator)
         refused = _refused(stored, trusted, declared)
     except _UNPERSISTABLE as error:
-        raise ConfigurationError(
-            f"{name} cannot be stored without pickle: {error}; use another estimator"
-        ) from error
+        raise ConfigurationError(f"{name} cannot be stored without pickle: {error}; use another estimator") from error
     if refused:
-        others = sorted(
-            {_root(t) for t in refused} - set(sys.stdlib_module_names) - set(_BASE_ROOTS) - set(trusted)
-        )
-        hint = (
-            f"pass trusted={tuple(others)!r} if you trust them" if others else "keep them out of the estimator"
-        )
+        others = sorted({_root(t) for t in refused} - set(sys.stdlib_module_names) - set(_BASE_ROOTS) - set(trusted))
+        hint = f"pass trusted={tuple(others)!r} if you trust them" if others else "keep them out of the estimator"
         raise ConfigurationError(f"{name} cannot be stored: loading it would need {', '.join(refused)}; {hint}")
     try:
         # Of the estimator read back, so that it is the digest of every later reading too.

@@ -293,9 +293,7 @@ class TorchLearner(Learner):
                 _seed_generators(0)
                 for start in range(0, n, _PREDICT_CHUNK):
                     rows = slice(start, min(n, start + _PREDICT_CHUNK))
-                    inputs = {
-                        name: _tensor(features[name][rows], self.input_dtype, scaling) for name in task.features
-                    }
+                    inputs = {name: _tensor(features[name][rows], self.input_dtype, scaling) for name in task.features}
                     output = _call(module, inputs)
                     _check_output(self, output, rows.stop - start, task)
                     result[rows] = _predicted(output, task).numpy()
@@ -346,7 +344,10 @@ def _minibatches(
                 group["lr"] = rate * scale
         index = torch.from_numpy(window)
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(forward(index, done), target.index_select(0, index))
+        output = forward(index, done)
+        if k == 0:
+            _check_output(learner, output, len(window), task)
+        loss = loss_of(output, target.index_select(0, index))
         loss.backward()  # type: ignore[no-untyped-call]
         if learner.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, learner.clip_norm)
@@ -492,14 +493,11 @@ def _count(features: Features, task: Task) -> int:
         InputError: If they are not the task's features, or differ in length.
     """
     if set(features) != set(task.features):
-        raise InputError(
-            f"features are named {sorted(features)}, the model has {sorted(task.features)}: give those"
-        )
+        raise InputError(f"features are named {sorted(features)}, the model has {sorted(task.features)}: give those")
     for name, schema in task.features.items():
         if features[name].ndim == 0 or features[name].shape[1:] != tuple(schema.shape):
             raise InputError(
-                f"feature {name!r} has shape {features[name].shape}, the model needs "
-                f"{('n', *schema.shape)}: reshape it"
+                f"feature {name!r} has shape {features[name].shape}, the model needs {('n', *schema.shape)}: reshape it"
             )
     lengths = {len(array) for array in features.values()}
     if len(lengths) != 1:
@@ -546,8 +544,7 @@ def _arrays(group: str, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
             raise ConfigurationError(
                 f"TorchLearner: {group} value {name!r} is a {type(value).__qualname__}, which a state "
                 "cannot hold: "
-                "keep it in a tensor"
-                + (", or set carry_optimizer=False" if group == "optimizer" else " buffer")
+                "keep it in a tensor" + (", or set carry_optimizer=False" if group == "optimizer" else " buffer")
             )
     return arrays
 
@@ -649,8 +646,7 @@ def _build(learner: TorchLearner, task: Task) -> torch.nn.Module:
     module = factory(**_module_arguments(learner, factory, task))
     if not isinstance(module, torch.nn.Module):
         raise ConfigurationError(
-            f"TorchLearner: {learner.module!r} made a {type(module).__qualname__}: it must return a "
-            "torch.nn.Module"
+            f"TorchLearner: {learner.module!r} made a {type(module).__qualname__}: it must return a torch.nn.Module"
         )
     lazy = [name for name, value in module.named_parameters() if torch.nn.parameter.is_lazy(value)]
     if lazy:
@@ -661,8 +657,7 @@ def _build(learner: TorchLearner, task: Task) -> torch.nn.Module:
         )
     if not any(value.requires_grad for value in module.parameters()):
         raise ConfigurationError(
-            f"TorchLearner: {learner.module!r} has no parameter that requires a gradient: leave at least "
-            "one unfrozen"
+            f"TorchLearner: {learner.module!r} has no parameter that requires a gradient: leave at least one unfrozen"
         )
     return module
 
@@ -687,9 +682,7 @@ def _make_optimizer(learner: TorchLearner, parameters: list[torch.nn.Parameter])
     names = [
         key
         for key, value in sorted(vars(torch.optim).items())
-        if isinstance(value, type)
-        and issubclass(value, torch.optim.Optimizer)
-        and key not in excluded | {"Optimizer"}
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and key not in excluded | {"Optimizer"}
     ]
     if ":" not in name and name not in names:
         raise ConfigurationError(
@@ -721,9 +714,7 @@ def _loss(learner: TorchLearner, task: Task) -> Callable[[torch.Tensor, torch.Te
 
     default = "cross_entropy" if task.kind == "classification" else "mse_loss"
     name = default if learner.loss is None else _text(learner.loss)
-    names = [
-        key for key in sorted(vars(functional)) if re.fullmatch(r"[a-z].*_loss|.*cross_entropy.*|kl_div", key)
-    ]
+    names = [key for key in sorted(vars(functional)) if re.fullmatch(r"[a-z].*_loss|.*cross_entropy.*|kl_div", key)]
     if ":" not in name and name not in names:
         raise ConfigurationError(
             f"TorchLearner: loss {name!r} is unknown: choose one of {', '.join(names)}, or give a reference "
@@ -750,8 +741,7 @@ def _augmentation(learner: TorchLearner) -> Callable[[torch.Tensor], torch.Tenso
     made = found(**arguments)
     if not callable(made):
         raise ConfigurationError(
-            f"TorchLearner: transform {name!r} made a {type(made).__qualname__}: it must return a function "
-            "of a record"
+            f"TorchLearner: transform {name!r} made a {type(made).__qualname__}: it must return a function of a record"
         )
     return made  # type: ignore[no-any-return]
 
@@ -861,8 +851,7 @@ def _check_module(learner: TorchLearner, task: Task) -> None:
     for name in ("n_outputs", "num_classes") if is_torchvision else ("n_outputs",):
         if arguments.get(name, _size(task)) != _size(task):
             raise ConfigurationError(
-                f"TorchLearner: module_args[{name!r}] is {arguments[name]}, the task needs {_size(task)}: "
-                "correct it"
+                f"TorchLearner: module_args[{name!r}] is {arguments[name]}, the task needs {_size(task)}: correct it"
             )
     if is_torchvision and (arguments.get("pretrained") or arguments.get("weights") in {"DEFAULT", True}):
         raise ConfigurationError(
@@ -905,8 +894,7 @@ def _check_schedule(learner: TorchLearner) -> None:
         ) from error
     if not all(math.isfinite(value) for value in values):
         raise ConfigurationError(
-            f"TorchLearner: schedule {learner.schedule!r} gave {values} over four minibatches: it must be "
-            "finite"
+            f"TorchLearner: schedule {learner.schedule!r} gave {values} over four minibatches: it must be finite"
         )
 
 
@@ -931,8 +919,7 @@ def _check_loss(learner: TorchLearner, task: Task) -> None:
         ) from error
     if not isinstance(value, torch.Tensor) or value.shape != ():
         raise ConfigurationError(
-            f"TorchLearner: loss {learner.loss!r} gave {value!r}: it must give a tensor without axes, such "
-            "as a mean"
+            f"TorchLearner: loss {learner.loss!r} gave {value!r}: it must give a tensor without axes, such as a mean"
         )
 
 
@@ -985,9 +972,7 @@ def _named(what: str, value: Reference, known: Mapping[str, object] | None) -> s
     if ":" in text or (text.isidentifier() and (known is None or text in known)):
         return text
     choices = f"choose one of {', '.join(known)}, or give" if known else "give"
-    raise ConfigurationError(
-        f"TorchLearner: {what} {text!r} is unknown: {choices} a reference 'package.module:name'"
-    )
+    raise ConfigurationError(f"TorchLearner: {what} {text!r} is unknown: {choices} a reference 'package.module:name'")
 
 
 def _epochs(value: object) -> int | float | str:
@@ -1022,7 +1007,5 @@ def _clip_norm(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
-        raise ConfigurationError(
-            f"TorchLearner: clip_norm is {value!r}: give a positive finite number, or None"
-        )
+        raise ConfigurationError(f"TorchLearner: clip_norm is {value!r}: give a positive finite number, or None")
     return float(value)

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
@@ -42,6 +42,7 @@ def batches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[Any], list[An
     return array, draw(hnp.arrays("i8", n)), names, subjects
 
 
+@settings(deadline=None)
 @given(batches())
 def test_values_survive_in_canonical_form(batch: tuple[np.ndarray, np.ndarray, list[Any], list[Any]]) -> None:
     X, y, names, subjects = batch
@@ -141,9 +142,7 @@ def test_repeated_ids_are_named_and_repeated_subjects_are_fine() -> None:
     ("X", "message"),
     [
         pytest.param([[1.0], [np.nan]], "feature 'x'.*row 1", id="nan"),
-        pytest.param(
-            {"a": [0.0, 0.0], "b": np.array([[[0.0, 1]], [[0, np.inf]]])}, "'b'.*row 1.*0, 1", id="inf"
-        ),
+        pytest.param({"a": [0.0, 0.0], "b": np.array([[[0.0, 1]], [[0, np.inf]]])}, "'b'.*row 1.*0, 1", id="inf"),
         pytest.param(np.zeros((2, 1), dtype=complex), "real and imaginary", id="complex"),
         pytest.param(np.zeros((2, 1), dtype="M8[D]"), "dates", id="dates"),
         pytest.param([datetime.date(2020, 1, 1)] * 2, "objects", id="date-objects"),
@@ -204,9 +203,7 @@ def test_nothing_is_allowed_where_shapes_are_known() -> None:
 
 
 def test_take_by_rows_and_by_mask() -> None:
-    records = make_records(
-        {"x": np.arange(8).reshape(4, 2), "t": list("abcd")}, np.arange(4), subjects=list("ssuu")
-    )
+    records = make_records({"x": np.arange(8).reshape(4, 2), "t": list("abcd")}, np.arange(4), subjects=list("ssuu"))
     for rows in (np.array([3, 0]), np.array([3, 0], dtype="u1")):
         taken = records.take(rows)
         assert taken.record_ids == ("3", "0")
@@ -269,6 +266,7 @@ def test_features_that_do_not_fit() -> None:
         check_features({"a": np.zeros((1, 2), "f4"), "b": np.zeros(2)}, schema | {"b": FieldSchema((), "<f8")})
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["cat", "dog", "éland"])), st.permutations(["cat", "dog", "éland", "never"]))
 def test_class_codes_equal_a_look_up(labels: list[str], classes: list[str]) -> None:
     codes = encode_target(np.array(labels, dtype="<U5"), "classification", tuple(classes))
@@ -284,9 +282,7 @@ def test_labels_match_by_value() -> None:
 
 
 def test_undeclared_classes_are_named_up_to_five() -> None:
-    with pytest.raises(
-        InputError, match=r"8 label.*2, 3, 4, 5, 6, … \(8 in all\).*declared are 0, 1"
-    ) as caught:
+    with pytest.raises(InputError, match=r"8 label.*2, 3, 4, 5, 6, … \(8 in all\).*declared are 0, 1") as caught:
         encode_target(np.arange(10), "classification", (0, 1))
     assert "7" not in str(caught.value)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -98,15 +98,14 @@ def plain_commitment(data: SliceRecords, row: int) -> bytes:
 
     names = sorted(data.features)
     columns = [data.features[name] for name in names] + [data.target]
-    record = bytes.fromhex(
-        digest_json("record", {"features": names, "fields": [field(item) for item in columns]})
-    )
+    record = bytes.fromhex(digest_json("record", {"features": names, "fields": [field(item) for item in columns]}))
     record += prefixed(data.record_ids[row]) + prefixed(data.subjects[row]) + data.tokens[row].tobytes()
     record += b"".join(column[row].tobytes() for column in columns if column.dtype.kind != "U")
     record += b"".join(prefixed(str(column[row])) for column in columns if column.dtype.kind == "U")
     return hashlib.sha256(data.salts[row].tobytes() + hashlib.sha256(record).digest()).digest()
 
 
+@settings(deadline=None)
 @given(slices())
 def test_round_trip(data: SliceRecords) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -117,6 +116,7 @@ def test_round_trip(data: SliceRecords) -> None:
         assert np.array_equal(commitments(data), commitments(again))
 
 
+@settings(deadline=None)
 @given(slices())
 def test_commitments_equal_the_plain_definition(data: SliceRecords) -> None:
     found = commitments(data)
@@ -186,6 +186,7 @@ def test_slice_digest_tells_order_and_number() -> None:
     assert len(found) == 4
 
 
+@settings(deadline=None)
 @given(slices(), st.data())
 def test_keep_equals_a_loop(data: SliceRecords, draws: st.DataObject) -> None:
     stays = draws.draw(st.lists(st.booleans(), min_size=len(data), max_size=len(data)))
@@ -237,6 +238,7 @@ def test_what_cannot_be_written(tmp_path: Path, changes: dict[str, Any], message
     assert not (tmp_path / "s").exists()
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=16, max_size=16), min_size=2, max_size=4))
 def test_token_order_is_that_of_byte_strings(tokens: list[bytes]) -> None:
     n = len(tokens)
@@ -263,9 +265,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
     columns = pa.ipc.open_file(whole).get_batch(0).columns
     buffers = [buffer for column in columns for buffer in column.buffers() if buffer is not None]
     starts = [buffer.address - whole.address for buffer in buffers]
-    data_area = {
-        start + byte for start, buffer in zip(starts, buffers, strict=True) for byte in range(buffer.size)
-    }
+    data_area = {start + byte for start, buffer in zip(starts, buffers, strict=True) for byte in range(buffer.size)}
     assert all(0 <= position < len(good) for position in data_area)
     assert len(data_area) > 3 * (16 + 32 + 8 + 1 + 8)
     noticed = 0

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
@@ -92,11 +92,10 @@ def test_common_dtype(dtypes: list[str], expected: str) -> None:
         assert x.tolist() == [[0, 0], [1, 1]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1), st.booleans())
 def test_stacking_never_rounds(values: list[int], beside_float: bool) -> None:
-    table = pa.table(
-        {"a": pa.array(values, pa.int64()), "b": np.zeros(len(values), "f4" if beside_float else "i1")}
-    )
+    table = pa.table({"a": pa.array(values, pa.int64()), "b": np.zeros(len(values), "f4" if beside_float else "i1")})
     if beside_float and any(abs(value) > 2**53 for value in values):
         with pytest.raises(InputError, match=r"'a'.*2\*\*53"):
             features_from_table(table)
@@ -324,9 +323,7 @@ def _latin(path: Path) -> None:
         ("a.csv", lambda path: path.write_text("a,z\n1,2\n"), "target column 'y'.*'a', 'z'"),
     ],
 )
-def test_files_that_cannot_be_read(
-    tmp_path: Path, name: str, fill: Callable[[Path], Any], message: str
-) -> None:
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, fill: Callable[[Path], Any], message: str) -> None:
     fill(tmp_path / name)
     target = None if name.endswith("npz") else "y"
     with pytest.raises(InputError, match=message):
@@ -361,9 +358,7 @@ def test_tensor_dataset() -> None:
     assert len(from_dataset(TensorDataset(X, y), limit=99)) == 4
 
 
-@pytest.mark.parametrize(
-    ("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 4), ("1", 1), ("P", 3), ("LA", 2)]
-)
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 4), ("1", 1), ("P", 3), ("LA", 2)])
 def test_images_become_channels_height_width(mode: str, channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     image = Image.fromarray(pixels).convert(mode)

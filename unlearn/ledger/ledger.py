@@ -169,9 +169,11 @@ class Ledger:
         if shard is not None:
             query = query.where(s.slice_table.c.shard == shard)
         with self._begin() as c:
-            return {(row.shard, row.position): NewSlice(**row._mapping) for row in c.execute(query)}  # noqa: SLF001
+            return {(row.shard, row.position): NewSlice(**row._mapping) for row in c.execute(query)}
 
-    def add_batch(self, task: Json, slices: Sequence[NewSlice], records: Iterable[Location], lifted: Sequence[bytes]) -> None:
+    def add_batch(
+        self, task: Json, slices: Sequence[NewSlice], records: Iterable[Location], lifted: Sequence[bytes]
+    ) -> None:
         """Take a batch in; ends the operation under way.
 
         Args:
@@ -200,11 +202,15 @@ class Ledger:
         if shard is not None:
             query = query.where(s.step.c.shard == shard)
         with self._begin() as c:
-            return {(row.shard, row.position): BuiltStep(**row._mapping) for row in c.execute(query)}  # noqa: SLF001
+            return {(row.shard, row.position): BuiltStep(**row._mapping) for row in c.execute(query)}
 
     def served(self) -> tuple[int, list[BuiltStep]]:
         """The generation and, read with it in one transaction, each shard's last built step."""
-        last = select(s.step.c.shard, func.max(s.step.c.position).label("position")).group_by(s.step.c.shard).subquery()
+        last = (
+            select(s.step.c.shard, func.max(s.step.c.position).label("position"))
+            .group_by(s.step.c.shard)
+            .subquery()
+        )
         query = (
             select(s.step)
             .join(last, (s.step.c.shard == last.c.shard) & (s.step.c.position == last.c.position))
@@ -212,12 +218,14 @@ class Ledger:
         )
         with self._begin() as c:
             generation = int(_get(c, "generation") or 0)
-            return generation, [BuiltStep(**row._mapping) for row in c.execute(query)]  # noqa: SLF001
+            return generation, [BuiltStep(**row._mapping) for row in c.execute(query)]
 
     def record_step(self, built: BuiltStep) -> None:
         """A step's checkpoint is published: serve it."""
         with self._begin() as c:
-            c.execute(delete(s.step).where((s.step.c.shard == built.shard) & (s.step.c.position == built.position)))
+            c.execute(
+                delete(s.step).where((s.step.c.shard == built.shard) & (s.step.c.position == built.position))
+            )
             c.execute(insert(s.step), vars(built))
             _next_generation(c)
 
@@ -317,7 +325,9 @@ class Ledger:
                 c.execute(delete(s.slice_table).where(here))
                 if piece is not None:
                     c.execute(insert(s.slice_table), vars(piece))
-                c.execute(delete(s.erasure).where((s.erasure.c.shard == shard) & (s.erasure.c.position == position)))
+                c.execute(
+                    delete(s.erasure).where((s.erasure.c.shard == shard) & (s.erasure.c.position == position))
+                )
             _move(c, RequestState.SUBMITTED, RequestState.FORGOTTEN, None, "forgotten_at", at)
 
     def finish_recover(self, complete: Iterable[int], at: datetime) -> list[str]:
@@ -333,7 +343,10 @@ class Ledger:
         whole = set(complete)
         with self._begin() as c:
             pending = [
-                row.id for row in c.execute(select(s.request.c.id).where(s.request.c.state == RequestState.FORGOTTEN.value))
+                row.id
+                for row in c.execute(
+                    select(s.request.c.id).where(s.request.c.state == RequestState.FORGOTTEN.value)
+                )
             ]
             done = [name for name in pending if set(_shards(c, name)) <= whole]
             _move(c, RequestState.FORGOTTEN, RequestState.RECOVERED, done, "recovered_at", at)
@@ -435,7 +448,12 @@ def _next_generation(c: Connection) -> None:
 
 
 def _move(
-    c: Connection, before: RequestState, after: RequestState, ids: Sequence[str] | None, column: str, at: datetime
+    c: Connection,
+    before: RequestState,
+    after: RequestState,
+    ids: Sequence[str] | None,
+    column: str,
+    at: datetime,
 ) -> None:
     """Move requests along the transition table; `ids=None` means all that are in the state before."""
     check_transition(before, after)
@@ -446,7 +464,9 @@ def _move(
 
 
 def _shards(c: Connection, request_id: str) -> dict[int, int]:
-    query = select(s.request_shard).where(s.request_shard.c.request == request_id).order_by(s.request_shard.c.shard)
+    query = (
+        select(s.request_shard).where(s.request_shard.c.request == request_id).order_by(s.request_shard.c.shard)
+    )
     return {row.shard: row.position for row in c.execute(query)}
 
 

@@ -100,9 +100,7 @@ DIFFERENT: list[Any] = [
 
 def test_different_meanings_have_different_digests() -> None:
     digests = [content_digest(value) for value in DIFFERENT]
-    clashes = [
-        (DIFFERENT[i], DIFFERENT[j]) for i in range(len(digests)) for j in range(i) if digests[i] == digests[j]
-    ]
+    clashes = [(DIFFERENT[i], DIFFERENT[j]) for i in range(len(digests)) for j in range(i) if digests[i] == digests[j]]
     assert clashes == []
 
 
@@ -120,9 +118,7 @@ def test_layout_and_order_do_not_count() -> None:
     assert list(one) != list(other)
     assert content_digest(one) == content_digest(other)
     assert content_digest(Node(a=1, b=2)) == content_digest(Node(b=2, a=1))
-    assert content_digest(np.array(["a", "bc"], object)) == content_digest(
-        np.array(["a", "bc", "d"], object)[:2]
-    )
+    assert content_digest(np.array(["a", "bc"], object)) == content_digest(np.array(["a", "bc", "d"], object)[:2])
 
 
 def test_sharing_does_not_count() -> None:
@@ -134,9 +130,7 @@ def test_sharing_does_not_count() -> None:
 
 def test_padding_of_structures_does_not_count() -> None:
     dtype = np.dtype([("a", "u1"), ("b", "<f8")], align=True)
-    one, other = (
-        np.frombuffer(bytes([fill]) * 3 * dtype.itemsize, np.uint8).copy().view(dtype) for fill in (0, 255)
-    )
+    one, other = (np.frombuffer(bytes([fill]) * 3 * dtype.itemsize, np.uint8).copy().view(dtype) for fill in (0, 255))
     for array in (one, other):
         array["a"], array["b"] = 7, [1.0, 2.0, 3.0]
     assert one.tobytes() != other.tobytes()
@@ -251,9 +245,7 @@ def elsewhere() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_estimators_digest_the_same_after_a_round_trip_and_elsewhere(
-    name: str, elsewhere: dict[str, str]
-) -> None:
+def test_estimators_digest_the_same_after_a_round_trip_and_elsewhere(name: str, elsewhere: dict[str, str]) -> None:
     import skops.io
 
     digest = content_digest(fitted(name))

@@ -49,9 +49,7 @@ def test_cnn_equals_functional_by_hand() -> None:
     x = torch.randn(5, 2, 9, 5)
     h = x * 0.25
     for k in (0, 2):
-        h = torch.nn.functional.max_pool2d(
-            torch.relu(torch.nn.functional.conv2d(h, w[k], w[k + 1], padding=1)), 2
-        )
+        h = torch.nn.functional.max_pool2d(torch.relu(torch.nn.functional.conv2d(h, w[k], w[k + 1], padding=1)), 2)
     h = torch.relu(h.flatten(1) @ w[4].T + w[5])
     torch.testing.assert_close(module(x), h @ w[6].T + w[7])
 

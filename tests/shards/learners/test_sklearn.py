@@ -51,9 +51,7 @@ from shards.task import FieldSchema, Task
 
 ROOT = Path(__file__).parents[3]
 
-CLASSES = Task(
-    "classification", {"x": FieldSchema((4,), "<f8")}, FieldSchema((), "<i8"), classes=("a", "b", "c", "d")
-)
+CLASSES = Task("classification", {"x": FieldSchema((4,), "<f8")}, FieldSchema((), "<i8"), classes=("a", "b", "c", "d"))
 VALUES = Task("regression", {"x": FieldSchema((4,), "<f8")}, FieldSchema((), "<f8"))
 TABLE = Task(
     "classification",
@@ -78,9 +76,7 @@ def data(n: int = 50, task: Task = CLASSES, seed: int = 0, classes: tuple[int, .
     return StepData(features, target, rng.integers(0, 256, (n, 16)).astype(np.uint8))
 
 
-def context(
-    visits: int = 120, task: Task = CLASSES, position: int = 0, seen: list[int] | None = None
-) -> StepContext:
+def context(visits: int = 120, task: Task = CLASSES, position: int = 0, seen: list[int] | None = None) -> StepContext:
     progress = seen.append if seen is not None else lambda visits: None
     return StepContext(task, root_seed=7, shard=2, position=position, visits=visits, progress=progress)
 
@@ -92,9 +88,7 @@ def digest(learner: SklearnLearner, *args: Any) -> str:
 # --- training -------------------------------------------------------------------------------------------------
 
 
-def slow_partial_fit(
-    estimator: Any, X: np.ndarray, y: np.ndarray, c: StepContext, size: int, **classes: Any
-) -> Any:
+def slow_partial_fit(estimator: Any, X: np.ndarray, y: np.ndarray, c: StepContext, size: int, **classes: Any) -> Any:
     """One record at a time into a window; the window into the estimator when it is full or nothing is left."""
     visited, window, passes = 0, [], 0
     while visited < c.visits:
@@ -140,9 +134,7 @@ def test_a_second_step_continues_from_the_stored_parent() -> None:
     by_hand = MLPClassifier((5,), random_state=context().seed("estimator", "random_state") % (2**32 - 1))
     slow_partial_fit(by_hand, first.features["x"], first.target, context(), 16, classes=np.arange(4))
     by_hand.set_params(random_state=context(position=1).seed("estimator", "random_state") % (2**32 - 1))
-    slow_partial_fit(
-        by_hand, second.features["x"], second.target, context(position=1), 16, classes=np.arange(4)
-    )
+    slow_partial_fit(by_hand, second.features["x"], second.target, context(position=1), 16, classes=np.arange(4))
     assert learner.content_digest(state) == content_digest(by_hand)
     assert digest(learner, None, second, context(position=1)) != learner.content_digest(state)
 
@@ -215,9 +207,7 @@ def test_every_number_of_threads_is_one(package: Any) -> None:
 def test_one_text_feature_is_a_column() -> None:
     task = Task("classification", {"x": FieldSchema((), "str")}, FieldSchema((), "<i8"), classes=("a", "b"))
     d = data(task=task, classes=(0, 1))
-    learner = SklearnLearner(
-        make_pipeline(ColumnTransformer([("text", TfidfVectorizer(), 0)]), MultinomialNB())
-    )
+    learner = SklearnLearner(make_pipeline(ColumnTransformer([("text", TfidfVectorizer(), 0)]), MultinomialNB()))
     state = learner.train_step(None, d, context(task=task))
     direct = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(d.features["x"], d.target)
     predicted = learner.predictor(state, task)(d.features)
@@ -237,9 +227,7 @@ def test_the_data_are_not_changed() -> None:
 def test_a_table_becomes_a_data_frame(kind: str) -> None:
     d = data(task=TABLE, classes=(0, 1))
     d.features["word"], d.features["text"] = d.features["word"].astype(kind), d.features["text"].astype(kind)
-    columns = make_column_transformer(
-        (OneHotEncoder(), ["word"]), (TfidfVectorizer(), "text"), remainder="passthrough"
-    )
+    columns = make_column_transformer((OneHotEncoder(), ["word"]), (TfidfVectorizer(), "text"), remainder="passthrough")
     learner = SklearnLearner(make_pipeline(columns, LogisticRegression()))
     learner.check(TABLE)
     state = learner.train_step(None, d, context(task=TABLE))
@@ -299,9 +287,7 @@ def test_no_rows_give_no_predictions() -> None:
 
 def test_an_error_of_the_estimator_is_passed_on() -> None:
     with pytest.raises(ValueError, match="n_splits=9"):
-        SklearnLearner(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=9)).train_step(
-            None, data(12), context()
-        )
+        SklearnLearner(GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=9)).train_step(None, data(12), context())
 
 
 def test_visits() -> None:
@@ -652,6 +638,11 @@ def test_constructors_that_change_parameters_are_refused(package: Any) -> None:
 def test_tasks_that_do_not_fit_are_refused(estimator: Any, task: Task, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         SklearnLearner(estimator).check(task)
+
+
+def test_kinds() -> None:
+    assert SklearnLearner(make_pipeline(StandardScaler(), Ridge())).kinds() == ("regression",)
+    assert SklearnLearner(make_pipeline(StandardScaler(), SVC())).kinds() == ("classification",)
 
 
 def test_what_cannot_be_stored_is_refused_by_name(package: Any) -> None:

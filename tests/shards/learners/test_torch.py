@@ -115,9 +115,7 @@ def test_sgd_with_momentum_and_cosine_equals_a_loop_by_hand() -> None:
 )
 def test_other_schedules_equal_a_loop_by_hand(schedule: str, rate: object) -> None:
     expected = by_hand("SGD", {"lr": 0.2}, rate or user_modules.halves)
-    assert same(
-        learner(optimizer_args={"lr": 0.2}, schedule=schedule).train_step(None, DATA, CONTEXT), expected
-    )
+    assert same(learner(optimizer_args={"lr": 0.2}, schedule=schedule).train_step(None, DATA, CONTEXT), expected)
 
 
 def test_adam_equals_a_loop_by_hand() -> None:
@@ -177,9 +175,7 @@ def test_a_step_is_a_pure_function(ours: TorchLearner) -> None:
     again = TorchLearner.from_params(json.loads(json.dumps(ours.params())))
     assert again == ours
     assert hash(again) == hash(ours)
-    frozen = {
-        key: np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape) for key, value in parent.items()
-    }
+    frozen = {key: np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape) for key, value in parent.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         third = again.train_step(frozen, DATA, replace(CONTEXT, position=1))
@@ -248,9 +244,7 @@ def test_progress_ends_with_all_visits_and_changes_nothing() -> None:
     ("optimizer", "args"),
     [("Adam", {"lr": 0.01}), ("SGD", {"lr": 0.1, "momentum": 0.9}), ("user_modules:PlainSGD", {"lr": 0.1})],
 )
-def test_carried_optimizer_equals_one_that_was_never_interrupted(
-    optimizer: str, args: dict[str, float]
-) -> None:
+def test_carried_optimizer_equals_one_that_was_never_interrupted(optimizer: str, args: dict[str, float]) -> None:
     ours = learner(optimizer=optimizer, optimizer_args=args, carry_optimizer=True)
     state = None
     for position in range(3):
@@ -281,9 +275,9 @@ def test_what_an_optimizer_remembers_is_named_after_its_parameter() -> None:
     state = learner(optimizer="Adam", carry_optimizer=True).train_step(None, DATA, CONTEXT)
     assert state["optimizer/0.weight/exp_avg"].shape == (8, 6)
     assert state["optimizer/2.bias/step"] == 7
-    state = learner(
-        optimizer="user_modules:PlainSGD", optimizer_args={"lr": 0.1}, carry_optimizer=True
-    ).train_step(None, DATA, CONTEXT)
+    state = learner(optimizer="user_modules:PlainSGD", optimizer_args={"lr": 0.1}, carry_optimizer=True).train_step(
+        None, DATA, CONTEXT
+    )
     assert state["optimizer:int/0.weight/count"] == 7
     assert state["optimizer:bfloat16/0.weight/mean"].dtype == np.uint16
 
@@ -481,9 +475,7 @@ def test_a_transform_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     context = replace(CONTEXT, task=task)
     state = ours.train_step(None, replace(DATA, features={"x": images}), context)
     flipped = replace(DATA, features={"x": images[..., ::-1]})
-    assert digest_arrays(state) == digest_arrays(
-        replace(ours, transform=None).train_step(None, flipped, context)
-    )
+    assert digest_arrays(state) == digest_arrays(replace(ours, transform=None).train_step(None, flipped, context))
     assert ours.code() == ("shards.learners.modules:cnn",)
 
 
