@@ -7,7 +7,7 @@ the new file is complete and durable before the old one goes, so that no crash l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import numpy as np
 
@@ -25,12 +25,13 @@ def slice_file_name(position: int, version: int) -> str:
     return f"p{position:06d}-v{version}.arrow"
 
 
-def rewrite(site: Site, item: Erasure) -> NewSlice | None:
-    """Rewrite one slice without its tombstoned records, and delete the file that held them.
+def rewrite(site: Site, item: Erasure, forgotten: Set[bytes]) -> NewSlice | None:
+    """Rewrite one slice without some of its records, and delete the file that held them.
 
     Args:
         site: The workspace.
         item: The slice.
+        forgotten: Tokens of the records to leave out.
 
     Returns:
         The slice as it is now, or None if nothing is left of it.
@@ -46,33 +47,36 @@ def rewrite(site: Site, item: Erasure) -> NewSlice | None:
         raise DamageError(f"the ledger of {site.path} names a record file {item.file!r}, which is no such name")
     name = slice_file_name(item.position, int(match[2]) + 1)
     old, new = folder.records / item.file, folder.records / name
-    if old.exists():
-        purge_files([new])
-        kept = _without_forgotten(site, item, slicefile.read(old))
-        if len(kept):
-            slicefile.write(new, kept)
-            sync_directory(folder.records)
-        purge_files([old])
-    elif new.exists():
-        kept = slicefile.read(new)
-    else:
-        return None
-    if not len(kept):
-        return None
-    digest = slicefile.slice_digest(slicefile.commitments(kept))
-    return NewSlice(item.shard, item.position, name, len(kept), digest)
+    if not old.exists():
+        # Interrupted between deleting the old file and saying so: the new one, if any record stays, is complete.
+        return _described(item, name, slicefile.commitments(slicefile.read(new))) if new.exists() else None
+    purge_files([new])
+    kept, commitments = _without_forgotten(site, item, slicefile.read(old), forgotten)
+    if len(kept):
+        slicefile.write(new, kept)
+        sync_directory(folder.records)
+    purge_files([old])
+    return _described(item, name, commitments) if len(kept) else None
 
 
-def _without_forgotten(site: Site, item: Erasure, data: slicefile.SliceRecords) -> slicefile.SliceRecords:
+def _described(item: Erasure, name: str, commitments: np.ndarray) -> NewSlice:
+    return NewSlice(item.shard, item.position, name, len(commitments), slicefile.slice_digest(commitments))
+
+
+def _without_forgotten(
+    site: Site, item: Erasure, data: slicefile.SliceRecords, forgotten: Set[bytes]
+) -> tuple[slicefile.SliceRecords, np.ndarray]:
+    """The records that stay, with their commitments `[n, 32]`, after the whole file was checked."""
     recorded = site.ledger.slices(item.shard)[item.shard, item.position]
-    if slicefile.slice_digest(slicefile.commitments(data)) != recorded.digest:
+    commitments = slicefile.commitments(data)
+    if slicefile.slice_digest(commitments) != recorded.digest:
         raise DamageError(
             f"the record file {item.file} of shard {item.shard} does not match its digest: restore it from a copy, "
             "then run `unlearn recover`. The request is durable and the records are no longer served"
         )
     tokens = site.tokens("record", data.record_ids)
-    forgotten = site.ledger.tombstones(tokens)
-    return slicefile.keep(data, np.array([token not in forgotten for token in tokens], dtype=bool))
+    stays = np.array([token not in forgotten for token in tokens], dtype=bool)
+    return slicefile.keep(data, stays), commitments[stays]
 
 
 def purge_checkpoints(site: Site, shards: Iterable[int]) -> int:

@@ -380,7 +380,8 @@ class Workspace:
         erasures = site.ledger.erasures()
         # Checkpoints first: that also frees the room which rewriting needs.
         purge_checkpoints(site, sorted({item.shard for item in erasures}))
-        rewritten = {(item.shard, item.position): rewrite(site, item) for item in erasures}
+        forgotten = site.ledger.tombstones_under_way()
+        rewritten = {(item.shard, item.position): rewrite(site, item, forgotten) for item in erasures}
         site.ledger.finish_forget(rewritten, now())
         site.ledger.scrub()
 

@@ -161,6 +161,7 @@ class TorchLearner(Learner):
         return hash(canonical_json(self.params()))
 
     def kinds(self) -> tuple[Kind, ...]:
+        """Both kinds of task."""
         return ("classification", "regression")
 
     def params(self) -> dict[str, Json]:

@@ -158,6 +158,16 @@ class Ledger:
                 for row in c.execute(select(s.tombstone.c.token).where(s.tombstone.c.token.in_(part)))
             }
 
+    def tombstones_under_way(self) -> set[bytes]:
+        """Tokens named by requests that are submitted but not yet forgotten."""
+        query = (
+            select(s.tombstone.c.token)
+            .join(s.request, s.request.c.id == s.tombstone.c.request)
+            .where(s.request.c.state == RequestState.SUBMITTED.value)
+        )
+        with self._begin() as c:
+            return {row.token for row in c.execute(query)}
+
     def count(self) -> int:
         """How many records are present."""
         with self._begin() as c:
@@ -190,9 +200,10 @@ class Ledger:
                 c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
             if slices:
                 c.execute(insert(s.slice_table), [vars(item) for item in slices])
-            rows = [vars(item) for item in records]
+            rows = [(item.token, item.subject, item.shard, item.position) for item in records]
             if rows:
-                c.execute(insert(s.record), rows)
+                # Plain tuples: there may be millions, and they need none of the statement builder's conversions.
+                c.exec_driver_sql("INSERT INTO record (token, subject, shard, position) VALUES (?, ?, ?, ?)", rows)
 
     # Steps
 

@@ -224,6 +224,22 @@ def test_dropout_draws_from_the_seed_of_the_step() -> None:
     assert trained(0.0, 1) == trained(0.0, 2)
 
 
+def test_dropout_equals_a_loop_by_hand() -> None:
+    ours = learner("user_modules:dropout", shuffle=False).train_step(None, DATA, CONTEXT)
+    torch.manual_seed(CONTEXT.seed("module"))
+    module = user_modules.dropout(3)
+    torch.manual_seed(CONTEXT.seed("train"))
+    x, y = torch.tensor(X, dtype=torch.float32), torch.tensor(DATA.target)
+    for window in windows(N, 100, 16, None):
+        module.zero_grad()
+        torch.nn.functional.cross_entropy(module(x[window]), y[window]).backward()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                assert parameter.grad is not None
+                parameter.sub_(parameter.grad, alpha=0.1)
+    assert same(ours, module)
+
+
 def test_progress_ends_with_all_visits_and_changes_nothing() -> None:
     told: list[int] = []
 
@@ -356,6 +372,14 @@ def test_standardize_equals_numpy() -> None:
     np.testing.assert_allclose(later["standardize/mean"], x[:9].astype(np.float64).mean(0), rtol=1e-14)
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, 1e9 + 0.7])
+def test_standardize_leaves_the_scale_of_a_constant_alone(constant: float) -> None:
+    x = X.copy()
+    x[:, 2] = constant
+    state = learner(standardize=True).train_step(None, replace(DATA, features={"x": x}), CONTEXT)
+    assert state["standardize/std"][2] == 1.0
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "float16", ">f4", "float64", "<f4"])
 def test_features_are_cast_without_warnings(dtype: str) -> None:
     x = (np.abs(X) * 3).astype(dtype)
@@ -455,6 +479,11 @@ def test_augmentation_of_a_record_does_not_depend_on_its_neighbours(monkeypatch:
     assert not np.isclose(bound, whole).any()
 
 
+def test_augmentation_in_place_reaches_no_later_visit(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = seen(DATA, monkeypatch)
+    np.testing.assert_array_equal(seen(DATA, monkeypatch, transform="user_modules:add_one"), np.add(plain, 1))
+
+
 def test_augmentation_leaves_the_stream_of_the_step_alone() -> None:
     plain = learner("user_modules:dropout").train_step(None, DATA, CONTEXT)
     drawing = learner("user_modules:dropout", transform="user_modules:keep").train_step(None, DATA, CONTEXT)
@@ -495,6 +524,15 @@ def test_probabilities_equal_the_module_called_directly() -> None:
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
     assert ours.predictor(state, TASK)({"x": x[:0]}).shape == (0, 3)
+
+
+def test_prediction_goes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward = torch.nn.Linear.forward
+    predict = learner("user_modules:make").predictor(learner().train_step(None, DATA, CONTEXT), TASK)
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda self, x: (sizes.append(len(x)), forward(self, x))[1])
+    predict({"x": rng.normal(size=(2500, 6))})
+    assert sizes[::2] == [1024, 1024, 452]
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (2, 2)])
@@ -621,6 +659,13 @@ def test_bad_parts_are_refused_by_check(settings: dict[str, object], word: str) 
 def test_tasks_that_do_not_fit_are_refused(task: Task, settings: dict[str, object], word: str) -> None:
     with pytest.raises(ConfigurationError, match=word):
         learner(**settings).check(task)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_loss_that_would_broadcast_class_indices_is_refused(classes: int) -> None:
+    task = classification({"x": X}, classes)
+    with pytest.raises(ConfigurationError, match="mse_loss"):
+        learner(module_args={"outputs": classes}, loss="mse_loss").check(task)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,11 @@ def make_jitter(*, size: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda record: jitter(record, size)
 
 
+def add_one(record: torch.Tensor) -> torch.Tensor:
+    record += 1
+    return record
+
+
 def keep(record: torch.Tensor) -> torch.Tensor:
     """Draws, and changes nothing."""
     torch.rand(7)
