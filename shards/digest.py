@@ -78,7 +78,7 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
             array = arrays[name]
             if array.dtype.hasobject:
                 raise TypeError(f"array {name!r} holds Python objects, which have no canonical bytes")
-            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
             yield name.encode()
             yield little.dtype.str.encode()
             yield canonical_json(list(array.shape))

@@ -97,6 +97,8 @@ def grouped(placement: Placement, n_slices: int) -> list[tuple[int, int, np.ndar
     Returns:
         `(shard, slice, rows)` sorted by shard and slice; `rows` are int64 positions sorted by token.
     """
+    if not len(placement.shards):
+        return []
     words = np.ascontiguousarray(placement.tokens).view(">u8").reshape(-1, 2)
     order = np.lexsort((words[:, 1], words[:, 0], placement.slices, placement.shards))
     group = placement.shards[order] * n_slices + placement.slices[order]

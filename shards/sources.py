@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from shards.errors import InputError
-from shards.records import Records, make_records, to_array
+from shards.records import Records, make_features, make_records, to_array
 
 _EXACT_IN_FLOAT64 = 2**53
 _NPZ_KEYS = ("X", "x", "y", "subjects", "record_ids")
@@ -122,27 +122,51 @@ def from_file(
         InputError: If the file does not exist, cannot be read, is of an unknown kind, or its content does not
             make records.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; give the path of a .csv, .parquet or .npz file")
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
+    path = _existing(path)
+    if _is_npz(path):
         if any(role is not None for role in (target, subject, record_id, features)):
             raise InputError(
                 f"{path}: an .npz file has no columns; leave out target, subject, record_id and features, "
                 "and name its arrays X, y, subjects and record_ids"
             )
         return _from_npz(path, batch)
-    if suffix not in {".csv", ".parquet"}:
-        raise InputError(f"{path}: unknown suffix {path.suffix!r}; give a .csv, .parquet or .npz file")
-    ids = [name for name in (subject, record_id) if name is not None]
-    try:
-        table = _read_csv(path, ids) if suffix == ".csv" else _read_parquet(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file") from error
+    table = _read_table(path, [name for name in (subject, record_id) if name is not None])
     if target is None:
         raise InputError(f"{path}: no target column named; its columns are {_listing(table.column_names)}")
     return from_table(table, target=target, subject=subject, record_id=record_id, features=features, batch=batch)
+
+
+def features_from_file(
+    path: str | Path,
+    *,
+    features: Sequence[str] | None = None,
+    leave_out: Sequence[str] = (),
+    text: Sequence[str] = (),
+) -> dict[str, np.ndarray]:
+    """Features from a file for prediction, which needs neither target nor ids.
+
+    Args:
+        path: As for `from_file`; of an `.npz` file only `X` (or `x`) is read.
+        features: Feature columns, in order; for tables only. None takes all that are not left out.
+        leave_out: Columns that are no features; the file may lack them.
+        text: Columns that are text even where a CSV file holds digits only.
+
+    Returns:
+        Features as by `features_from_table`.
+
+    Raises:
+        InputError: If the file does not exist, cannot be read, is of an unknown kind, or its content does not
+            make features.
+    """
+    path = _existing(path)
+    if _is_npz(path):
+        if features is not None or leave_out:
+            raise InputError(f"{path}: an .npz file has no columns to choose from; its array X is taken whole")
+        return make_features(_npz_arrays(path)[0])
+    table = _read_table(path, text)
+    if features is None:
+        features = [name for name in table.column_names if name not in leave_out]
+    return features_from_table(table, features)
 
 
 def from_dataset(
@@ -339,14 +363,38 @@ def _largest(array: np.ndarray) -> int:
     return max(abs(int(array.min())), abs(int(array.max())))
 
 
-def _read_csv(path: Path, ids: Sequence[str]) -> pa.Table:
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; give the path of a .csv, .parquet or .npz file")
+    return path
+
+
+def _is_npz(path: Path) -> bool:
+    return path.suffix.lower() == ".npz"
+
+
+def _read_table(path: Path, text: Sequence[str]) -> pa.Table:
+    """A table from a file, with the named columns as text in CSV."""
+    suffix = path.suffix.lower()
+    if suffix not in {".csv", ".parquet"}:
+        raise InputError(f"{path}: unknown suffix {path.suffix!r}; give a .csv, .parquet or .npz file")
+    try:
+        return _read_csv(path, text) if suffix == ".csv" else _read_parquet(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file"
+        ) from error
+
+
+def _read_csv(path: Path, text: Sequence[str]) -> pa.Table:
     from pyarrow import csv
 
     return csv.read_csv(
         path,
         convert_options=csv.ConvertOptions(
             # Numbers would lose their leading zeros, and two people could become one.
-            column_types={str(name): pa.string() for name in ids},
+            column_types={str(name): pa.string() for name in text},
             # A number column with a stray NA would otherwise turn into text without a word.
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
@@ -363,26 +411,35 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _from_npz(path: Path, batch: int) -> Records:
-    """Records from the arrays of an .npz file; nothing is unpickled."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored.items())
-    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as npz ({error}); save plain arrays with numpy.savez") from error
-    unknown = [key for key in arrays if key not in _NPZ_KEYS]
-    if unknown:
-        # A misspelt "subjects" would otherwise make every record its own subject.
-        raise InputError(f"{path} holds unknown arrays {unknown}; accepted are {list(_NPZ_KEYS)}")
-    inputs = [key for key in ("X", "x") if key in arrays]
-    if len(inputs) != 1 or "y" not in arrays:
-        raise InputError(f"{path} holds arrays {list(arrays)}; expected X (or x) and y")
+    """Records from the arrays of an .npz file."""
+    inputs, arrays = _npz_arrays(path, "y")
     return make_records(
-        arrays[inputs[0]],
+        inputs,
         arrays["y"],
         subjects=arrays.get("subjects"),
         record_ids=arrays.get("record_ids"),
         batch=batch,
     )
+
+
+def _npz_arrays(path: Path, *needed: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """`X` (or `x`) and all arrays of an .npz file that must have the needed ones; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored.items())
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read as npz ({error}); save plain arrays with numpy.savez"
+        ) from error
+    unknown = [key for key in arrays if key not in _NPZ_KEYS]
+    if unknown:
+        # A misspelt "subjects" would otherwise make every record its own subject.
+        raise InputError(f"{path} holds unknown arrays {unknown}; accepted are {list(_NPZ_KEYS)}")
+    inputs = [key for key in ("X", "x") if key in arrays]
+    if len(inputs) != 1 or any(key not in arrays for key in needed):
+        expected = " and ".join(["X (or x)", *needed])
+        raise InputError(f"{path} holds arrays {list(arrays)}; expected {expected}")
+    return arrays[inputs[0]], arrays
 
 
 def _listing(names: Any) -> str:

@@ -108,7 +108,7 @@ class ShardFolder:
         from safetensors.numpy import save
 
         # Sorted, so that the container is as reproducible as it can be; digests never rely on it.
-        arrays = {name: np.ascontiguousarray(state[name]) for name in sorted(state)}
+        arrays = {name: np.asarray(state[name], order="C") for name in sorted(state)}
         fields = asdict(header)
         metadata = {
             "header": canonical_json(fields).decode(),

@@ -1,0 +1,36 @@
+"""What all tests share: one numeric thread, a path for user modules, no worker left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before any numeric library loads: many small computations, where a second thread costs more than it gives.
+for _family in ("OMP", "MKL", "OPENBLAS"):
+    os.environ.setdefault(f"{_family}_NUM_THREADS", "1")
+
+# Not in a fixture: workers inherit the path, and workspaces name `user_code:…` when test modules are collected.
+sys.path.append(str(Path(__file__).parent))
+
+from hypothesis import HealthCheck, settings  # noqa: E402 (libraries load after the threads are pinned)
+
+# Examples train models, so their number and not their duration is what is limited.
+settings.register_profile(
+    "project",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("project")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_worker_outlives_the_tests() -> Iterator[None]:
+    yield
+    from shards.executors.local import close_workers
+
+    close_workers()

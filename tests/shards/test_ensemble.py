@@ -1,0 +1,55 @@
+"""Joining what shards say, against the same sums written out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shards.ensemble import Member, check_aggregation, combine
+from shards.errors import ConfigurationError, NotServingError
+
+X = {"x": np.zeros((2, 1))}
+ONE = np.array([[0.9, 0.1, 0.0], [0.2, 0.4, 0.4]])
+TWO = np.array([[0.0, 0.6, 0.4], [0.0, 0.3, 0.7]])
+THREE = np.array([[0.3, 0.3, 0.4], [0.5, 0.5, 0.0]])
+
+
+def members(*outputs: np.ndarray, records: tuple[int, ...] = (1, 2, 5)) -> list[Member]:
+    return [Member(i, n, lambda _, out=out: out) for i, (n, out) in enumerate(zip(records, outputs, strict=False))]
+
+
+def test_mean_of_probabilities() -> None:
+    assert np.allclose(combine(members(ONE, TWO, THREE), "mean", X), (ONE + TWO + THREE) / 3)
+
+
+def test_mean_weighted_by_records() -> None:
+    assert np.allclose(combine(members(ONE, TWO, THREE), "weighted", X), (ONE + 2 * TWO + 5 * THREE) / 8)
+
+
+def test_share_of_votes_with_ties_to_the_lower_class() -> None:
+    expected = np.array([[1, 1, 1], [1, 1, 1]]) / 3
+    assert np.allclose(combine(members(ONE, TWO, THREE), "vote", X), expected)
+
+
+def test_a_shard_that_is_missing_abstains() -> None:
+    assert np.allclose(combine([members(ONE, TWO, THREE)[1]], "mean", X), TWO)
+
+
+def test_the_result_does_not_depend_on_the_order_of_members() -> None:
+    rng = np.random.default_rng(0)
+    outputs = [rng.random((50, 3)) for _ in range(7)]
+    given = members(*outputs, records=tuple(range(1, 8)))
+    for rule in ("mean", "weighted", "vote"):
+        assert combine(given, rule, X).tobytes() == combine(given[::-1], rule, X).tobytes()
+
+
+def test_nobody_to_ask_is_an_error() -> None:
+    with pytest.raises(NotServingError, match="ingest records and train"):
+        combine([], "mean", X)
+
+
+def test_unknown_or_unfit_rules_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="mean, vote, weighted"):
+        check_aggregation("median", "classification")
+    with pytest.raises(ConfigurationError, match="for classification"):
+        check_aggregation("vote", "regression")

@@ -1,0 +1,87 @@
+"""A checkpoint is there whole or not at all, and is never used when a byte of it changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.digest import digest_arrays
+from shards.errors import DamageError
+from shards.store import CheckpointHeader, ShardFolder, purge_files
+
+STATE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(3), "half": np.ones(2, np.float16)}
+
+
+def header(key: str = "k" * 64) -> CheckpointHeader:
+    digest = digest_arrays(STATE)
+    return CheckpointHeader(key, None, 2, 0, 5, "env", digest, digest)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ShardFolder:
+    made = ShardFolder(tmp_path / "0002")
+    made.create()
+    return made
+
+
+def test_what_is_published_is_read_back(folder: ShardFolder) -> None:
+    staged = folder.stage(header(), STATE)
+    assert folder.keys() == set()
+    folder.publish(staged, header().key)
+    assert folder.keys() == {header().key}
+    assert list(folder.staging.iterdir()) == []
+    found = folder.load(header().key)
+    assert found.header == header()
+    assert digest_arrays(found.state) == digest_arrays(STATE)
+
+
+def test_every_flipped_byte_is_noticed(folder: ShardFolder) -> None:
+    path = folder.publish(folder.stage(header(), STATE), header().key)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        with pytest.raises(DamageError, match="is damaged"):
+            folder.load(header().key)
+
+
+def test_every_truncation_is_noticed(folder: ShardFolder) -> None:
+    path = folder.publish(folder.stage(header(), STATE), header().key)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamageError, match="is damaged"):
+            folder.load(header().key)
+
+
+def test_a_checkpoint_under_another_name_is_refused(folder: ShardFolder) -> None:
+    path = folder.publish(folder.stage(header(), STATE), header().key)
+    path.rename(folder.checkpoint("x" * 64))
+    with pytest.raises(DamageError, match="another step"):
+        folder.load("x" * 64)
+
+
+def test_a_header_that_lies_about_the_payload_is_refused(folder: ShardFolder) -> None:
+    lying = replace(header(), payload="0" * 64)
+    folder.publish(folder.stage(lying, STATE), lying.key)
+    with pytest.raises(DamageError, match="content does not match"):
+        folder.load(lying.key)
+
+
+def test_purge_deletes_and_may_be_repeated(folder: ShardFolder) -> None:
+    folder.publish(folder.stage(header(), STATE), header().key)
+    folder.purge([header().key])
+    folder.purge([header().key])
+    assert folder.keys() == set()
+    with pytest.raises(FileNotFoundError):
+        folder.load(header().key)
+
+
+def test_purge_notices_what_will_not_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "stubborn"
+    path.touch()
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+    with pytest.raises(DamageError, match="still there"):
+        purge_files([path])

@@ -1,0 +1,186 @@
+"""Arguments that several commands share, and the texts that are turned into values."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from shards.digest import Json
+
+if TYPE_CHECKING:
+    from shards.executors.local import LocalExecutor
+
+Run: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="The workspace's folder.")]
+AsJson: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
+]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes at most.", show_default="one for each core")
+]
+Target: TypeAlias = Annotated[str | None, typer.Option(help="Column of the target.")]
+Subject: TypeAlias = Annotated[str | None, typer.Option(help="Column that says whose a record is.")]
+RecordId: TypeAlias = Annotated[str | None, typer.Option(help="Column of the record ids.")]
+Columns: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="A,B,…", help="Feature columns, in order.", show_default="all others")
+]
+Options: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="An option of the learner; the value in JSON, or text."),
+]
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """Names separated by commas; None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def parse_options(texts: Sequence[str] | None) -> dict[str, Json]:
+    """Read `name=value` options.
+
+    Args:
+        texts: As given on the command line.
+
+    Returns:
+        Name to value: what JSON makes of it, else the text itself.
+
+    Raises:
+        BadParameter: If one has no name, no `=`, or repeats a name.
+    """
+    options: dict[str, Json] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+        if name in options:
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--option")
+        options[name] = _json_or_text(value)
+    return options
+
+
+def parse_classes(text: str | None) -> list[Json] | None:
+    """Read class labels.
+
+    Args:
+        text: Labels separated by commas, numbers where they look like numbers; or a JSON list.
+
+    Returns:
+        The labels, or None if none were given.
+
+    Raises:
+        BadParameter: If it begins like a JSON list and is none.
+    """
+    if text is None:
+        return None
+    if not text.lstrip().startswith("["):
+        return [_label(name.strip()) for name in text.split(",")]
+    try:
+        return list(json.loads(text, parse_constant=_refuse_constant))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a JSON list ({error})", param_hint="--classes") from error
+
+
+def find_code_here() -> None:
+    """Let references such as `package.module:name` find the user's code in the current directory.
+
+    At the end of the path, so that no file that happens to lie here takes the place of a library's module.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def executor(workers: int | None) -> LocalExecutor:
+    """The executor with at most so many workers."""
+    from shards.executors.local import LocalExecutor
+
+    return LocalExecutor(workers)
+
+
+def make_learner(name: str, options: dict[str, Json]) -> Any:
+    """Make the learner that a name stands for.
+
+    Args:
+        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, or `"package.module:name"` of a module factory, a learner
+            or an estimator.
+        options: Options of the learner.
+
+    Returns:
+        The learner.
+
+    Raises:
+        ConfigurationError: If there is no such thing, or it does not take the options.
+    """
+    from shards.errors import ConfigurationError
+    from shards.learners import as_learner
+
+    try:
+        return as_learner(_named(name), options)
+    except TypeError as error:
+        # Learners check values; a name they do not have is refused by Python's own call.
+        raise ConfigurationError(f"--learner {name} does not take these options: {error}") from error
+
+
+def _named(name: str) -> Any:
+    if name == "logistic":
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(max_iter=1000)
+    if name == "sgd":
+        from sklearn.linear_model import SGDClassifier
+
+        return SGDClassifier(loss="log_loss")
+    found = _imported(name)
+    if _is_estimator(found):
+        return found() if isinstance(found, type) else found
+    return found if _is_learner(found) else name
+
+
+def _imported(name: str) -> Any:
+    """What a reference leads to; None where it leads nowhere, which `as_learner` explains better."""
+    import importlib
+    from operator import attrgetter
+
+    module, colon, path = name.partition(":")
+    if not colon or not module or module.startswith("."):
+        return None
+    try:
+        return attrgetter(path)(importlib.import_module(module))
+    except (ImportError, AttributeError, SyntaxError):
+        return None
+
+
+def _is_estimator(found: Any) -> bool:
+    return hasattr(found, "get_params") and hasattr(found, "fit")
+
+
+def _is_learner(found: Any) -> bool:
+    from shards.learners.base import Learner
+
+    return isinstance(found, Learner) or (isinstance(found, type) and issubclass(found, Learner))
+
+
+def _json_or_text(text: str) -> Json:
+    try:
+        value: Json = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+    return value
+
+
+def _label(text: str) -> Json:
+    value = _json_or_text(text)
+    return value if isinstance(value, str | int | float) else text
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and the infinities are no JSON, though Python reads them.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,101 @@
+"""`unlearn create`: declare a workspace."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from unlearn.cli.arguments import AsJson, Options, Run, make_learner, parse_classes, parse_options
+from unlearn.cli.output import counted, print_json, say
+
+EXAMPLE = """\b
+Examples:
+  unlearn create runs/people --learner logistic --shards 20 --slices 5
+  unlearn create runs/digits --learner mlp --option epochs=20 --option 'module_args={"hidden":[64]}'"""
+
+
+class TaskKind(StrEnum):
+    """What is predicted."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+class Aggregation(StrEnum):
+    """How the shards' outputs are joined."""
+
+    MEAN = "mean"
+    VOTE = "vote"
+    WEIGHTED = "weighted"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(help="Create a workspace: its learner, shards and slices never change.", epilog=EXAMPLE)(create)
+
+
+def create(
+    run: Run,
+    learner: Annotated[
+        str,
+        typer.Option(
+            help="mlp, cnn (torch), logistic, sgd (scikit-learn), or package.module:name of a module factory, "
+            "a learner or an estimator, found in the current directory or installed."
+        ),
+    ],
+    shards: Annotated[int, typer.Option(min=1, help="Isolated models the records are spread over.")] = 20,
+    slices: Annotated[int, typer.Option(min=1, help="Increments of each shard's part of a batch.")] = 5,
+    option: Options = None,
+    task: Annotated[
+        TaskKind | None, typer.Option(help="What is predicted.", show_default="as the learner says")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…", help="All labels there may ever be; or a JSON list.", show_default="the first batch's"
+        ),
+    ] = None,
+    aggregation: Annotated[
+        Aggregation, typer.Option(help="How the shards' outputs are joined.")
+    ] = Aggregation.MEAN,
+    random_state: Annotated[
+        int | None,
+        typer.Option(
+            help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"
+        ),
+    ] = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Create a workspace."""
+    options, labels = parse_options(option), parse_classes(classes)
+    from unlearn.workspace import Workspace
+
+    workspace = Workspace.create(
+        run,
+        make_learner(learner, options),
+        n_shards=shards,
+        n_slices=slices,
+        task=None if task is None else task.value,
+        classes=labels,
+        aggregation=aggregation.value,
+        random_state=random_state,
+    )
+    declared = workspace.declaration
+    if json:
+        print_json(
+            {
+                "workspace": workspace.path,
+                "n_shards": declared.n_shards,
+                "n_slices": declared.n_slices,
+                "learner": declared.learner,
+                "task": declared.task,
+                "classes": declared.classes,
+                "aggregation": declared.aggregation,
+            }
+        )
+        return
+    say(f"created {run}: {counted(shards, 'shard')} × {counted(slices, 'slice')}, {declared.task} by {learner}")
+    say(f"next: unlearn ingest {run} FILE")

@@ -1,0 +1,65 @@
+"""How commands end when they cannot do what was asked: one line on standard error and an exit status."""
+
+from __future__ import annotations
+
+import typer
+from typer.core import TyperGroup
+
+from shards.errors import TrainingError, UnlearnError
+
+FAILED = 1
+INTERRUPTED = 130
+
+_INTERRUPTED = {
+    "train": "what was built is kept; run the same command again",
+    "recover": "what was built is kept; run the same command again",
+    "forget": "a request that was noted will be finished; `unlearn status` lists the requests",
+    "demo": "its temporary folders are removed; a folder named by --workspace stays",
+}
+
+
+class Commands(TyperGroup):
+    """The group of all commands, which reports their failures."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the command; turn what this program raises on purpose into a line and an exit status.
+
+        Args:
+            ctx: The parsed command line.
+
+        Returns:
+            What the command returns.
+
+        Raises:
+            Exit: With the status of the failure.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # whoever read our output has gone: typer ends quietly
+        except (UnlearnError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"error: {one_line(error)}", err=True)
+            raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt:
+            advice = _INTERRUPTED.get(
+                ctx.invoked_subcommand or "", "nothing is half done; run the same command again"
+            )
+            typer.echo(f"interrupted: {advice}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def one_line(error: Exception) -> str:
+    """An error in one line; a worker's traceback is left to `--debug`.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Its message.
+    """
+    if isinstance(error, TrainingError):
+        first = str(error).partition("\n")[0]
+        return f"{first} (what was built before is kept; `unlearn --debug …` shows the worker's traceback)"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,79 @@
+"""How commands print: lines and tables for people, one JSON document for machines, on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WIDE = 200
+"""Columns of a table that goes into a pipe or file, where no window bounds it."""
+
+
+def say(text: str) -> None:
+    """Print one line for people."""
+    typer.echo(text)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document.
+
+    Args:
+        value: Dataclasses, mappings, sequences, times, paths and plain values, nested.
+    """
+    typer.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def to_plain(value: Any) -> Any:
+    """Turn dataclasses and what they hold into what JSON knows; times become ISO 8601.
+
+    Args:
+        value: Dataclasses, mappings, sequences, times, paths and plain values, nested.
+
+    Returns:
+        Dicts with text keys, lists, text, numbers, bool and None.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Path) else value
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as the window, or as it needs where there is none."""
+    import sys
+
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table)
+
+
+def as_time(value: datetime | None) -> str:
+    """A moment in UTC to the second, or a dash."""
+    return "–" if value is None else value.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def as_duration(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 record`, `2,000 records`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

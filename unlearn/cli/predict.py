@@ -1,0 +1,114 @@
+"""`unlearn predict`: what the served ensemble says about the rows of a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, split_names
+from unlearn.cli.output import counted, print_json, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from shards.task import Task
+
+EXAMPLE = """\b
+Examples:
+  unlearn predict runs/people new.csv --out predictions.csv
+  unlearn predict runs/people people.csv --target income --subject person --record-id row --proba"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        help="Predict for every row of a file; CSV on standard output or into a file. Columns that were all "
+        "numbers are told apart by their order alone: keep it as it was at ingest.",
+        epilog=EXAMPLE,
+    )(predict)
+
+
+def predict(
+    run: Run,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help=".csv or .parquet with the feature columns, or .npz with X.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the CSV to.", show_default="standard output")
+    ] = None,
+    proba: Annotated[bool, typer.Option("--proba", help="Add the probability of every class.")] = False,
+    target: Target = None,
+    subject: Subject = None,
+    record_id: RecordId = None,
+    features: Columns = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Predict for every row of a file."""
+    from unlearn.errors import NotServingError
+    from unlearn.workspace import Workspace
+
+    workspace = Workspace.open(run)
+    task = workspace.task
+    if task is None:
+        raise NotServingError(f"{run} holds no records and no trained state: ingest and train first")
+    roles = [name for name in (target, subject, record_id) if name is not None]
+    inputs = read_features(file, task, split_names(features), roles)
+    columns = _columns(workspace.predict_proba(inputs) if proba else workspace.predict(inputs), task, proba)
+    rows = len(next(iter(columns.values())))
+    if out is not None:
+        out.write_text(_csv(columns), encoding="utf-8")
+    if json:
+        print_json({"rows": rows, "out": out} if out is not None else {"rows": rows, **columns})
+    elif out is None:
+        typer.echo(_csv(columns), nl=False)
+    else:
+        say(f"{counted(rows, 'prediction')} written to {out}")
+
+
+def read_features(
+    file: Path, task: Task, names: Sequence[str] | None, leave_out: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Read the declared features from a file that may hold other columns too.
+
+    Args:
+        file: The file.
+        task: The declared task.
+        names: Feature columns, or None: those the task names; where it names none, all that are not left out.
+        leave_out: Columns that are no features.
+
+    Returns:
+        Feature name to array `[n, *shape]`.
+    """
+    from shards.sources import features_from_file
+
+    stacked = list(task.features) == ["x"] and task.features["x"].shape != ()
+    if names is None and not stacked:
+        names = list(task.features)
+    text = [name for name, schema in task.features.items() if schema.dtype == "str"]
+    return features_from_file(file, features=names, leave_out=leave_out, text=text)
+
+
+def _columns(output: np.ndarray, task: Task, proba: bool) -> dict[str, list[Any]]:
+    """Column name to values."""
+    if proba:
+        labels = [task.classes[index] for index in output.argmax(axis=1).tolist()]
+        chances = {f"p_{label}": output[:, k].tolist() for k, label in enumerate(task.classes)}
+        return {"prediction": labels, **chances}
+    if output.ndim == 1:
+        return {"prediction": output.tolist()}
+    flat = output.reshape(len(output), -1)
+    return {f"prediction_{k}": flat[:, k].tolist() for k in range(flat.shape[1])}
+
+
+def _csv(columns: dict[str, list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()

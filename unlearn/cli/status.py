@@ -1,0 +1,134 @@
+"""`unlearn status`: what a workspace holds, and where requests stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unlearn.cli.arguments import AsJson, Run
+from unlearn.cli.output import as_time, print_json, print_table, to_plain
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from unlearn.request import Request
+    from unlearn.workspace import Workspace
+
+EXAMPLE = """\b
+Examples:
+  unlearn status runs/people
+  unlearn status runs/people req-0123456789abcdef --json"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(help="Say what a workspace holds, what is missing, and where requests stand.", epilog=EXAMPLE)(
+        status
+    )
+
+
+def status(
+    run: Run,
+    request_id: Annotated[
+        str | None, typer.Argument(metavar="[REQUEST_ID]", help="One request only.", show_default=False)
+    ] = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Say where things stand."""
+    from unlearn.workspace import Workspace
+
+    workspace = Workspace.open(run)
+    if request_id is not None:
+        request = workspace.status(request_id)
+        print_json(request) if json else print_table(request_table(request))
+        return
+    requests = workspace.requests()
+    if json:
+        print_json(
+            {
+                **to_plain(workspace.status()),
+                "state_digest": workspace.state_digest(),
+                "request_list": requests,
+            }
+        )
+        return
+    print_table(workspace_table(workspace))
+    if requests:
+        print_table(requests_table(requests))
+
+
+def workspace_table(workspace: Workspace) -> Table:
+    """What the workspace holds, one fact a row."""
+    found = workspace.status()
+    declared = workspace.declaration
+    learner: Any = declared.learner
+    behind = ", ".join(map(str, found.behind))
+    waiting = ", ".join(f"{count:,} {state}" for state, count in found.requests.items() if count)
+    return _facts(
+        found.path,
+        (
+            ("learner", f"{learner['class']}, {declared.task}"),
+            ("records", f"{found.records:,} (batches: {found.batches:,})"),
+            ("shards × slices", f"{found.n_shards:,} × {found.n_slices:,}, joined by {declared.aggregation}"),
+            ("shards serving", f"{found.serving:,} of {found.n_shards:,}"),
+            ("shards behind", f"{len(found.behind):,}" + (f" ({behind})" if behind else "")),
+            ("steps missing", f"{found.steps_missing:,} ({found.visits_missing:,} record-visits)"),
+            ("requests", waiting or "none"),
+            ("state digest", workspace.state_digest()),
+        ),
+    )
+
+
+def request_table(request: Request) -> Table:
+    """One request, one fact a row."""
+    return _facts(
+        request.id,
+        (
+            ("state", request.state.value),
+            ("records", f"{request.n_records:,}"),
+            ("subjects named", f"{request.n_subjects:,}"),
+            ("shards", ", ".join(map(str, sorted(request.shards))) or "–"),
+            ("submitted", f"{as_time(request.submitted_at)} UTC"),
+            ("forgotten", f"{as_time(request.forgotten_at)} UTC"),
+            ("recovered", "–" if request.recovered_at is None else f"{as_time(request.recovered_at)} UTC"),
+            ("reason", request.reason or "–"),
+            ("idempotency key", request.idempotency_key or "–"),
+        ),
+    )
+
+
+def requests_table(requests: Iterable[Request]) -> Table:
+    """All requests, one a row, oldest first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("request", "state", title="requests (times in UTC)", title_justify="left")
+    for name in ("records", "shards"):
+        table.add_column(name, justify="right")
+    for name in ("submitted", "forgotten", "recovered", "reason"):
+        table.add_column(name)
+    for item in requests:
+        table.add_row(
+            item.id,
+            item.state.value,
+            f"{item.n_records:,}",
+            f"{len(item.shards):,}",
+            as_time(item.submitted_at),
+            as_time(item.forgotten_at),
+            as_time(item.recovered_at),
+            escape(item.reason) or "–",
+        )
+    return table
+
+
+def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", show_header=False)
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    return table

@@ -1,0 +1,641 @@
+"""scikit-learn's face of a workspace: `fit`, `predict` and `score`, and then `forget` and `recover`.
+
+An estimator here is a handle. Records and states are in its workspace and nowhere else, so that no copy of the
+estimator, pickled ones included, can go on serving what was forgotten.
+"""
+
+from __future__ import annotations
+
+import numbers
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.utils import Tags, check_array, column_or_1d, get_tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from shards.digest import digest_parts
+from shards.executors.base import Executor
+from shards.learners import as_learner
+from shards.learners.base import Learner
+from shards.learners.sklearn import SklearnLearner
+from shards.sources import features_from_table
+from shards.task import Kind
+from unlearn import declaration as declared
+from unlearn.building import BuildReport
+from unlearn.errors import ConfigurationError, InputError, WorkspaceError
+from unlearn.request import Request
+from unlearn.workspace import Ids, Workspace
+
+# --- where an estimator's workspace is ------------------------------------------------------------------------
+
+_open: weakref.WeakValueDictionary[tuple[int, str], Workspace] = weakref.WeakValueDictionary()
+"""The workspaces this process has open, by process id (a forked child shares no connection) and identity."""
+
+_pinned: dict[str, Workspace] = {}
+"""Temporary workspaces that a pickle somewhere points to; who knows for how long, so until the process ends."""
+
+
+class _Handle:
+    """Path of a workspace, and how to tell that it is still the same one; what copies of an estimator share.
+
+    Args:
+        path: The workspace's folder, absolute.
+        identity: Digest that no other workspace has, and that says nothing about this one.
+        temporary: Whether it ends with the process that made it.
+    """
+
+    def __init__(self, path: str, identity: str, temporary: bool) -> None:
+        self._path = path
+        self._identity = identity
+        self._temporary = temporary
+        # By process id, and never dropped in a forked child: closing there what the parent opened would harm it.
+        self._held: dict[int, Workspace] = {}
+
+    @classmethod
+    def of(cls, workspace: Workspace, *, temporary: bool) -> _Handle:
+        """The handle of a workspace just created; a temporary one is removed once nobody holds it any more."""
+        handle = cls(str(workspace.path), _identity(workspace.path), temporary)
+        handle._hold(workspace)
+        if temporary:
+            weakref.finalize(workspace, _remove, workspace.path.parent, os.getpid())
+        return handle
+
+    def open(self, executor: str | Executor) -> Workspace:
+        """The workspace, opened where this process has not done so yet.
+
+        Args:
+            executor: Where it trains if it has to be opened.
+
+        Returns:
+            The one open workspace that all copies in this process share.
+        """
+        self._check()
+        process = os.getpid()
+        workspace = self._held.get(process) or _open.get((process, self._identity))
+        return self._hold(workspace or Workspace.open(self._path, executor=executor))
+
+    def _hold(self, workspace: Workspace) -> Workspace:
+        self._held[os.getpid()] = _open[os.getpid(), self._identity] = workspace
+        return workspace
+
+    def _check(self) -> None:
+        """Refuse to go on from memory when the folder is gone or is another workspace by now."""
+        path = Path(self._path)
+        if (path / "workspace.json").is_file():
+            if _identity(path) == self._identity:
+                return
+            raise WorkspaceError(
+                f"{path} is not the workspace this estimator was fitted into, but another one made there since: open "
+                "that with unlearn.Workspace.open, or fit again with workspace= another path"
+            )
+        if self._temporary:
+            raise WorkspaceError(
+                f"the workspace of this estimator, {path}, was temporary and ended with the process that made it: "
+                "fit with workspace=PATH to keep it, and to use pickles of the estimator in other processes"
+            )
+        raise WorkspaceError(
+            f"the workspace of this estimator is not at {path} (any more): an estimator holds no model of its own; "
+            "move the workspace back, or fit again"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path alone; a temporary workspace then stays until the process ends."""
+        workspace = self._held.get(os.getpid())
+        if self._temporary and workspace is not None:
+            _pinned[self._identity] = workspace
+        return _Handle, (self._path, self._identity, self._temporary)
+
+    def __copy__(self) -> _Handle:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Handle:
+        return self
+
+
+def _identity(path: Path) -> str:
+    """Digest of a workspace's own fresh random key: unique, and of no use to anybody."""
+    _, keys = declared.read(path)
+    return digest_parts("workspace of an estimator", [keys.pseudonyms])
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a temporary folder, unless this is a forked child of the process that made it."""
+    if os.getpid() == process:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+
+# --- the estimators -------------------------------------------------------------------------------------------
+
+
+class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """What classifier and regressor share; parameters and data are documented there.
+
+    Attributes:
+        n_features_in_: Features per record, as scikit-learn counts them; absent for mappings of arrays.
+        feature_names_in_: Column names, where records came as a table.
+    """
+
+    _kind: ClassVar[Kind]
+
+    learner: Any
+    n_shards: int
+    n_slices: int
+    workspace: str | Path | None
+    executor: str | Executor
+    aggregation: str
+    random_state: int | np.random.RandomState | None
+
+    @property
+    def workspace_(self) -> Workspace:
+        """The open workspace, with everything else that it can do.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            WorkspaceError: If the workspace is gone.
+        """
+        check_is_fitted(self)
+        return self._handle.open(self.executor)
+
+    def fit(self, X: Any, y: Any, *, subjects: Ids | None = None, record_ids: Ids | None = None) -> Self:
+        """Take the records into a new workspace, and train.
+
+        Args:
+            X: Features: array-like `[n, features]`, images `[n, ...]` for learners that take them, a pandas or
+                pyarrow table with columns of numbers or text, or a mapping of feature name to array `[n, ...]`.
+            y: Targets: `[n]` labels; for regression `[n]` numbers, or `[n, targets]` where the learner can.
+            subjects: `[n]` text or int: who may ask for each record to be forgotten; None: every row its own.
+            record_ids: `[n]` text or int, unique; None: the row numbers, `"0"`, `"1"`, …
+
+        Returns:
+            Itself.
+
+        Raises:
+            WorkspaceError: If the workspace was used before: an estimator is fitted into a new one.
+            InputError: If ids or data cannot be used; nothing was changed. Where scikit-learn has a check of its
+                own, its ValueError or TypeError.
+            ConfigurationError: If learner and parameters do not fit the data; nothing was changed.
+            TrainingError: If the learner's code raised. In a workspace of its own path the records are kept:
+                `Workspace.open(path).train()` goes on.
+        """
+        folder = self._free_folder()
+        with _unchanged_on_error(self):
+            learner = self._learner()
+            X, y = self._checked(X, y, learner, reset=True)
+            workspace = self._create(learner, folder)
+            try:
+                workspace.ingest(X, y, subjects=subjects, record_ids=record_ids)
+            except BaseException:
+                # Nothing was taken in, so the path is as good as unused.
+                shutil.rmtree(workspace.path if folder else workspace.path.parent)
+                raise
+            self._handle = _Handle.of(workspace, temporary=folder is None)
+            del workspace
+            self._train()
+        return self
+
+    def extend(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        reconsent: Ids = (),
+    ) -> Self:
+        """Add a batch of new records, and train on them as well; no step trained before is trained again.
+
+        Also trains what earlier requests removed, as `recover` does.
+
+        Args:
+            X: Features as in `fit`.
+            y: Targets as in `fit`; labels of `classes_`.
+            subjects: As in `fit`; a subject may have had records before.
+            record_ids: As in `fit`, new ones; None: `"1:0"`, `"1:1"`, … in the first batch added, then `"2:0"`, …
+            reconsent: Forgotten subjects or records that may return, because they said so.
+
+        Returns:
+            Itself.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            InputError: If the data or ids cannot be used; nothing was changed.
+            TombstoneError: If a forgotten subject or record is in it; nothing was changed.
+        """
+        workspace = self.workspace_
+        X, y = self._checked(X, y, self._learner(), reset=False)
+        workspace.ingest(X, y, subjects=subjects, record_ids=record_ids, reconsent=reconsent)
+        self._train()
+        return self
+
+    def forget(
+        self,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        *,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> Request:
+        """Forget subjects or records at once: when this returns, no copy of the estimator serves them any more.
+
+        Until `recover`, the shards concerned serve their last state that never saw them, or abstain.
+
+        Args:
+            subjects: Subjects, with all their records. Without `subjects` in `fit`, every record is its own.
+            record_ids: Single records; integers are row numbers of the first fit unless ids were given there.
+            reason: Why, for the log; do not name the person in it.
+            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+
+        Returns:
+            The request, in state forgotten.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            UnknownIdError: If an id is not in the workspace; nothing was changed.
+            AlreadyForgottenError: If an id was forgotten before; nothing was changed.
+            IdempotencyError: If the key was used for other ids; nothing was changed.
+        """
+        return self.workspace_.forget(
+            subjects=subjects, record_ids=record_ids, reason=reason, idempotency_key=idempotency_key
+        )
+
+    def recover(self) -> BuildReport:
+        """Train again what forgetting removed, for all requests that wait for it together.
+
+        Returns:
+            What was done.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            TrainingError: If the learner's code raised.
+        """
+        return self.workspace_.recover()
+
+    # What scikit-learn asks of an estimator
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_handle")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if isinstance(state.get("learner"), BaseEstimator):
+            # One that the caller has fitted elsewhere would carry what it learnt into the pickle.
+            state["learner"] = clone(state["learner"])
+        return state
+
+    # Parts of `fit`
+
+    def _default_learner(self) -> Any:
+        raise NotImplementedError
+
+    def _target(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
+        raise NotImplementedError
+
+    def _classes(self) -> list[Any] | None:
+        return None
+
+    def _learner(self) -> Learner:
+        return as_learner(self._default_learner() if self.learner is None else self.learner)
+
+    def _free_folder(self) -> Path | None:
+        """Where to create the workspace; None: in a temporary folder.
+
+        Raises:
+            WorkspaceError: If something is there already.
+        """
+        if self.workspace is None:
+            return None
+        folder = Path(self.workspace).absolute()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise WorkspaceError(
+                f"{folder} was used before, and {type(self).__name__}.fit makes a new workspace: to add records use "
+                "extend, to start anew give another path or workspace=None, to go on with what is there use "
+                "unlearn.Workspace.open"
+            )
+        return folder
+
+    def _create(self, learner: Learner, folder: Path | None) -> Workspace:
+        parent = Path(tempfile.mkdtemp(prefix="unlearn-")) if folder is None else None
+        try:
+            return Workspace.create(
+                folder or Path(str(parent)) / "workspace",
+                learner,
+                n_shards=self.n_shards,
+                n_slices=self.n_slices,
+                task=self._kind,
+                classes=self._classes(),
+                aggregation=self.aggregation,
+                random_state=_seed(self.random_state),
+                executor=self.executor,
+            )
+        except BaseException:
+            if parent is not None:
+                shutil.rmtree(parent)
+            raise
+
+    def _train(self) -> None:
+        workspace = self.workspace_
+        try:
+            workspace.train()
+        except BaseException as error:
+            if self.workspace is not None:
+                error.add_note(f"The records are in {workspace.path}: unlearn.Workspace.open(path).train() goes on.")
+            raise
+
+    # Data in
+
+    def _checked(self, X: Any, y: Any, learner: Learner, *, reset: bool) -> tuple[Any, np.ndarray]:
+        """Features and targets as the workspace takes them, after scikit-learn's own checks."""
+        numeric = self._kind == "regression"
+        many = numeric and _takes_many_targets(learner)
+        if _is_table(X) or isinstance(X, Mapping):
+            X = self._checked_features(X, reset=reset, y=y)
+            y = check_array(y, ensure_2d=False, dtype=None, input_name="y") if many else column_or_1d(y, warn=True)
+        else:
+            X, y = validate_data(
+                self, X, y, reset=reset, allow_nd=True, multi_output=many, y_numeric=numeric, dtype="numeric"
+            )
+        if reset and isinstance(learner, SklearnLearner):
+            X = _as_floats(X)
+        elif not reset:
+            X = self._as_declared(X)
+        return X, self._target(y, reset=reset)
+
+    def _checked_features(self, X: Any, *, reset: bool, y: Any = "no_validation") -> Any:
+        """Features as the workspace takes them."""
+        if isinstance(X, Mapping):
+            if reset:
+                # Several arrays have no one number of features, and the names of their columns are unknown.
+                vars(self).pop("n_features_in_", None)
+                vars(self).pop("feature_names_in_", None)
+            if y is None:
+                raise InputError("y is missing: give the targets of the records")
+            return X
+        if not _is_table(X):
+            return validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
+        validate_data(self, X, y, reset=reset, skip_check_array=True)
+        features = features_from_table(X)
+        return features["x"] if list(features) == ["x"] and features["x"].ndim > 1 else features
+
+    def _as_declared(self, X: Any) -> Any:
+        """Integers and bool as floats where floats were declared, as scikit-learn would have it."""
+        task = self.workspace_.task
+        declared_x = None if task is None else task.features.get("x")
+        return _as_floats(X) if declared_x is not None and declared_x.dtype.startswith("<f") else X
+
+    def _inputs(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return self._as_declared(self._checked_features(X, reset=False))
+
+
+class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A classifier that can forget: isolated shards, each trained slice by slice, joined in one ensemble.
+
+    The estimator is a handle on its workspace, a folder with the records and the trained states:
+
+    - *Fit* makes a new workspace. With `workspace=None` it is temporary: removed as soon as no estimator (nor
+      anybody who took `workspace_`) uses it, at the latest when the process ends. With a path it is durable, and
+      a second fit there is refused; `extend` adds records.
+    - *Clone* copies the parameters and nothing else. A clone with a path that is in use refuses to fit there:
+      for cross-validation and searches use `workspace=None`.
+    - *Copy and pickle* point to the same workspace: they hold its path, no state and no record. What was
+      forgotten through one of them is forgotten for all, pickles made before included. A pickle of an estimator
+      with a temporary workspace works while the process that fitted it runs, and keeps that workspace so long.
+
+    What is fitted outside the estimator has seen all records, and forgetting does not reach it: in
+    `make_pipeline(StandardScaler(), SISAClassifier())` the means leak every record into every shard and survive
+    its deletion. Put such steps inside, `SISAClassifier(make_pipeline(StandardScaler(), LogisticRegression()))`.
+    The same holds for hyper-parameters chosen by a search.
+
+    With few records for many shards some shards stay empty and abstain; others know few of the classes. Expect
+    to need some tens of records per shard and class, or choose fewer shards.
+
+    Args:
+        learner: What each shard trains: a scikit-learn estimator, a learner of `shards.learners`, a reference
+            `"package.module:function"` to a torch module's factory, `"mlp"` or `"cnn"`. None:
+            `LogisticRegression(max_iter=1000)`.
+        n_shards: S: into how many isolated models the records are spread; forgetting costs about 1/S of a
+            training.
+        n_slices: R: into how many increments each shard's part of a batch is cut; forgetting goes back no
+            further than to the increment concerned.
+        workspace: A folder that does not exist yet, or is empty; None: a temporary one.
+        classes: Every label there may ever be, a public constant; None: those of the first fit, which then
+            stay known even if all their records are forgotten.
+        executor: `"local"`, or an executor.
+        aggregation: How shards are joined: `"mean"` of probabilities, majority `"vote"`, or `"weighted"` mean
+            by record counts.
+        random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
+            int is drawn from. None: fresh and secret.
+
+    Attributes:
+        classes_: The labels, sorted, in the dtype they were given in.
+    """
+
+    _kind = "classification"
+
+    def __init__(
+        self,
+        learner: Any = None,
+        n_shards: int = 20,
+        n_slices: int = 5,
+        workspace: str | Path | None = None,
+        *,
+        classes: Sequence[Any] | np.ndarray | None = None,
+        executor: str | Executor = "local",
+        aggregation: str = "mean",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.learner = learner
+        self.n_shards = n_shards
+        self.n_slices = n_slices
+        self.workspace = workspace
+        self.classes = classes
+        self.executor = executor
+        self.aggregation = aggregation
+        self.random_state = random_state
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities of the ensemble; with `"vote"`, shares of the votes.
+
+        Args:
+            X: Features as in `fit`.
+
+        Returns:
+            `[n, classes]` float64, columns in the order of `classes_`.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            NotServingError: If no shard has a state, since all records were forgotten.
+            InputError: If the features are not those of `fit`.
+        """
+        features = self._inputs(X)
+        return self.workspace_.predict_proba(features)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable labels; the first in `classes_` wins a tie.
+
+        Args:
+            X: Features as in `fit`.
+
+        Returns:
+            `[n]` labels, of the dtype of `classes_`.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            NotServingError: If no shard has a state, since all records were forgotten.
+            InputError: If the features are not those of `fit`.
+        """
+        chosen = self.predict_proba(X).argmax(axis=1)
+        labels: np.ndarray = self.classes_[chosen]
+        return labels
+
+    def _default_learner(self) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(max_iter=1000)
+
+    def _classes(self) -> list[Any] | None:
+        labels: list[Any] = self.classes_.tolist()
+        return labels
+
+    def _target(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
+        check_classification_targets(y)
+        if reset:
+            self.classes_ = np.unique(y if self.classes is None else np.asarray(self.classes))
+        if len(self.classes_) < 2:
+            raise InputError(
+                f"there is only 1 class, {self.classes_.tolist()[0]!r}: give records of two classes or more, or "
+                "declare all labels with classes=[...]"
+            )
+        # Python objects such as ints in an array of objects become what a record can hold.
+        return np.asarray(y.tolist()) if y.dtype.kind == "O" else y
+
+
+class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A regressor that can forget: isolated shards, each trained slice by slice, joined in one ensemble.
+
+    Everything said of `SISAClassifier` about workspaces, clones, copies, pickles, pipelines and the number of
+    records holds here too.
+
+    Args:
+        learner: What each shard trains: a scikit-learn estimator, a learner of `shards.learners`, a reference
+            `"package.module:function"` to a torch module's factory, `"mlp"` or `"cnn"`. None: `Ridge()`.
+        n_shards: S: into how many isolated models the records are spread; forgetting costs about 1/S of a
+            training.
+        n_slices: R: into how many increments each shard's part of a batch is cut.
+        workspace: A folder that does not exist yet, or is empty; None: a temporary one.
+        executor: `"local"`, or an executor.
+        aggregation: How shards are joined: `"mean"`, or `"weighted"` mean by record counts.
+        random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
+            int is drawn from. None: fresh and secret.
+    """
+
+    _kind = "regression"
+
+    def __init__(
+        self,
+        learner: Any = None,
+        n_shards: int = 20,
+        n_slices: int = 5,
+        workspace: str | Path | None = None,
+        *,
+        executor: str | Executor = "local",
+        aggregation: str = "mean",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.learner = learner
+        self.n_shards = n_shards
+        self.n_slices = n_slices
+        self.workspace = workspace
+        self.executor = executor
+        self.aggregation = aggregation
+        self.random_state = random_state
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predictions of the ensemble.
+
+        Args:
+            X: Features as in `fit`.
+
+        Returns:
+            `[n]` or `[n, targets]` float64, as `y` was in `fit`.
+
+        Raises:
+            NotFittedError: If the estimator is not fitted.
+            NotServingError: If no shard has a state, since all records were forgotten.
+            InputError: If the features are not those of `fit`.
+        """
+        features = self._inputs(X)
+        return self.workspace_.predict(features)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = _takes_many_targets(self.learner)
+        return tags
+
+    def _default_learner(self) -> Any:
+        from sklearn.linear_model import Ridge
+
+        return Ridge()
+
+    def _target(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
+        del reset
+        return y.astype(np.float64) if y.dtype.kind == "O" else y
+
+
+# --- small parts ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _unchanged_on_error(estimator: _SISAEstimator) -> Iterator[None]:
+    """Give an estimator back what it had, if the block fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def _seed(random_state: Any) -> int | None:
+    """The workspace's `random_state` from scikit-learn's."""
+    if random_state is None:
+        return None
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(np.iinfo(np.int32).max))
+    if isinstance(random_state, bool) or not isinstance(random_state, numbers.Integral) or random_state < 0:
+        raise ConfigurationError(
+            f"random_state must be None, a whole number of at least 0 or a RandomState, got {random_state!r}"
+        )
+    return int(random_state)
+
+
+def _takes_many_targets(learner: Any) -> bool:
+    """Whether a regression learner predicts several numbers at once; torch modules and `Ridge` do."""
+    estimator = learner.estimator() if isinstance(learner, SklearnLearner) else learner
+    return bool(get_tags(estimator).target_tags.multi_output) if isinstance(estimator, BaseEstimator) else True
+
+
+def _is_table(X: Any) -> bool:
+    return hasattr(X, "columns") or hasattr(X, "column_names")
+
+
+def _as_floats(X: Any) -> Any:
+    """One matrix of integers, bool or extended floats as float64, so that later floats fit; others as they are."""
+    plain = not isinstance(X, np.ndarray) or X.dtype.str[1:] in {"f2", "f4", "f8"}
+    return X if plain else X.astype(np.float64)
