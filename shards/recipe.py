@@ -104,14 +104,15 @@ def chain(
     steps: list[Step] = []
     parent: str | None = None
     records = 0
-    digests: list[str] = []
+    visited = digest_json("slices", [])
     for position, piece in enumerate(slices):
         records += piece.records
-        digests.append(piece.digest)
+        # Rolled up, so that a chain of many batches costs as many digests as it has slices.
+        visited = digest_json("slices", [visited, piece.digest])
         if records == 0:
             continue
         budget = visits(records, constants.n_slices)
-        inputs = _inputs(constants, shard, position, parent, digests, budget)
+        inputs = _inputs(constants, shard, position, parent, visited, budget)
         found = recorded.get(position)
         built = found is not None and found.key == _key(inputs, found.environment)
         used = found.environment if found is not None and built else environment
@@ -122,7 +123,7 @@ def chain(
 
 
 def _inputs(
-    constants: Constants, shard: int, position: int, parent: str | None, slices: Sequence[str], visits: int
+    constants: Constants, shard: int, position: int, parent: str | None, slices: str, visits: int
 ) -> Json:
     return {
         "learner": constants.learner,
@@ -133,7 +134,7 @@ def _inputs(
         "shard": shard,
         "position": position,
         "parent": parent,
-        "slices": list(slices),
+        "slices": slices,
         "visits": visits,
     }
 

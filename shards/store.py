@@ -10,11 +10,13 @@ What it says is trusted only after its digests were checked. Each shard has a fo
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -162,27 +164,30 @@ class ShardFolder:
 
 
 def _parse(path: Path, data: bytes, key: str) -> Checkpoint:
-    import json
-
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     damaged = f"the checkpoint {path} is damaged"
     try:
         arrays = load(data)
-        with safe_open(path, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-        fields = json.loads(metadata.get("header", ""))
-        if metadata.get("check") != digest_json("checkpoint", fields):
+        fields = _header_fields(data)
+        if fields.pop("check") != digest_json("checkpoint", fields["header"]):
             raise DamageError(f"{damaged}: its header does not match its digest")
-        header = CheckpointHeader(**fields)
-    except (SafetensorError, ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+        header = CheckpointHeader(**fields["header"])
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise DamageError(f"{damaged}: {error}") from error
     if header.key != key:
         raise DamageError(f"{damaged}: it holds another step than its name says")
     if digest_arrays(arrays) != header.payload:
         raise DamageError(f"{damaged}: its content does not match its digest")
     return Checkpoint(header, arrays)
+
+
+def _header_fields(data: bytes) -> dict[str, Any]:
+    """The `header` and `check` entries of a safetensors file: a length of 8 bytes, then JSON with `__metadata__`."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    return {"header": json.loads(metadata["header"]), "check": metadata["check"]}
 
 
 def sync_directory(path: Path) -> None:

@@ -6,6 +6,8 @@ not served here either, not even by a prediction that was under way.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from shards.ensemble import Member, combine
@@ -28,6 +30,7 @@ class Server:
         self._site = site
         self._generation = -1
         self._members: dict[int, tuple[str, Member]] = {}
+        self._lock = threading.Lock()
 
     def outputs(self, features: Features) -> np.ndarray:
         """Predict with the state served now.
@@ -39,9 +42,10 @@ class Server:
             Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
         """
         while True:
-            self._refresh()
-            generation = self._generation
-            members = [member for _, member in self._members.values()]
+            with self._lock:
+                self._refresh()
+                generation = self._generation
+                members = [member for _, member in self._members.values()]
             result = combine(members, self._site.declaration.aggregation, features)
             if self._site.ledger.generation() == generation:
                 return result

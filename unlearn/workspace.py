@@ -14,6 +14,7 @@ acknowledged. Recovering is then nothing but training what is missing.
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,6 +56,9 @@ from unlearn.progress import progress_bar
 from unlearn.request import Request, RequestState
 from unlearn.serving import Server
 from unlearn.site import Site
+
+REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+"""What a disk answers when it takes no more."""
 
 LOCK_SECONDS = 2.0
 """How long an operation waits for another writer before it gives up."""
@@ -156,7 +160,7 @@ class Workspace:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Made beside its final place and renamed, so that a folder that exists is a whole workspace.
         draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-        draft.mkdir()
+        draft.mkdir(mode=0o700)
         try:
             Ledger(draft / "ledger.db").close()
             declared.write(draft, declaration, declared.make_secrets(random_state))
@@ -527,7 +531,7 @@ class Workspace:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Be the only writer, and finish first what a crash left behind."""
-        with exclusive(self.path / "lock", LOCK_SECONDS), _naming_full_disks(self.path):
+        with _naming_full_disks(self.path), exclusive(self.path / "lock", LOCK_SECONDS):
             if self._unfinished():
                 self._settle()
             yield
@@ -597,7 +601,7 @@ def _naming_full_disks(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:
+        if error.errno not in REFUSALS:
             raise
         raise StorageError(
             f"the disk refused a write for {path} ({error.strerror}): make room or access, then repeat the command; "

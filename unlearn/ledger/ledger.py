@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -389,8 +389,9 @@ class Ledger:
         Raises:
             StorageError: If a reader holds the log for longer than it should.
         """
-        with _translating(self._path), self._engine.connect() as connection:
-            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").first()
+        with _translating(self._path), closing(self._engine.raw_connection()) as connection:
+            # Outside of any transaction: inside one, the log could not be emptied.
+            busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy is None or busy[0] != 0:
             raise StorageError(
                 f"the write-ahead log of {self._path} could not be emptied: another program keeps the database open "
