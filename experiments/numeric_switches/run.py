@@ -28,7 +28,8 @@ for _ in range(4):
         optimizer.zero_grad(set_to_none=True)
         torch.nn.functional.cross_entropy(net(x[i : i + 16]), y[i : i + 16]).backward()
         optimizer.step(); steps += 1
-print((time.perf_counter() - started) / steps * 1e3, hashlib.sha256(net[0].weight.detach().numpy().tobytes()).hexdigest())
+seconds = time.perf_counter() - started
+print(seconds / steps * 1e3, hashlib.sha256(net[0].weight.detach().numpy().tobytes()).hexdigest())
 """
 
 

@@ -1,0 +1,51 @@
+"""README.md is run, not believed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from unlearn.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    blocks = [code for language, code in BLOCKS if language == "python"]
+    assert len(blocks) >= 3
+    for code in blocks:
+        exec(compile(code, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "forgotten" in printed
+    assert "recovered" in printed
+    assert names["clf"].score(names["X"][1500:], names["y"][1500:]) > 0.8
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = [line.split()[1] for _, code in BLOCKS for line in code.splitlines() if line.startswith("make ")]
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_command_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = [f"r{i},p{i % 40},{a:.3f},{b:.3f},{int(a > b)}" for i, (a, b) in enumerate(rng.random((200, 2)))]
+    Path("people.csv").write_text("\n".join(["row,person,a,b,label", *rows]) + "\n")
+    Path("new_people.csv").write_text("a,b\n0.9,0.1\n0.1,0.9\n")
+    lines = [line for _, code in BLOCKS for line in code.splitlines() if line.startswith("unlearn ")]
+    assert len(lines) >= 7
+    for line in lines:
+        result = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert result.exit_code == 0, (line, result.output)
+    assert len(Path("predictions.csv").read_text().splitlines()) == 3
