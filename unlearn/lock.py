@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unlearn.errors import LockedError
@@ -39,8 +39,10 @@ def exclusive(path: Path, timeout: float) -> Iterator[None]:
                     "finished, or stop it; nothing was changed"
                 )
             time.sleep(POLL_SECONDS)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        # Only to name the holder in others' messages; a full disk must not keep anybody from forgetting.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(handle)

@@ -311,6 +311,7 @@ class Workspace:
         with progress_bar(title, show=progress) as start:
             report = build(site, self._executor, wanted, start)
         done = site.ledger.finish_recover(complete_shards(site, wanted), now())
+        site.ledger.scrub()
         return replace(report, recovered=tuple(done))
 
     def _waiting(self) -> list[Request]:
