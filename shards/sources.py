@@ -382,9 +382,7 @@ def _read_table(path: Path, text: Sequence[str]) -> pa.Table:
     try:
         return _read_csv(path, text) if suffix == ".csv" else _read_parquet(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file"
-        ) from error
+        raise InputError(f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file") from error
 
 
 def _read_csv(path: Path, text: Sequence[str]) -> pa.Table:
@@ -428,9 +426,7 @@ def _npz_arrays(path: Path, *needed: str) -> tuple[np.ndarray, dict[str, np.ndar
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored.items())
     except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read as npz ({error}); save plain arrays with numpy.savez"
-        ) from error
+        raise InputError(f"{path} cannot be read as npz ({error}); save plain arrays with numpy.savez") from error
     unknown = [key for key in arrays if key not in _NPZ_KEYS]
     if unknown:
         # A misspelt "subjects" would otherwise make every record its own subject.

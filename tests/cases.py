@@ -63,9 +63,7 @@ def _logistic() -> Learner:
 def _mlp_adam() -> Learner:
     from shards.learners.torch import TorchLearner
 
-    return TorchLearner(
-        "mlp", {"hidden": [16]}, optimizer="Adam", optimizer_args={"lr": 0.01}, epochs=2, batch_size=8
-    )
+    return TorchLearner("mlp", {"hidden": [16]}, optimizer="Adam", optimizer_args={"lr": 0.01}, epochs=2, batch_size=8)
 
 
 def _mlp_momentum() -> Learner:
@@ -222,9 +220,7 @@ class Recording(LocalExecutor):
         self.program: Program | None = None
         self.orders: list[ChainOrder] = []
 
-    def run(
-        self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress
-    ) -> None:
+    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
         self.program = program
         self.orders = list(orders)
         super().run(program, orders, on_built, on_progress)

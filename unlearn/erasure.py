@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Set
+from pathlib import Path
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def rewrite(site: Site, item: Erasure, forgotten: Set[bytes]) -> NewSlice | None
         The slice as it is now, or None if nothing is left of it.
 
     Raises:
-        DamageError: If the file does not match its digest: what is damaged cannot be told apart.
+        DamageError: If the file is missing or does not match its digest, and held records that stay: what is
+            damaged cannot be told apart.
     """
     if item.file is None:
         return None
@@ -48,15 +50,37 @@ def rewrite(site: Site, item: Erasure, forgotten: Set[bytes]) -> NewSlice | None
     name = slice_file_name(item.position, int(match[2]) + 1)
     old, new = folder.records / item.file, folder.records / name
     if not old.exists():
-        # Interrupted between deleting the old file and saying so: the new one, if any record stays, is complete.
-        return _described(item, name, slicefile.commitments(slicefile.read(new))) if new.exists() else None
-    purge_files([new])
-    kept, commitments = _without_forgotten(site, item, slicefile.read(old), forgotten)
+        return _rewritten_before(site, item, new)
+    new.unlink(missing_ok=True)  # half written by a crash, if it is there; made durable with what follows
+    try:
+        kept, commitments = _without_forgotten(site, item, slicefile.read(old), forgotten)
+    except DamageError:
+        if site.ledger.present(item.shard, item.position):
+            raise
+        purge_files([old])  # no record of it stays, so nothing needs to be told apart
+        return None
     if len(kept):
         slicefile.write(new, kept)
         sync_directory(folder.records)
     purge_files([old])
     return _described(item, name, commitments) if len(kept) else None
+
+
+def _rewritten_before(site: Site, item: Erasure, new: Path) -> NewSlice | None:
+    """The slice after an interruption between deleting its old file and saying so: then the new one is complete."""
+    stay = site.ledger.present(item.shard, item.position)
+    if not stay:
+        return None
+    if not new.exists():
+        raise DamageError(
+            f"the record file {item.file} of shard {item.shard} is missing, with {len(stay)} records that are to stay: "
+            "restore it from a copy, then run `unlearn recover`. The request is durable and its records are no longer "
+            "served"
+        )
+    data = slicefile.read(new)
+    if set(site.tokens("record", data.record_ids)) != stay:
+        raise DamageError(f"the record file {new} does not hold the records that are to stay: restore it from a copy")
+    return _described(item, new.name, slicefile.commitments(data))
 
 
 def _described(item: Erasure, name: str, commitments: np.ndarray) -> NewSlice:

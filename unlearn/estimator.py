@@ -190,7 +190,9 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         folder = self._free_folder()
         with _unchanged_on_error(self):
             learner = self._learner()
-            X, y = self._checked(X, y, learner, reset=True)
+            X, y = self._checked(X, y, many=_takes_many_targets(learner), reset=True)
+            if isinstance(learner, SklearnLearner):
+                X = _as_floats(X)
             workspace = self._create(learner, folder)
             try:
                 workspace.ingest(X, y, subjects=subjects, record_ids=record_ids)
@@ -199,8 +201,12 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
                 shutil.rmtree(workspace.path if folder else workspace.path.parent)
                 raise
             self._handle = _Handle.of(workspace, temporary=folder is None)
-            del workspace
-            self._train()
+            try:
+                workspace.train()
+            except BaseException as error:
+                if folder is not None:
+                    error.add_note(f"The records are in {folder}: unlearn.Workspace.open(path).train() goes on.")
+                raise
         return self
 
     def extend(
@@ -232,9 +238,11 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
             TombstoneError: If a forgotten subject or record is in it; nothing was changed.
         """
         workspace = self.workspace_
-        X, y = self._checked(X, y, self._learner(), reset=False)
+        task = workspace.task
+        X, y = self._checked(X, y, many=task is not None and task.target.shape != (), reset=False)
+        X = _as_declared(X, workspace)
         workspace.ingest(X, y, subjects=subjects, record_ids=record_ids, reconsent=reconsent)
-        self._train()
+        workspace.train()
         return self
 
     def forget(
@@ -312,7 +320,10 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         return as_learner(self._default_learner() if self.learner is None else self.learner)
 
     def _free_folder(self) -> Path | None:
-        """Where to create the workspace; None: in a temporary folder.
+        """Where to create the workspace.
+
+        Returns:
+            A folder where nothing is yet; None: a temporary one is wanted.
 
         Raises:
             WorkspaceError: If something is there already.
@@ -347,41 +358,38 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
                 shutil.rmtree(parent)
             raise
 
-    def _train(self) -> None:
-        workspace = self.workspace_
-        try:
-            workspace.train()
-        except BaseException as error:
-            if self.workspace is not None:
-                error.add_note(f"The records are in {workspace.path}: unlearn.Workspace.open(path).train() goes on.")
-            raise
-
     # Data in
 
-    def _checked(self, X: Any, y: Any, learner: Learner, *, reset: bool) -> tuple[Any, np.ndarray]:
-        """Features and targets as the workspace takes them, after scikit-learn's own checks."""
+    def _checked(self, X: Any, y: Any, *, many: bool, reset: bool) -> tuple[Any, np.ndarray]:
+        """Features and targets as the workspace takes them, after scikit-learn's own checks.
+
+        Args:
+            X: Features as given.
+            y: Targets as given.
+            many: Whether several numbers per record are fine; otherwise `[n, 1]` becomes `[n]`, with a warning.
+            reset: Whether what is seen here is what later data is held to.
+
+        Returns:
+            Features and targets.
+        """
         numeric = self._kind == "regression"
-        many = numeric and _takes_many_targets(learner)
-        if _is_table(X) or isinstance(X, Mapping):
+        many = many and numeric
+        if _is_table(X) or _is_mapping(X):
             X = self._checked_features(X, reset=reset, y=y)
             y = check_array(y, ensure_2d=False, dtype=None, input_name="y") if many else column_or_1d(y, warn=True)
         else:
             X, y = validate_data(
                 self, X, y, reset=reset, allow_nd=True, multi_output=many, y_numeric=numeric, dtype="numeric"
             )
-        if reset and isinstance(learner, SklearnLearner):
-            X = _as_floats(X)
-        elif not reset:
-            X = self._as_declared(X)
         return X, self._target(y, reset=reset)
 
     def _checked_features(self, X: Any, *, reset: bool, y: Any = "no_validation") -> Any:
         """Features as the workspace takes them."""
-        if isinstance(X, Mapping):
+        if _is_mapping(X):
             if reset:
                 # Several arrays have no one number of features, and the names of their columns are unknown.
-                vars(self).pop("n_features_in_", None)
-                vars(self).pop("feature_names_in_", None)
+                self.__dict__.pop("n_features_in_", None)
+                self.__dict__.pop("feature_names_in_", None)
             if y is None:
                 raise InputError("y is missing: give the targets of the records")
             return X
@@ -391,15 +399,10 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         features = features_from_table(X)
         return features["x"] if list(features) == ["x"] and features["x"].ndim > 1 else features
 
-    def _as_declared(self, X: Any) -> Any:
-        """Integers and bool as floats where floats were declared, as scikit-learn would have it."""
-        task = self.workspace_.task
-        declared_x = None if task is None else task.features.get("x")
-        return _as_floats(X) if declared_x is not None and declared_x.dtype.startswith("<f") else X
-
-    def _inputs(self, X: Any) -> Any:
-        check_is_fitted(self)
-        return self._as_declared(self._checked_features(X, reset=False))
+    def _served(self, X: Any) -> tuple[Workspace, Any]:
+        """The workspace, and features that it can predict from."""
+        workspace = self.workspace_
+        return workspace, _as_declared(self._checked_features(X, reset=False), workspace)
 
 
 class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -482,8 +485,8 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
             NotServingError: If no shard has a state, since all records were forgotten.
             InputError: If the features are not those of `fit`.
         """
-        features = self._inputs(X)
-        return self.workspace_.predict_proba(features)
+        workspace, features = self._served(X)
+        return workspace.predict_proba(features)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable labels; the first in `classes_` wins a tie.
@@ -521,8 +524,7 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
                 f"there is only 1 class, {self.classes_.tolist()[0]!r}: give records of two classes or more, or "
                 "declare all labels with classes=[...]"
             )
-        # Python objects such as ints in an array of objects become what a record can hold.
-        return np.asarray(y.tolist()) if y.dtype.kind == "O" else y
+        return y
 
 
 class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -579,8 +581,8 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
             NotServingError: If no shard has a state, since all records were forgotten.
             InputError: If the features are not those of `fit`.
         """
-        features = self._inputs(X)
-        return self.workspace_.predict(features)
+        workspace, features = self._served(X)
+        return workspace.predict(features)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -603,12 +605,12 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
 @contextmanager
 def _unchanged_on_error(estimator: _SISAEstimator) -> Iterator[None]:
     """Give an estimator back what it had, if the block fails."""
-    before = dict(vars(estimator))
+    before = dict(estimator.__dict__)
     try:
         yield
     except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
         raise
 
 
@@ -633,6 +635,18 @@ def _takes_many_targets(learner: Any) -> bool:
 
 def _is_table(X: Any) -> bool:
     return hasattr(X, "columns") or hasattr(X, "column_names")
+
+
+def _is_mapping(X: Any) -> bool:
+    # One of scipy's sparse formats calls itself a mapping, of positions to values.
+    return isinstance(X, Mapping) and not hasattr(X, "tocsr")
+
+
+def _as_declared(X: Any, workspace: Workspace) -> Any:
+    """Integers and bool as floats where floats were declared, as scikit-learn would have it."""
+    task = workspace.task
+    declared_x = None if task is None else task.features.get("x")
+    return _as_floats(X) if declared_x is not None and declared_x.dtype.startswith("<f") else X
 
 
 def _as_floats(X: Any) -> Any:

@@ -18,7 +18,7 @@ import errno
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -43,6 +43,7 @@ from unlearn.errors import (
     ConfigurationError,
     IdempotencyError,
     InputError,
+    LockedError,
     StorageError,
     UnknownIdError,
     WorkspaceError,
@@ -199,8 +200,8 @@ class Workspace:
         site = Site(folder, declaration, keys, Ledger(folder / "ledger.db"))
         workspace = cls(site, _executor(executor))
         if workspace._unfinished():
-            with workspace._writing():
-                pass
+            with suppress(LockedError), workspace._writing():
+                pass  # whoever holds the lock has it under way, or finishes it first
         return workspace
 
     def close(self) -> None:
@@ -259,7 +260,7 @@ class Workspace:
             batch = self._site.ledger.batches()
             records = as_records(X, y, subjects, record_ids, batch)
             task, records = fit_task(self._site, records)
-            lifted = check_ids(self._site, records, to_ids(list(reconsent), "reconsent"))
+            lifted = check_ids(self._site, records, _named(reconsent, "reconsent"))
             store_batch(self._site, batch, task, records, lifted)
             return batch
 
@@ -349,8 +350,8 @@ class Workspace:
             IdempotencyError: If the key was used for other ids; nothing was changed.
             StorageError: If the disk refuses; what to do is said.
         """
-        people = () if subjects is None else to_ids(_listed(subjects), "subjects")
-        rows = () if record_ids is None else to_ids(_listed(record_ids), "record_ids")
+        people = () if subjects is None else _named(subjects, "subjects")
+        rows = () if record_ids is None else _named(record_ids, "record_ids")
         if not people and not rows:
             raise InputError("nothing to forget: give subjects or record_ids")
         with self._writing():
@@ -387,8 +388,9 @@ class Workspace:
         purge_checkpoints(site, sorted({item.shard for item in erasures}))
         forgotten = site.ledger.tombstones_under_way()
         rewritten = {(item.shard, item.position): rewrite(site, item, forgotten) for item in erasures}
-        site.ledger.finish_forget(rewritten, now())
+        # Before the request moves on: were it noted as forgotten first, nobody would repeat what fails here.
         site.ledger.scrub()
+        site.ledger.finish_forget(rewritten, now())
 
     def _fingerprint(self, *tokens: Mapping[bytes, str]) -> str:
         """Keyed digest of what a request names, so that the log can compare but not tell."""
@@ -567,10 +569,11 @@ def _executor(executor: str | Executor) -> Executor:
     raise ConfigurationError(f"executor must be 'local' or an Executor, got {executor!r}")
 
 
-def _listed(ids: Any) -> list[Any]:
-    """One id or many, as a list without repetitions."""
-    many = [ids] if isinstance(ids, str | int | np.integer) else list(ids)
-    return list(dict.fromkeys(many))
+def _named(ids: Any, what: str) -> tuple[str, ...]:
+    """One id or many, as text without repetitions; a set will do, since their order means nothing."""
+    if isinstance(ids, str | int | np.integer):
+        return to_ids([ids], what)
+    return tuple(dict.fromkeys(to_ids(list(ids) if isinstance(ids, set | frozenset) else ids, what)))
 
 
 def _earliest(gone: Sequence[Location]) -> dict[int, int]:

@@ -30,9 +30,7 @@ def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
     given = dict(options or {})
     if isinstance(what, Learner):
         if given:
-            raise ConfigurationError(
-                f"{type(what).__name__} is complete: set {', '.join(given)} where it is made"
-            )
+            raise ConfigurationError(f"{type(what).__name__} is complete: set {', '.join(given)} where it is made")
         return what
     if isinstance(what, type) and issubclass(what, Learner):
         return what(**given)

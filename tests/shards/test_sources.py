@@ -22,7 +22,7 @@ from torchvision import transforms
 
 from shards.errors import InputError
 from shards.records import Records
-from shards.sources import features_from_table, from_dataset, from_file, from_table
+from shards.sources import features_from_file, features_from_table, from_dataset, from_file, from_table
 
 
 def frame() -> pd.DataFrame:
@@ -328,6 +328,41 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, fill: Callable[[Pa
     target = None if name.endswith("npz") else "y"
     with pytest.raises(InputError, match=message):
         from_file(tmp_path / name, target=target)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_features_from_a_table_are_those_trained_on(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"data{suffix}"
+    frame().to_csv(path, index=False) if suffix == ".csv" else frame().to_parquet(path, index=False)
+    trained = from_file(path, target="label", subject="owner", record_id="row").features
+    left = features_from_file(path, leave_out=("label", "owner", "row", "not in the file"))
+    named = features_from_file(path, features=("age", "income"))
+    for found in (left, named):
+        assert list(found) == ["x"]
+        assert found["x"].dtype == trained["x"].dtype
+        assert np.array_equal(found["x"], trained["x"])
+    assert features_from_file(path, features=("income", "age"))["x"][0].tolist() == [1.5, 31]
+    with pytest.raises(InputError, match="no feature column 'height'"):
+        features_from_file(path, features=("height",))
+
+
+def test_text_features_stay_text_where_they_hold_digits(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("code,size\n007,1\n", encoding="utf-8")
+    assert features_from_file(tmp_path / "new.csv", text=("code",))["code"].tolist() == ["007"]
+
+
+def test_features_from_npz(tmp_path: Path) -> None:
+    X = np.arange(6.0).reshape(3, 2)
+    np.savez(tmp_path / "new.npz", X=X)
+    np.savez(tmp_path / "old.npz", x=X, y=[0, 1, 0], subjects=["a", "b", "c"])
+    np.savez(tmp_path / "none.npz", y=[0, 1, 0])
+    for name in ("new.npz", "old.npz"):
+        assert np.array_equal(features_from_file(tmp_path / name)["x"], X)
+    with pytest.raises(InputError, match="expected X"):
+        features_from_file(tmp_path / "none.npz")
+    for chosen in ({"features": ("a",)}, {"leave_out": ("a",)}):
+        with pytest.raises(InputError, match="no columns"):
+            features_from_file(tmp_path / "new.npz", **chosen)
 
 
 def test_tables_need_a_target(tmp_path: Path) -> None:

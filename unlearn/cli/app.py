@@ -25,9 +25,7 @@ app = typer.Typer(
 @app.callback()
 def _common(
     *,
-    debug: Annotated[
-        bool, typer.Option("--debug", envvar="UNLEARN_DEBUG", help="Show tracebacks of errors.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", envvar="UNLEARN_DEBUG", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Settings of every command."""
     del debug  # read by whoever reports the failure

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -13,7 +14,7 @@ import typer
 from shards.digest import Json
 
 if TYPE_CHECKING:
-    from shards.executors.local import LocalExecutor
+    from unlearn.workspace import Workspace
 
 Run: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="The workspace's folder.")]
 AsJson: TypeAlias = Annotated[
@@ -94,11 +95,22 @@ def find_code_here() -> None:
         sys.path.append(here)
 
 
-def executor(workers: int | None) -> LocalExecutor:
-    """The executor with at most so many workers."""
-    from shards.executors.local import LocalExecutor
+@contextmanager
+def opened(run: Path, workers: int | None = None) -> Iterator[Workspace]:
+    """Open a workspace for one command.
 
-    return LocalExecutor(workers)
+    Args:
+        run: Its folder.
+        workers: Worker processes at most; None for one per core.
+
+    Yields:
+        The workspace, closed afterwards.
+    """
+    from shards.executors.local import LocalExecutor
+    from unlearn.workspace import Workspace
+
+    with closing(Workspace.open(run, executor=LocalExecutor(workers))) as workspace:
+        yield workspace
 
 
 def make_learner(name: str, options: dict[str, Json]) -> Any:

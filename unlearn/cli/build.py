@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from unlearn.building import BuildReport
-from unlearn.cli.arguments import AsJson, Run, Workers, executor
+from unlearn.cli.arguments import AsJson, Run, Workers, opened
 from unlearn.cli.output import as_duration, counted, print_json, say
 
 TRAIN_EXAMPLE = """\b
@@ -23,24 +23,22 @@ def register(app: typer.Typer) -> None:
         help="Train every step that is missing. After an interruption, run it again: what was built is kept.",
         epilog=TRAIN_EXAMPLE,
     )(train)
-    app.command(
-        help="Rebuild what forgetting removed, for all waiting requests together.", epilog=RECOVER_EXAMPLE
-    )(recover)
+    app.command(help="Rebuild what forgetting removed, for all waiting requests together.", epilog=RECOVER_EXAMPLE)(
+        recover
+    )
 
 
 def train(run: Run, workers: Workers = None, *, json: AsJson = False) -> None:
     """Train what is missing."""
-    from unlearn.workspace import Workspace
-
-    report = Workspace.open(run, executor=executor(workers)).train()
+    with opened(run, workers) as workspace:
+        report = workspace.train()
     print_json(report) if json else say_built(report)
 
 
 def recover(run: Run, workers: Workers = None, *, json: AsJson = False) -> None:
     """Rebuild what forgetting removed."""
-    from unlearn.workspace import Workspace
-
-    report = Workspace.open(run, executor=executor(workers)).recover()
+    with opened(run, workers) as workspace:
+        report = workspace.recover()
     print_json(report) if json else say_built(report)
 
 

@@ -13,7 +13,7 @@ from unlearn.cli.output import counted, print_json, say
 EXAMPLE = """\b
 Examples:
   unlearn create runs/people --learner logistic --shards 20 --slices 5
-  unlearn create runs/digits --learner mlp --option epochs=20 --option 'module_args={"hidden":[64]}'"""
+  unlearn create runs/digits --learner mlp --option 'module_args={"hidden":[9]}'"""
 
 
 class TaskKind(StrEnum):
@@ -57,14 +57,10 @@ def create(
             metavar="A,B,…", help="All labels there may ever be; or a JSON list.", show_default="the first batch's"
         ),
     ] = None,
-    aggregation: Annotated[
-        Aggregation, typer.Option(help="How the shards' outputs are joined.")
-    ] = Aggregation.MEAN,
+    aggregation: Annotated[Aggregation, typer.Option(help="How the shards' outputs are joined.")] = Aggregation.MEAN,
     random_state: Annotated[
         int | None,
-        typer.Option(
-            help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"
-        ),
+        typer.Option(help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"),
     ] = None,
     *,
     json: AsJson = False,
@@ -97,5 +93,5 @@ def create(
             }
         )
         return
-    say(f"created {run}: {counted(shards, 'shard')} × {counted(slices, 'slice')}, {declared.task} by {learner}")
+    say(f"created {run}: {counted(shards, 'shard')} of {counted(slices, 'slice')}, {declared.task} by {learner}")
     say(f"next: unlearn ingest {run} FILE")

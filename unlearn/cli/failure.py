@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
@@ -21,7 +23,7 @@ _INTERRUPTED = {
 class Commands(TyperGroup):
     """The group of all commands, which reports their failures."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> object:
         """Run the command; turn what this program raises on purpose into a line and an exit status.
 
         Args:
@@ -32,20 +34,21 @@ class Commands(TyperGroup):
 
         Raises:
             Exit: With the status of the failure.
+            UnlearnError: With `--debug`, as it was raised.
+            OSError: Likewise.
+            BrokenPipeError: Always: whoever read the output has gone, and typer ends quietly.
         """
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # whoever read our output has gone: typer ends quietly
+            raise
         except (UnlearnError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
             typer.echo(f"error: {one_line(error)}", err=True)
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt:
-            advice = _INTERRUPTED.get(
-                ctx.invoked_subcommand or "", "nothing is half done; run the same command again"
-            )
+            advice = _INTERRUPTED.get(ctx.invoked_subcommand or "", "nothing is half done; run the same command again")
             typer.echo(f"interrupted: {advice}", err=True)
             raise typer.Exit(INTERRUPTED) from None
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Run
+from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.build import say_built
-from unlearn.cli.output import as_duration, counted, print_json, say, to_plain
+from unlearn.cli.output import as_duration, counted, print_json, say
 
 EXAMPLE = """\b
 Examples:
@@ -45,25 +45,23 @@ def forget(
     if not subject and not record and ids_from is None:
         raise typer.BadParameter("nothing to forget: give --subject, --record or --ids-from")
     subjects = [*(subject or ()), *(() if ids_from is None else read_ids(ids_from))]
-    from unlearn.workspace import Workspace
-
-    workspace = Workspace.open(run)
-    started = time.perf_counter()
-    request = workspace.forget(subjects, record or (), reason=reason, idempotency_key=idempotency_key)
-    seconds = time.perf_counter() - started
-    if not json:
-        say(
-            f"{request.id}: {request.state.value} {counted(request.n_records, 'record')} of "
-            f"{counted(len(request.shards), 'shard')} in {as_duration(seconds)}"
-        )
-    report = workspace.recover() if recover else None
-    if json:
-        final = workspace.status(request.id)
-        print_json({"request": final, "seconds": seconds, "recover": to_plain(report)})
-    elif report is not None:
-        say_built(report)
-    elif not request.state.is_terminal:
-        say(f"these shards serve their last state before the data; next: unlearn recover {run}")
+    with opened(run) as workspace:
+        started = time.perf_counter()
+        request = workspace.forget(subjects, record or (), reason=reason, idempotency_key=idempotency_key)
+        seconds = time.perf_counter() - started
+        if not json:
+            say(
+                f"{request.id}: {request.state.value} {counted(request.n_records, 'record')} of "
+                f"{counted(len(request.shards), 'shard')} in {as_duration(seconds)}"
+            )
+        report = workspace.recover() if recover else None
+        if json:
+            final = workspace.status(request.id)
+            print_json({"request": final, "seconds": seconds, "recover": report})
+        elif report is not None:
+            say_built(report)
+        elif not request.state.is_terminal:
+            say(f"these shards serve their last state before the data; next: unlearn recover {run}")
 
 
 def read_ids(path: Path) -> list[str]:
@@ -83,9 +81,7 @@ def read_ids(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--ids-from {path} cannot be read ({error}): give a UTF-8 text, one id a line"
-        ) from error
+        raise InputError(f"--ids-from {path} cannot be read ({error}): give a UTF-8 text, one id a line") from error
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise InputError(f"--ids-from {path} holds no id: give one a line; nothing was changed")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, split_names
+from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
 from unlearn.cli.output import counted, print_json, say
 
 EXAMPLE = """\b
@@ -24,9 +24,7 @@ def ingest(
     run: Run,
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", help=".csv, .parquet, or .npz with X, y and optionally subjects, record_ids."
-        ),
+        typer.Argument(metavar="FILE", help=".csv, .parquet, or .npz with X, y and optionally subjects, record_ids."),
     ],
     target: Target = None,
     subject: Subject = None,
@@ -41,21 +39,20 @@ def ingest(
 ) -> None:
     """Take in a batch of records."""
     from shards.sources import from_file
-    from unlearn.workspace import Workspace
 
-    workspace = Workspace.open(run)
-    records = from_file(
-        file,
-        target=target,
-        subject=subject,
-        record_id=record_id,
-        features=split_names(features),
-        batch=workspace.status().batches,
-    )
-    batch = workspace.ingest(records, reconsent=reconsent or ())
-    subjects = len(set(records.subjects))
-    if json:
-        print_json({"workspace": workspace.path, "batch": batch, "records": len(records), "subjects": subjects})
-        return
-    say(f"batch {batch}: {counted(len(records), 'record')} of {counted(subjects, 'subject')} taken in")
-    say(f"next: unlearn train {run}")
+    with opened(run) as workspace:
+        records = from_file(
+            file,
+            target=target,
+            subject=subject,
+            record_id=record_id,
+            features=split_names(features),
+            batch=workspace.status().batches,
+        )
+        batch = workspace.ingest(records, reconsent=reconsent or ())
+        subjects = len(set(records.subjects))
+        if json:
+            print_json({"workspace": workspace.path, "batch": batch, "records": len(records), "subjects": subjects})
+            return
+        say(f"batch {batch}: {counted(len(records), 'record')} of {counted(subjects, 'subject')} taken in")
+        say(f"next: unlearn train {run}")

@@ -66,7 +66,7 @@ def print_table(table: Table) -> None:
 
 def as_time(value: datetime | None) -> str:
     """A moment in UTC to the second, or a dash."""
-    return "–" if value is None else value.strftime("%Y-%m-%d %H:%M:%S")
+    return "-" if value is None else value.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def as_duration(seconds: float) -> str:

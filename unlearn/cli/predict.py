@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, split_names
+from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
 from unlearn.cli.output import counted, print_json, say
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def predict(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help=".csv or .parquet with the feature columns, or .npz with X.")
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="File to write the CSV to.", show_default="standard output")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the CSV to.", show_default="standard output")] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Add the probability of every class.")] = False,
     target: Target = None,
     subject: Subject = None,
@@ -51,24 +49,23 @@ def predict(
 ) -> None:
     """Predict for every row of a file."""
     from unlearn.errors import NotServingError
-    from unlearn.workspace import Workspace
 
-    workspace = Workspace.open(run)
-    task = workspace.task
-    if task is None:
-        raise NotServingError(f"{run} holds no records and no trained state: ingest and train first")
-    roles = [name for name in (target, subject, record_id) if name is not None]
-    inputs = read_features(file, task, split_names(features), roles)
-    columns = _columns(workspace.predict_proba(inputs) if proba else workspace.predict(inputs), task, proba)
-    rows = len(next(iter(columns.values())))
-    if out is not None:
-        out.write_text(_csv(columns), encoding="utf-8")
-    if json:
-        print_json({"rows": rows, "out": out} if out is not None else {"rows": rows, **columns})
-    elif out is None:
-        typer.echo(_csv(columns), nl=False)
-    else:
-        say(f"{counted(rows, 'prediction')} written to {out}")
+    with opened(run) as workspace:
+        task = workspace.task
+        if task is None:
+            raise NotServingError(f"{run} holds no records and no trained state: ingest and train first")
+        roles = [name for name in (target, subject, record_id) if name is not None]
+        inputs = read_features(file, task, split_names(features), roles)
+        columns = _columns(workspace.predict_proba(inputs) if proba else workspace.predict(inputs), task, proba)
+        rows = len(next(iter(columns.values())))
+        if out is not None:
+            out.write_text(_csv(columns), encoding="utf-8")
+        if json:
+            print_json({"rows": rows, "out": out} if out is not None else {"rows": rows, **columns})
+        elif out is None:
+            typer.echo(_csv(columns), nl=False)
+        else:
+            say(f"{counted(rows, 'prediction')} written to {out}")
 
 
 def read_features(

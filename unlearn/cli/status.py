@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Run
+from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.output import as_time, print_json, print_table, to_plain
 
 if TYPE_CHECKING:
@@ -24,40 +24,36 @@ Examples:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(help="Say what a workspace holds, what is missing, and where requests stand.", epilog=EXAMPLE)(
-        status
-    )
+    app.command(help="Say what a workspace holds, what is missing, and where requests stand.", epilog=EXAMPLE)(status)
 
 
 def status(
     run: Run,
     request_id: Annotated[
-        str | None, typer.Argument(metavar="[REQUEST_ID]", help="One request only.", show_default=False)
+        str | None, typer.Argument(metavar="REQUEST_ID", help="One request only.", show_default=False)
     ] = None,
     *,
     json: AsJson = False,
 ) -> None:
     """Say where things stand."""
-    from unlearn.workspace import Workspace
-
-    workspace = Workspace.open(run)
-    if request_id is not None:
-        request = workspace.status(request_id)
-        print_json(request) if json else print_table(request_table(request))
-        return
-    requests = workspace.requests()
-    if json:
-        print_json(
-            {
-                **to_plain(workspace.status()),
-                "state_digest": workspace.state_digest(),
-                "request_list": requests,
-            }
-        )
-        return
-    print_table(workspace_table(workspace))
-    if requests:
-        print_table(requests_table(requests))
+    with opened(run) as workspace:
+        if request_id is not None:
+            request = workspace.status(request_id)
+            print_json(request) if json else print_table(request_table(request))
+            return
+        requests = workspace.requests()
+        if json:
+            print_json(
+                {
+                    **to_plain(workspace.status()),
+                    "state_digest": workspace.state_digest(),
+                    "request_list": requests,
+                }
+            )
+            return
+        print_table(workspace_table(workspace))
+        if requests:
+            print_table(requests_table(requests))
 
 
 def workspace_table(workspace: Workspace) -> Table:
@@ -72,7 +68,7 @@ def workspace_table(workspace: Workspace) -> Table:
         (
             ("learner", f"{learner['class']}, {declared.task}"),
             ("records", f"{found.records:,} (batches: {found.batches:,})"),
-            ("shards × slices", f"{found.n_shards:,} × {found.n_slices:,}, joined by {declared.aggregation}"),
+            ("shards", f"{found.n_shards:,} of {found.n_slices:,} slices a batch, joined by {declared.aggregation}"),
             ("shards serving", f"{found.serving:,} of {found.n_shards:,}"),
             ("shards behind", f"{len(found.behind):,}" + (f" ({behind})" if behind else "")),
             ("steps missing", f"{found.steps_missing:,} ({found.visits_missing:,} record-visits)"),
@@ -90,12 +86,12 @@ def request_table(request: Request) -> Table:
             ("state", request.state.value),
             ("records", f"{request.n_records:,}"),
             ("subjects named", f"{request.n_subjects:,}"),
-            ("shards", ", ".join(map(str, sorted(request.shards))) or "–"),
+            ("shards", ", ".join(map(str, sorted(request.shards))) or "-"),
             ("submitted", f"{as_time(request.submitted_at)} UTC"),
             ("forgotten", f"{as_time(request.forgotten_at)} UTC"),
-            ("recovered", "–" if request.recovered_at is None else f"{as_time(request.recovered_at)} UTC"),
-            ("reason", request.reason or "–"),
-            ("idempotency key", request.idempotency_key or "–"),
+            ("recovered", "-" if request.recovered_at is None else f"{as_time(request.recovered_at)} UTC"),
+            ("reason", request.reason or "-"),
+            ("idempotency key", request.idempotency_key or "-"),
         ),
     )
 
@@ -119,7 +115,7 @@ def requests_table(requests: Iterable[Request]) -> Table:
             as_time(item.submitted_at),
             as_time(item.forgotten_at),
             as_time(item.recovered_at),
-            escape(item.reason) or "–",
+            escape(item.reason) or "-",
         )
     return table
 

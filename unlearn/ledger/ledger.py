@@ -149,6 +149,12 @@ class Ledger:
                         found[row.token] = Location(row.token, row.subject, row.shard, row.position)
         return sorted(found.values(), key=lambda item: (item.shard, item.position, item.token))
 
+    def present(self, shard: int, position: int) -> set[bytes]:
+        """Tokens of the records that are in a slice, by looking at every record: for rare cases only."""
+        query = select(s.record.c.token).where((s.record.c.shard == shard) & (s.record.c.position == position))
+        with self._begin() as c:
+            return {row.token for row in c.execute(query)}
+
     def tombstones(self, tokens: Sequence[bytes]) -> set[bytes]:
         """Those of the tokens that were forgotten."""
         with self._begin() as c:

@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-import functools
-import importlib
-import io
 import json
 import math
 import os
 import subprocess
 import sys
-import types
-import zipfile
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_transformer
@@ -32,7 +25,6 @@ from sklearn.ensemble import (
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, f_classif
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputRegressor
@@ -42,48 +34,15 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
+from sklearn_cases import CLASSES, TABLE, VALUES, context, data, digest
 
-from shards.errors import CodeError, ConfigurationError, DamageError
+from shards.errors import ConfigurationError
 from shards.learners.base import StepContext, StepData
 from shards.learners.canonical import content_digest
-from shards.learners.sklearn import SklearnLearner, _fixed_params, build, describe
+from shards.learners.sklearn import SklearnLearner, _fixed_params
 from shards.task import FieldSchema, Task
 
 ROOT = Path(__file__).parents[3]
-
-CLASSES = Task("classification", {"x": FieldSchema((4,), "<f8")}, FieldSchema((), "<i8"), classes=("a", "b", "c", "d"))
-VALUES = Task("regression", {"x": FieldSchema((4,), "<f8")}, FieldSchema((), "<f8"))
-TABLE = Task(
-    "classification",
-    {"word": FieldSchema((), "str"), "number": FieldSchema((), "<f8"), "text": FieldSchema((), "str")},
-    FieldSchema((), "<i8"),
-    classes=("no", "yes"),
-)
-
-
-def data(n: int = 50, task: Task = CLASSES, seed: int = 0, classes: tuple[int, ...] = (0, 1, 3)) -> StepData:
-    rng = np.random.default_rng(seed)
-    features: dict[str, np.ndarray] = {}
-    for name, schema in task.features.items():
-        if schema.dtype == "str":
-            words = np.array(["green red", "blue red", "grey", "blue"])
-            features[name] = words[rng.integers(0, 4, n)]
-        else:
-            features[name] = rng.normal(size=(n, *schema.shape))
-    target = np.array(classes)[rng.integers(0, len(classes), n)]
-    if task.kind == "regression":
-        target = rng.normal(size=(n, *task.target.shape))
-    return StepData(features, target, rng.integers(0, 256, (n, 16)).astype(np.uint8))
-
-
-def context(visits: int = 120, task: Task = CLASSES, position: int = 0, seen: list[int] | None = None) -> StepContext:
-    progress = seen.append if seen is not None else lambda visits: None
-    return StepContext(task, root_seed=7, shard=2, position=position, visits=visits, progress=progress)
-
-
-def digest(learner: SklearnLearner, *args: Any) -> str:
-    return learner.content_digest(learner.train_step(*args))
-
 
 # --- training -------------------------------------------------------------------------------------------------
 
@@ -338,7 +297,12 @@ def chain(learner: SklearnLearner) -> list[str]:
 @pytest.fixture(scope="module")
 def elsewhere() -> dict[str, list[str]]:
     params = {name: SklearnLearner(estimator).params() for name, estimator in PURE.items()}
-    env = {**os.environ, "PYTHONHASHSEED": "4711", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    env = {
+        **os.environ,
+        "PYTHONHASHSEED": "4711",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, Path(__file__).parent))),
+    }
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, __file__]
     done = subprocess.run(
         command, input=json.dumps(params), env=env, cwd=ROOT, capture_output=True, text=True, check=True
@@ -372,230 +336,14 @@ def test_the_learner_does_not_keep_the_estimator() -> None:
     assert not hasattr(estimator, "coef_")
 
 
-# --- description ----------------------------------------------------------------------------------------------
-
-
-class Holder(BaseEstimator):
-    """Never described itself; only its parameters' values matter."""
-
-    def __init__(self, value: Any = None) -> None:
-        self.value = value
-
-
-VALUES_OF_PARAMS: list[Any] = [
-    *(
-        None,
-        True,
-        3,
-        -0.0,
-        1e-300,
-        float("inf"),
-        float("-inf"),
-        float("nan"),
-        "text",
-        [1, [2.5, None]],
-        (1, ("a",)),
-    ),
-    *(
-        {"a": 1, 2: (3,)},
-        {(1, 2): {"b": None}},
-        slice(0, 3),
-        slice(None, None, -1),
-        np.float64(0.1),
-        np.int32(7),
-    ),
-    *(
-        np.bool_(True),
-        np.str_("é"),
-        np.arange(6.0).reshape(2, 3),
-        np.asfortranarray(np.eye(2)),
-        np.zeros((0, 2)),
-    ),
-    *(
-        np.array(["a", "bc"]),
-        np.array([1, "a", None], object),
-        np.arange(3, dtype=">i4"),
-        np.dtype("f4"),
-        float,
-    ),
-    *(
-        object,
-        np.float32,
-        np.log1p,
-        np.mean,
-        f_classif,
-        SVC,
-        [SVC(C=2.0), ("a", LogisticRegression(C=np.float64(3)))],
-    ),
-]
-
-
-@pytest.mark.parametrize("value", VALUES_OF_PARAMS, ids=repr)
-def test_descriptions_build_equal_values(value: Any) -> None:
-    description = describe(value)
-    built = build(json.loads(json.dumps(description)))
-    if isinstance(value, np.ndarray) and value.dtype.kind == "i":
-        value = value.astype("<i4")
-    assert content_digest(built) == content_digest(value)
-    assert type(built) is type(value)
-    assert describe(built) == description
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
-    """A user's package on the path, which imports dangerous things as packages do."""
-    (tmp_path / "userpkg").mkdir()
-    (tmp_path / "userpkg" / "__init__.py").write_text("")
-    (tmp_path / "userpkg" / "models.py").write_text(
-        "import os\n"
-        "from os import system\n"
-        "import functools\n"
-        "import numpy as np\n"
-        "from sklearn.base import BaseEstimator, ClassifierMixin\n"
-        "def double(X):\n    return X * 2\n"
-        "class Notes:\n    def __init__(self):\n        self.text = 'seen'\n"
-        "class Mean(ClassifierMixin, BaseEstimator):\n"
-        "    def __init__(self, call=None):\n        self.call = call\n"
-        "    def fit(self, X, y):\n"
-        "        self.classes_ = np.unique(y)\n"
-        "        self.means_ = np.array([X[y == c].mean(0) for c in self.classes_])\n"
-        "        self.notes_ = Notes()\n"
-        "        return self\n"
-        "    def predict(self, X):\n"
-        "        return self.classes_[((X[:, None] - self.means_) ** 2).sum(-1).argmin(1)]\n"
-        "class Leaky(Mean):\n"
-        "    def fit(self, X, y):\n"
-        "        self.partial_ = functools.partial(double)\n"
-        "        return super().fit(X, y)\n"
-        "class Threads(Mean):\n"
-        "    def __init__(self, n_jobs=None):\n        self.n_jobs = n_jobs\n"
-        "class Changing(Mean):\n"
-        "    def __init__(self, call=None):\n        self.call = [call]\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.invalidate_caches()
-    yield importlib.import_module("userpkg.models")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "userpkg"]:
-        del sys.modules[name]
-
-
-def test_own_classes_and_functions_need_trust(package: Any) -> None:
-    estimator = make_pipeline(FunctionTransformer(package.double), package.Mean())
-    with pytest.raises(ConfigurationError, match=r"userpkg.models:.*trusted=\('userpkg',\)"):
-        SklearnLearner(estimator)
-    learner = SklearnLearner(estimator, trusted=("userpkg",))
-    assert learner.code() == ("userpkg.models:Mean", "userpkg.models:double")
-    assert SklearnLearner(make_pipeline(StandardScaler(), SVC())).code() == ()
-    learner.check(CLASSES)
-    d = data()
-    state = learner.train_step(None, d, context())
-    direct = package.Mean().fit(d.features["x"] * 2, d.target).predict(d.features["x"] * 2)
-    assert np.array_equal(learner.predictor(state, CLASSES)(d.features), np.eye(4)[direct])
-    params = learner.params()
-    assert SklearnLearner.from_params(params) == learner
-    params["trusted"] = []
-    with pytest.raises(ConfigurationError, match="not trusted"):
-        SklearnLearner.from_params(params)
-
-
-@pytest.mark.parametrize(
-    "reference",
-    [
-        *("os:system", "subprocess:Popen", "builtins:eval", "functools:partial", "userpkg.models:os.system"),
-        *(
-            "userpkg.models:system",
-            "userpkg.models:functools.partial",
-            "userpkg.models:missing",
-            "userpkg.no:f",
-        ),
-        *(
-            "sklearn.base:warnings.warn",
-            "numpy:os",
-            "posix:system",
-            "__main__:f",
-            ":f",
-            "userpkg.models:",
-            "userpkg",
-        ),
-    ],
-)
-def test_descriptions_reach_nothing_else(package: Any, reference: str) -> None:
-    with pytest.raises(ConfigurationError):
-        build({"reference": reference}, ("userpkg",))
-    with pytest.raises(ConfigurationError):
-        build({"estimator": reference, "params": {}}, ("userpkg",))
-
-
-@pytest.mark.parametrize(
-    "description",
-    [
-        *(
-            {"estimator": "numpy:memmap", "params": {}},
-            {"estimator": 1, "params": {}},
-            {"scalar": ["<f8", "!"]},
-        ),
-        *(
-            {"unknown": 1},
-            {},
-            {"tuple": 3},
-            {"dict": [[1]]},
-            {"builtin": "eval"},
-            {"ndarray": ["<f8", [9], ""]},
-            b"x",
-        ),
-    ],
-    ids=repr,
-)
-def test_malformed_descriptions_are_refused(description: Any) -> None:
-    with pytest.raises(ConfigurationError):
-        build(description)
-
-
-def local_function(X: Any) -> Any:
-    return X
-
-
-def test_code_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Local(ClassifierMixin, BaseEstimator):
-        pass
-
-    with pytest.raises(CodeError, match=r"FunctionTransformer\.func uses .*<lambda>.*module"):
-        SklearnLearner(make_pipeline(FunctionTransformer(lambda x: x), SVC()))
-    with pytest.raises(CodeError, match="<locals>"):
-        SklearnLearner(Local())
-    monkeypatch.setattr(local_function, "__module__", "__main__")
-    with pytest.raises(CodeError, match="__main__:local_function"):
-        SklearnLearner(make_pipeline(FunctionTransformer(local_function), SVC()))
-    with pytest.raises(CodeError, match="standard library"):
-        SklearnLearner(make_pipeline(FunctionTransformer(math.sqrt), SVC()))
-
-
-@pytest.mark.parametrize(
-    ("estimator", "message"),
-    [
-        (SGDClassifier(random_state=np.random.RandomState(0)), "SGDClassifier.random_state .*int seed"),
-        (SGDClassifier(random_state=np.random.default_rng(0)), "int seed"),
-        (SGDClassifier(class_weight={0: functools.partial(int)}), r"class_weight\[0\] is a functools.partial"),
-        (FrozenEstimator(GaussianNB()), "FrozenEstimator"),
-        (KNeighborsClassifier(metric_params={"w": np.zeros(2, [("a", "i4")])}), "plain dtype"),
-    ],
-)
-def test_parameters_without_description_are_refused(estimator: Any, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        SklearnLearner(estimator)
+# --- options -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "options",
     [
         *({"mode": "both"}, {"mode": "partial_fit"}, {"epochs": 0}, {"epochs": math.nan}, {"epochs": "5"}),
-        *(
-            {"batch_size": 0},
-            {"batch_size": 2.5},
-            {"trusted": "lightgbm"},
-            {"trusted": ("os",)},
-            {"trusted": ("a.b",)},
-        ),
+        *({"batch_size": 0}, {"batch_size": 2.5}, {"trusted": "lightgbm"}, {"trusted": ("os",)}, {"trusted": ("a.b",)}),
         {"trusted": ("__main__",)},
     ],
     ids=repr,
@@ -622,16 +370,8 @@ def test_constructors_that_change_parameters_are_refused(package: Any) -> None:
         (SGDRegressor(), Task("regression", VALUES.features, FieldSchema((2,), "<f8")), "MultiOutputRegressor"),
         (Ridge(), Task("regression", VALUES.features, FieldSchema((2, 2), "<f8")), "flatten"),
         (Ridge(), Task("regression", {}, FieldSchema((), "<f8")), "no features"),
-        (
-            GaussianNB(),
-            Task("classification", CLASSES.features, FieldSchema((), "<i8"), ("a",)),
-            "at least two",
-        ),
-        (
-            GaussianNB(),
-            Task("classification", CLASSES.features, FieldSchema((2,), "<i8"), ("a", "b")),
-            "scalar",
-        ),
+        (GaussianNB(), Task("classification", CLASSES.features, FieldSchema((), "<i8"), ("a",)), "at least two"),
+        (GaussianNB(), Task("classification", CLASSES.features, FieldSchema((2,), "<i8"), ("a", "b")), "scalar"),
         (Ridge(), Task("regression", {"a": FieldSchema((2,), "<f8")}, FieldSchema((), "<f8")), r"\['a'\]"),
     ],
 )
@@ -649,92 +389,3 @@ def test_what_cannot_be_stored_is_refused_by_name(package: Any) -> None:
     learner = SklearnLearner(package.Leaky(), trusted=("userpkg",))
     with pytest.raises(ConfigurationError, match=r"Leaky cannot be stored.*functools\.partial"):
         learner.train_step(None, data(), context())
-
-
-# --- loading --------------------------------------------------------------------------------------------------
-
-
-def rewritten(state: Any, change: Any) -> dict[str, np.ndarray]:
-    """The state with its skops schema changed by a function of the JSON value."""
-    source = zipfile.ZipFile(io.BytesIO(state["skops"].tobytes()))
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as out:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "schema.json":
-                schema = json.loads(content)
-                change(schema)
-                content = json.dumps(schema).encode()
-            out.writestr(name, content)
-    return {**state, "skops": np.frombuffer(target.getvalue(), np.uint8)}
-
-
-def call_on_load(module: str, name: str, argument: str) -> Any:
-    """Have a function called with a string when the state is loaded."""
-    text = {
-        "__class__": "str",
-        "__module__": "builtins",
-        "__loader__": "JsonNode",
-        "content": json.dumps(argument),
-    }
-    arguments = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "content": [text]}
-
-    def change(schema: Any) -> None:
-        schema["content"]["content"]["bad"] = {
-            "__class__": name,
-            "__module__": module,
-            "__loader__": "ConstructorFromReduceNode",
-            "content": arguments,
-        }
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        *(("os", "system"), ("builtins", "eval"), ("numpy.testing", "runstring"), ("numpy", "memmap")),
-        *(("userpkg.models", "system"), ("userpkg.models", "double"), ("sklearn.datasets", "load_files")),
-        *(("numpy", "fromfile"), ("sklearn.utils._joblib", "os"), ("userpkg.__main__", "x"), ("unknown", "f")),
-    ],
-)
-def test_states_cannot_call_anything(package: Any, tmp_path: Path, module: str, name: str) -> None:
-    learner = SklearnLearner(package.Mean(), trusted=("userpkg",))
-    state = learner.train_step(None, data(), context())
-    bad = rewritten(state, call_on_load(module, name, f"touch {tmp_path / 'called'}"))
-    for use in (learner.content_digest, lambda s: learner.predictor(s, CLASSES)):
-        with pytest.raises(DamageError, match=rf"{module}\.{name}"):
-            use(bad)
-    assert not (tmp_path / "called").exists()
-
-
-def test_a_state_of_something_else_is_refused() -> None:
-    state = SklearnLearner(GaussianNB()).train_step(None, data(), context())
-    other = SklearnLearner(SGDClassifier())
-    for use in (other.content_digest, lambda s: other.train_step(s, data(), context())):
-        with pytest.raises(DamageError, match="GaussianNB, not a SGDClassifier"):
-            use(state)
-    with pytest.raises(DamageError, match="another learner"):
-        other.content_digest({"weights": np.zeros(3)})
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
-def test_damaged_bytes_are_refused() -> None:
-    learner = SklearnLearner(GaussianNB())
-    state = dict(learner.train_step(None, data(), context()))
-    for bad in (state["skops"][:100], state["skops"][:0], np.zeros(9, np.uint8)):
-        with pytest.raises(DamageError):
-            learner.content_digest({**state, "skops": bad})
-    with pytest.raises(DamageError):
-        learner.content_digest(rewritten(state, lambda schema: schema.pop("__loader__")))
-    emptied = rewritten(state, lambda schema: schema["content"]["content"].clear())
-    assert learner.content_digest(emptied) != state["content"].tobytes().hex()
-
-
-def test_the_digest_is_computed_not_read() -> None:
-    learner = SklearnLearner(GaussianNB())
-    state = learner.train_step(None, data(), context())
-    lying = {**state, "content": np.zeros(32, np.uint8)}
-    assert learner.content_digest(lying) == state["content"].tobytes().hex()
-    changed = {**state, "skops": learner.train_step(None, data(seed=1), context())["skops"]}
-    assert learner.content_digest(changed) != state["content"].tobytes().hex()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, RegressorMixin
 from torch import nn
 
 
@@ -84,6 +85,35 @@ class Tied(nn.Module):
         return self.decoder(torch.tanh(self.encoder(self.first(x))))
 
 
+def doubled(in_place: bool) -> nn.Module:
+    """Doubles its input, where it lies or in a copy."""
+
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x.mul_(2) if in_place else x * 2)
+
+    return Doubled()
+
+
+class Dyadic(nn.Module):
+    """A linear model that starts from powers of two, and remembers what it drew when it was made and when called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, -0.25]))
+        self.bias = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("made", torch.randint(2**31, (2,)))
+        self.register_buffer("called", torch.zeros(0, dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.called = torch.cat([self.called, torch.randint(2**31, (1,))])
+        return (x * self.weight).sum(1) + self.bias
+
+
 def lazy() -> nn.Module:
     return nn.LazyLinear(3)
 
@@ -149,3 +179,16 @@ def keep(record: torch.Tensor) -> torch.Tensor:
     random.random()
     np.random.rand()
     return record
+
+
+class Recorder(RegressorMixin, BaseEstimator):
+    """Learns nothing but which records it was shown, in which pieces and under which seeds."""
+
+    def __init__(self, random_state: int | None = None) -> None:
+        self.random_state = random_state
+
+    def partial_fit(self, X: np.ndarray, y: np.ndarray) -> Recorder:
+        self.seen_ = X if not hasattr(self, "seen_") else np.concatenate([self.seen_, X])
+        self.sizes_ = [*getattr(self, "sizes_", []), len(X)]
+        self.seeds_ = [*getattr(self, "seeds_", []), self.random_state]
+        return self

@@ -1,0 +1,1 @@
+"""Published or claimed figures, each reproducible by one command."""

@@ -1,0 +1,1 @@
+"""How fast training, forgetting and recovering are, against loops written by hand."""

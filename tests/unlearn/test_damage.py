@@ -1,0 +1,428 @@
+"""Damaged files are noticed, never used, and built again where that is possible."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.learners.base import Learner
+from tests.unlearn.helpers import (
+    Reader,
+    canaries,
+    checkpoint,
+    copied,
+    create,
+    dump,
+    filled,
+    flip,
+    hoarding,
+    labels,
+    latest_first,
+    logical,
+    members,
+    mlp,
+    names,
+    raw,
+    served,
+    sgd,
+    shard_of,
+)
+from unlearn import Workspace
+from unlearn.errors import DamageError
+from unlearn.request import RequestState
+
+PROBE = canaries(range(10_000, 10_010))
+N = 24
+
+
+@pytest.fixture(scope="module", params=[hoarding, sgd], ids=["hoarding", "sgd"])
+def _whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A trained workspace; only copies of it are damaged."""
+    return filled(tmp_path_factory.mktemp("whole") / "ws", request.param(), n=N)
+
+
+@pytest.fixture
+def whole(_whole: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of it."""
+    return copied(_whole, tmp_path / "whole")
+
+
+@pytest.fixture
+def hoard(tmp_path: Path) -> Workspace:
+    """A workspace whose checkpoints hold plain records."""
+    return filled(tmp_path / "hoard", hoarding(), n=N)
+
+
+def states(workspace: Workspace) -> dict[int, Path]:
+    """Shard to the file of the state it serves."""
+    return {shard: checkpoint(workspace, shard) for shard in members(workspace)}
+
+
+def record_file(workspace: Workspace, record_id: str) -> Path:
+    """The file that holds a record."""
+    shard, position = shard_of(workspace, record_id)
+    return workspace._site.folder(shard).records / workspace._site.ledger.slices()[shard, position].file
+
+
+def is_refused(said: bytes | str) -> bool:
+    return isinstance(said, str) and said.startswith("DamageError") and "checkpoint" in said
+
+
+def check_repair(workspace: Workspace, digest: str, prediction: bytes | str, steps: int | None = None) -> None:
+    """After a recovery everything is as it was, on the disk too."""
+    report = workspace.recover()
+    assert steps is None or report.steps == steps
+    assert workspace.state_digest() == digest
+    assert served(Workspace.open(workspace.path), PROBE) == prediction
+    assert workspace.recover().steps == 0
+
+
+# Checkpoints
+
+
+def test_a_flipped_byte_anywhere_in_a_checkpoint(_whole: Workspace, tmp_path: Path) -> None:
+    """Sixty offsets, header and content, each in a copy that a fresh process opens; it must outlive all of them."""
+    digest, prediction = _whole.state_digest(), served(_whole, PROBE)
+    size = checkpoint(_whole, 1).stat().st_size
+    header = 8 + int.from_bytes(checkpoint(_whole, 1).read_bytes()[:8], "little")
+    rng = np.random.default_rng(0)
+    inside = [*rng.choice(np.arange(8, header), 20, replace=False), *rng.choice(np.arange(header, size), 32)]
+    offsets = sorted({*range(8), *map(int, inside), size - 1})
+    refusals = 0
+    with Reader(tmp_path, PROBE) as reader:
+        for offset in offsets:
+            # Another mask each time: 0xFF alone would always give bytes that are no text.
+            mask = (0xFF, 0x01, 0x20, 0x80)[offset % 4]
+            workspace = copied(_whole, tmp_path / f"copy{offset}")
+            flip(checkpoint(workspace, 1), offset, mask)
+            said = reader.predict(workspace.path)
+            refusals += is_refused(said)
+            assert is_refused(said) or said == prediction, f"byte {offset} of {size}"
+            assert is_refused(said) or offset < header, "content was changed and used"
+            if offset % 4 == 0:
+                check_repair(workspace, digest, prediction)
+                assert reader.predict(workspace.path) == prediction
+            workspace.close()
+            shutil.rmtree(workspace.path)
+    assert refusals > 0.8 * len(offsets)  # what stands between two values of JSON may change its white space
+
+
+def _delete(path: Path) -> None:
+    path.unlink()
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def _claim_a_huge_header(path: Path) -> None:
+    path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
+
+
+def _replace_by_json(path: Path) -> None:
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
+DAMAGES = (_delete, _empty, _halve, _shorten, _lengthen, _claim_a_huge_header, _replace_by_json)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_served_checkpoint_that_is_gone_or_cut(whole: Workspace, damage: Callable[[Path], None]) -> None:
+    digest, prediction = whole.state_digest(), served(whole, PROBE)
+    damage(checkpoint(whole, 2))
+    assert is_refused(served(Workspace.open(whole.path), PROBE))
+    check_repair(whole, digest, prediction, steps=1)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_earlier_checkpoint_that_is_gone_or_cut(hoard: Workspace, damage: Callable[[Path], None]) -> None:
+    """It is not served, so predictions go on; what was built on it stays, since its content is known."""
+    digest, prediction = hoard.state_digest(), served(hoard, PROBE)
+    step = hoard._site.ledger.steps()[0, 0]
+    damage(hoard._site.folder(0).checkpoint(step.key))
+    assert served(Workspace.open(hoard.path), PROBE) == prediction
+    check_repair(hoard, digest, prediction)
+    assert hoard._site.folder(0).load(step.key).header.content == step.content
+
+
+def test_training_repairs_as_well(whole: Workspace) -> None:
+    digest, prediction = whole.state_digest(), served(whole, PROBE)
+    for path in states(whole).values():
+        flip(path, path.stat().st_size - 1)
+    assert is_refused(served(Workspace.open(whole.path), PROBE))
+    assert whole.train().steps == 3
+    assert whole.state_digest() == digest
+    assert served(Workspace.open(whole.path), PROBE) == prediction
+
+
+def test_two_shards_swapped(whole: Workspace) -> None:
+    digest, prediction = whole.state_digest(), served(whole, PROBE)
+    first, second = states(whole)[0], states(whole)[1]
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    assert is_refused(served(Workspace.open(whole.path), PROBE))
+    check_repair(whole, digest, prediction, steps=2)
+
+
+def test_an_older_checkpoint_under_the_newer_name(whole: Workspace) -> None:
+    digest, prediction = whole.state_digest(), served(whole, PROBE)
+    older = whole._site.folder(0).checkpoint(whole._site.ledger.steps()[0, 0].key)
+    shutil.copy(older, checkpoint(whole, 0))
+    assert is_refused(served(Workspace.open(whole.path), PROBE))
+    check_repair(whole, digest, prediction, steps=1)
+
+
+def test_a_sound_file_that_was_never_recorded(whole: Workspace) -> None:
+    """Every digest in it is right and its name too; only the ledger knows better."""
+    from dataclasses import replace
+
+    from shards.digest import digest_arrays
+
+    digest, prediction = whole.state_digest(), served(whole, PROBE)
+    folder, path = whole._site.folder(0), checkpoint(whole, 0)
+    forged = whole._site.folder(1).load(checkpoint(whole, 1).stem)
+    header = replace(folder.load(path.stem).header, payload=digest_arrays(forged.state))
+    folder.stage(header, forged.state).replace(path)
+    said = served(Workspace.open(whole.path), PROBE)
+    assert isinstance(said, str)
+    assert "is not the one that was recorded" in said
+    check_repair(whole, digest, prediction, steps=1)
+
+
+def test_an_open_workspace_goes_on_serving_from_memory(whole: Workspace) -> None:
+    prediction = served(whole, PROBE)
+    for path in states(whole).values():
+        path.unlink()
+    assert served(whole, PROBE) == prediction
+
+
+def test_forgetting_beside_a_damaged_checkpoint(whole: Workspace) -> None:
+    """Damage elsewhere is no reason to keep what was to be forgotten."""
+    (row,) = latest_first(whole, range(N))[:1]
+    shard, _ = shard_of(whole, names([row])[0])
+    for path in states(whole).values():
+        flip(path, path.stat().st_size - 1)
+    assert whole.forget(record_ids=names([row])).state is RequestState.FORGOTTEN
+    assert names([row])[0].encode() not in b"".join(raw(whole.path).values())
+    whole.recover()
+    fresh = create(whole.path.parent / "fresh", whole._site.learner)
+    rows = [other for other in range(N) if other != row]
+    fresh.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    fresh.train()
+    assert whole.state_digest() == fresh.state_digest()
+    assert shard in members(whole)
+
+
+def test_a_damaged_torch_checkpoint(tmp_path: Path) -> None:
+    workspace = filled(tmp_path / "ws", mlp(), n=N)
+    digest, prediction = workspace.state_digest(), served(workspace, PROBE)
+    path = checkpoint(workspace, 0)
+    flip(path, path.stat().st_size - 9)
+    assert is_refused(served(Workspace.open(workspace.path), PROBE))
+    check_repair(workspace, digest, prediction, steps=1)
+
+
+# Record files
+
+
+def _flip_middle(path: Path) -> None:
+    flip(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("damage", [_flip_middle, _delete, _empty, _halve])
+def test_training_on_a_damaged_record_file(hoard: Workspace, damage: Callable[[Path], None]) -> None:
+    rows = range(100, 124)
+    hoard.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    prediction, before = served(hoard, PROBE), hoard.state_digest()
+    path = record_file(hoard, names([5])[0])
+    shard = int(path.parents[1].name)
+    contents = path.read_bytes()
+    damage(path)
+    with pytest.raises(DamageError, match=path.name):
+        hoard.train()
+    # Nothing of this shard was published, and nothing is left lying about; the others may be done.
+    steps = [step for place, step in hoard._site.ledger.steps().items() if place[0] == shard]
+    assert len(steps) == 2
+    for number in range(3):
+        folder = hoard._site.folder(number)
+        assert folder.keys() == {step.key for step in hoard._site.ledger.steps(number).values()}
+        assert list(folder.staging.iterdir()) == []
+    assert isinstance(served(Workspace.open(hoard.path), PROBE), bytes)
+    path.write_bytes(contents)
+    hoard.train()
+    assert hoard.state_digest() != before
+    assert served(hoard, PROBE) != prediction
+
+
+def test_a_flipped_byte_anywhere_in_a_record_file(tmp_path: Path) -> None:
+    """Whether training refuses or not, it never publishes another state than the records themselves give."""
+    workspace = create(tmp_path / "ws", hoarding(), n_shards=1, n_slices=1)
+    workspace.ingest(canaries(range(6)), labels(range(6)), record_ids=names(range(6)))
+    twin = copied(workspace, tmp_path / "twin")
+    twin.train()
+    digest = twin.state_digest()
+    size = record_file(workspace, names([0])[0]).stat().st_size
+    refusals = 0
+    offsets = sorted({0, size - 1, *np.random.default_rng(0).choice(size, 28, replace=False).tolist()})
+    for offset in offsets:
+        copy = copied(workspace, tmp_path / f"copy{offset}")
+        flip(record_file(copy, names([0])[0]), offset)
+        try:
+            copy.train()
+        except DamageError as error:
+            refusals += 1
+            assert record_file(copy, names([0])[0]).name in str(error)
+            assert copy._site.ledger.steps() == {}
+            assert copy._site.folder(0).keys() == set()
+        else:
+            assert copy.state_digest() == digest
+        copy.close()
+        shutil.rmtree(copy.path)
+    assert refusals > len(offsets) // 3  # the rest is padding
+
+
+def test_recovery_from_a_damaged_record_file(hoard: Workspace) -> None:
+    last = latest_first(hoard, range(N))[0]
+    shard, position = shard_of(hoard, names([last])[0])
+    assert position == 1
+    first = next(name for name in names(range(N)) if shard_of(hoard, name) == (shard, 0))
+    request = hoard.forget(record_ids=names([last]))
+    path = record_file(hoard, first)
+    contents = path.read_bytes()
+    _flip_middle(path)
+    state = logical(hoard.path)
+    with pytest.raises(DamageError, match=path.name):
+        hoard.recover()
+    after = logical(hoard.path)
+    after["ledger"]["environment"] = state["ledger"]["environment"]  # a note on how it would have been built
+    assert after == state
+    assert hoard.status(request.id).state is RequestState.FORGOTTEN
+    path.write_bytes(contents)
+    assert hoard.recover().recovered == (request.id,)
+
+
+@pytest.mark.parametrize("damage", [_flip_middle, _delete, _halve])
+def test_forgetting_from_a_damaged_record_file(hoard: Workspace, damage: Callable[[Path], None]) -> None:
+    """It cannot be told which bytes were whose; but the records are out of use at once, and for good."""
+    target = names([7])[0]
+    shard, position = shard_of(hoard, target)
+    others = {k: member({"x": PROBE}) for k, member in members(hoard).items() if k != shard}
+    saw = [step.key for place, step in hoard._site.ledger.steps().items() if place[0] == shard and place[1] >= position]
+    twin = copied(hoard, hoard.path.parent / "twin")
+    twin.forget(record_ids=[target])
+    path = record_file(hoard, target)
+    contents = path.read_bytes()
+    damage(path)
+    with pytest.raises(DamageError, match=rf"{path.name}.*restore it from a copy"):
+        hoard.forget(record_ids=[target])
+    (request,) = hoard.requests()
+    assert request.state is RequestState.SUBMITTED
+    assert not hoard._site.folder(shard).keys() & set(saw)
+    assert served(hoard, PROBE) == served(twin, PROBE)
+    assert set(members(hoard)) >= set(others)
+    # The copy is brought back: whatever is done next completes the request.
+    path.write_bytes(contents)
+    hoard.recover()
+    twin.recover()
+    assert hoard.status(request.id).state is RequestState.RECOVERED
+    assert hoard.state_digest() == twin.state_digest()
+    assert target.encode() not in b"".join(raw(hoard.path).values())
+
+
+@pytest.mark.parametrize("damage", [_flip_middle, _delete, _empty])
+def test_forgetting_all_of_a_damaged_record_file(hoard: Workspace, damage: Callable[[Path], None]) -> None:
+    """Nothing of it stays, so nothing needs to be told apart: the way out where there is no copy."""
+    path = record_file(hoard, names([7])[0])
+    place = shard_of(hoard, names([7])[0])
+    gone = [name for name in names(range(N)) if shard_of(hoard, name) == place]
+    damage(path)
+    assert hoard.forget(record_ids=gone).state is RequestState.FORGOTTEN
+    assert not path.exists()
+    hoard.recover()
+    rows = [row for row in range(N) if names([row])[0] not in gone]
+    fresh = create(hoard.path.parent / "fresh", hoarding())
+    fresh.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    fresh.train()
+    assert hoard.state_digest() == fresh.state_digest()
+
+
+def test_a_crash_between_rewriting_and_saying_so(hoard: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file is taken over if it holds exactly the records that stay, and refused otherwise."""
+    target = names([7])[0]
+    path = record_file(hoard, target)
+    with monkeypatch.context() as patch:
+        patch.setattr("unlearn.ledger.Ledger.finish_forget", _crash)
+        with pytest.raises(KeyboardInterrupt):
+            hoard.forget(record_ids=[target])
+    assert not path.exists()
+    rewritten = path.with_name(path.name.replace("-v0", "-v1"))
+    contents = rewritten.read_bytes()
+    other = next(p for p in hoard.path.glob("shards/*/records/*.arrow") if p != rewritten)
+    shutil.copy(other, rewritten)
+    with pytest.raises(DamageError, match="does not hold the records that are to stay"):
+        hoard.train()
+    rewritten.write_bytes(contents)
+    hoard.train()
+    assert hoard.requests()[0].state is RequestState.RECOVERED
+    assert hoard.status().records == N - 1
+
+
+def _crash(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+# The ledger
+
+
+def test_a_damaged_database_is_named(hoard: Workspace) -> None:
+    hoard.close()
+    path = hoard.path / "ledger.db"
+    whole = path.read_bytes()
+    tables = dump(hoard.path)
+    for offset in (0, 16, 100, 4096, 4096 * 3, len(whole) - 4096):
+        damaged = bytearray(whole)
+        damaged[offset : offset + 64] = b"\xff" * 64
+        path.write_bytes(bytes(damaged))
+        workspace = None
+        try:
+            workspace = Workspace.open(hoard.path)
+            workspace.predict(PROBE)
+            workspace.status()
+        except DamageError as error:
+            assert "ledger.db" in str(error) or "checkpoint" in str(error)
+        finally:
+            if workspace is not None:
+                workspace.close()
+    path.write_bytes(whole)
+    assert dump(hoard.path) == tables
+
+
+def _learners() -> list[Callable[[], Learner]]:
+    return [hoarding, sgd]
+
+
+@pytest.mark.parametrize("make", _learners())
+def test_other_files_in_the_folders_are_none_of_its_business(tmp_path: Path, make: Callable[[], Learner]) -> None:
+    workspace = filled(tmp_path / "ws", make(), n=N)
+    prediction = served(workspace, PROBE)
+    (workspace.path / "notes.txt").write_text("mine")
+    (workspace._site.folder(0).checkpoints / "README").write_text("mine")
+    assert served(Workspace.open(workspace.path), PROBE) == prediction
+    assert workspace.train().steps == 0
