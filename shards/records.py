@@ -123,7 +123,8 @@ def make_features(X: Any) -> dict[str, np.ndarray]:
     Raises:
         InputError: If there is no feature, lengths differ, or an array cannot be trained on.
     """
-    given: Mapping[Any, Any] = X if isinstance(X, Mapping) else {"x": X}
+    # One of scipy's sparse formats calls itself a mapping, of positions to values.
+    given: Mapping[Any, Any] = X if isinstance(X, Mapping) and not hasattr(X, "tocsr") else {"x": X}
     if not given:
         raise InputError("X is an empty mapping; give at least one feature")
     for name in given:

@@ -7,12 +7,10 @@ estimator, pickled ones included, can go on serving what was forgotten.
 from __future__ import annotations
 
 import numbers
-import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,119 +20,17 @@ from sklearn.utils import Tags, check_array, column_or_1d, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from shards.digest import digest_parts
 from shards.executors.base import Executor
 from shards.learners import as_learner
 from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
 from shards.sources import features_from_table
 from shards.task import Kind
-from unlearn import declaration as declared
 from unlearn.building import BuildReport
 from unlearn.errors import ConfigurationError, InputError, WorkspaceError
+from unlearn.handle import Handle
 from unlearn.request import Request
 from unlearn.workspace import Ids, Workspace
-
-# --- where an estimator's workspace is ------------------------------------------------------------------------
-
-_open: weakref.WeakValueDictionary[tuple[int, str], Workspace] = weakref.WeakValueDictionary()
-"""The workspaces this process has open, by process id (a forked child shares no connection) and identity."""
-
-_pinned: dict[str, Workspace] = {}
-"""Temporary workspaces that a pickle somewhere points to; who knows for how long, so until the process ends."""
-
-
-class _Handle:
-    """Path of a workspace, and how to tell that it is still the same one; what copies of an estimator share.
-
-    Args:
-        path: The workspace's folder, absolute.
-        identity: Digest that no other workspace has, and that says nothing about this one.
-        temporary: Whether it ends with the process that made it.
-    """
-
-    def __init__(self, path: str, identity: str, temporary: bool) -> None:
-        self._path = path
-        self._identity = identity
-        self._temporary = temporary
-        # By process id, and never dropped in a forked child: closing there what the parent opened would harm it.
-        self._held: dict[int, Workspace] = {}
-
-    @classmethod
-    def of(cls, workspace: Workspace, *, temporary: bool) -> _Handle:
-        """The handle of a workspace just created; a temporary one is removed once nobody holds it any more."""
-        handle = cls(str(workspace.path), _identity(workspace.path), temporary)
-        handle._hold(workspace)
-        if temporary:
-            weakref.finalize(workspace, _remove, workspace.path.parent, os.getpid())
-        return handle
-
-    def open(self, executor: str | Executor) -> Workspace:
-        """The workspace, opened where this process has not done so yet.
-
-        Args:
-            executor: Where it trains if it has to be opened.
-
-        Returns:
-            The one open workspace that all copies in this process share.
-        """
-        self._check()
-        process = os.getpid()
-        workspace = self._held.get(process) or _open.get((process, self._identity))
-        return self._hold(workspace or Workspace.open(self._path, executor=executor))
-
-    def _hold(self, workspace: Workspace) -> Workspace:
-        self._held[os.getpid()] = _open[os.getpid(), self._identity] = workspace
-        return workspace
-
-    def _check(self) -> None:
-        """Refuse to go on from memory when the folder is gone or is another workspace by now."""
-        path = Path(self._path)
-        if (path / "workspace.json").is_file():
-            if _identity(path) == self._identity:
-                return
-            raise WorkspaceError(
-                f"{path} is not the workspace this estimator was fitted into, but another one made there since: open "
-                "that with unlearn.Workspace.open, or fit again with workspace= another path"
-            )
-        if self._temporary:
-            raise WorkspaceError(
-                f"the workspace of this estimator, {path}, was temporary and ended with the process that made it: "
-                "fit with workspace=PATH to keep it, and to use pickles of the estimator in other processes"
-            )
-        raise WorkspaceError(
-            f"the workspace of this estimator is not at {path} (any more): an estimator holds no model of its own; "
-            "move the workspace back, or fit again"
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the path alone; a temporary workspace then stays until the process ends."""
-        workspace = self._held.get(os.getpid())
-        if self._temporary and workspace is not None:
-            _pinned[self._identity] = workspace
-        return _Handle, (self._path, self._identity, self._temporary)
-
-    def __copy__(self) -> _Handle:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Handle:
-        return self
-
-
-def _identity(path: Path) -> str:
-    """Digest of a workspace's own fresh random key: unique, and of no use to anybody."""
-    _, keys = declared.read(path)
-    return digest_parts("workspace of an estimator", [keys.pseudonyms])
-
-
-def _remove(folder: Path, process: int) -> None:
-    """Remove a temporary folder, unless this is a forked child of the process that made it."""
-    if os.getpid() == process:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder)
-
-
-# --- the estimators -------------------------------------------------------------------------------------------
 
 
 class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -200,7 +96,7 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
                 # Nothing was taken in, so the path is as good as unused.
                 shutil.rmtree(workspace.path if folder else workspace.path.parent)
                 raise
-            self._handle = _Handle.of(workspace, temporary=folder is None)
+            self._handle = Handle.of(workspace, temporary=folder is None)
             try:
                 workspace.train()
             except BaseException as error:
@@ -597,9 +493,6 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
     def _target(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
         del reset
         return y.astype(np.float64) if y.dtype.kind == "O" else y
-
-
-# --- small parts ----------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -152,6 +152,7 @@ def test_repeated_ids_are_named_and_repeated_subjects_are_fine() -> None:
         pytest.param(np.zeros((2, 1), dtype=np.longdouble), "float64", id="longdouble"),
         pytest.param(sparse.csr_matrix(np.eye(2)), "sparse.*toarray", id="sparse"),
         pytest.param(sparse.coo_array(np.eye(2)), "sparse.*toarray", id="sparse-array"),
+        pytest.param(sparse.dok_array(np.eye(2)), "sparse.*toarray", id="sparse-that-calls-itself-a-mapping"),
         pytest.param(torch.eye(2).to_sparse(), "sparse", id="torch-sparse"),
         pytest.param(np.ma.array([[1.0], [2.0]], mask=[[0], [1]]), "masked", id="masked"),
         pytest.param([[1, 2], [3]], "one shape", id="ragged"),
