@@ -114,6 +114,8 @@ class BareLoops:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=variables,
+                # Like a worker: Linux shares processor time out by session first.
+                start_new_session=True,
             )
             for _ in range(setting.workers)
         ]
