@@ -96,9 +96,7 @@ def reference(obj: object) -> str:
     if "<lambda>" in qualname:
         raise CodeError(f"a lambda of module {module!r} has no name: make it a function with `def`, {_HINT}")
     if "<locals>" in qualname:
-        raise CodeError(
-            f"{qualname!r} of module {module!r} is defined inside a function, out of reach: {_HINT}"
-        )
+        raise CodeError(f"{qualname!r} of module {module!r} is defined inside a function, out of reach: {_HINT}")
     if module == "__main__":
         raise CodeError(f"{qualname!r} is defined in the running script or a notebook cell: {_HINT}")
     ref = f"{module}:{qualname}"
@@ -257,9 +255,7 @@ def _nameable(obj: object) -> bool:
 def _attribute(ref: str, holder: Any, name: str, where: str) -> Any:
     """Take one step of a qualname, refusing what data must not reach."""
     if not isinstance(holder, ModuleType) and not inspect.isclass(holder):
-        raise CodeError(
-            f"{ref!r}: cannot look for {name!r} inside a function: name a module's or a class's attribute"
-        )
+        raise CodeError(f"{ref!r}: cannot look for {name!r} inside a function: name a module's or a class's attribute")
     try:
         found = getattr(holder, name)
     except AttributeError as error:
@@ -271,8 +267,7 @@ def _attribute(ref: str, holder: Any, name: str, where: str) -> Any:
     origin = getattr(found, "__module__", None)
     if not _nameable(found) or not isinstance(origin, str):
         raise CodeError(
-            f"{ref!r}: {name!r} in {where} is an instance of {type(found).__qualname__}: "
-            "name a function or a class"
+            f"{ref!r}: {name!r} in {where} is an instance of {type(found).__qualname__}: name a function or a class"
         )
     _refuse_stdlib(ref, origin)
     return found
@@ -370,11 +365,7 @@ def _kind(spec: ModuleSpec) -> Literal["namespace", "stdlib", "third-party", "fi
         return "stdlib"
     if _INSTALLED.intersection(path.parts):
         return "third-party"
-    return (
-        "stdlib"
-        if any(Path(os.path.realpath(path)).is_relative_to(base) for base in _stdlib())
-        else "first-party"
-    )
+    return "stdlib" if any(Path(os.path.realpath(path)).is_relative_to(base) for base in _stdlib()) else "first-party"
 
 
 @lru_cache(maxsize=1)

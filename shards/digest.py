@@ -31,9 +31,7 @@ def canonical_json(value: Json) -> bytes:
         ValueError: If a float is not finite.
         TypeError: If a value is of any other type.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-    ).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
 def digest_parts(domain: str, parts: Iterable[bytes | memoryview]) -> str:

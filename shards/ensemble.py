@@ -48,9 +48,7 @@ def check_aggregation(aggregation: str, kind: str) -> None:
         raise ConfigurationError("aggregation 'vote' is for classification: use 'mean' or 'weighted'")
 
 
-def combine(
-    members: Mapping[int, Member] | Sequence[Member], aggregation: str, features: Features
-) -> np.ndarray:
+def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, features: Features) -> np.ndarray:
     """Predict with every member and join the results.
 
     Members are joined in the order of their shards, in float64, so that equal states give equal bytes.

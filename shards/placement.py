@@ -54,9 +54,7 @@ def keyed_tokens(key: bytes, purpose: str, ids: Sequence[str]) -> np.ndarray:
     return np.frombuffer(bytes(out), dtype=np.uint8).reshape(len(ids), TOKEN_BYTES)
 
 
-def place(
-    key: bytes, subjects: Sequence[str], record_ids: Sequence[str], n_shards: int, n_slices: int
-) -> Placement:
+def place(key: bytes, subjects: Sequence[str], record_ids: Sequence[str], n_shards: int, n_slices: int) -> Placement:
     """Place records by their subject; all records of a subject share a shard and a slice number.
 
     The two numbers are read from the two halves of a keyed 128-bit digest of the subject; the modulo bias is

@@ -122,9 +122,7 @@ def chain(
     return steps
 
 
-def _inputs(
-    constants: Constants, shard: int, position: int, parent: str | None, slices: str, visits: int
-) -> Json:
+def _inputs(constants: Constants, shard: int, position: int, parent: str | None, slices: str, visits: int) -> Json:
     return {
         "learner": constants.learner,
         "code": constants.code,

@@ -42,12 +42,14 @@ class Records:
         features: Feature name to array `[n, *shape]` of bool, int, uint or float, little-endian and
             C-contiguous; or `[n]` of dtype `U`.
         target: `[n]` or `[n, *shape]`, of the same dtypes.
+        columns: Names of the table's columns that were stacked into the feature `"x"`, in order; else empty.
     """
 
     record_ids: tuple[str, ...]
     subjects: tuple[str, ...]
     features: Mapping[str, np.ndarray]
     target: np.ndarray
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.record_ids)
@@ -69,6 +71,7 @@ class Records:
             subjects=tuple(self.subjects[row] for row in order),
             features={name: array[order] for name, array in self.features.items()},
             target=self.target[order],
+            columns=self.columns,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,28 @@ def from_table(
     chosen = [name for name in columns if name not in taken] if features is None else list(features)
     if str(target) in map(str, chosen):
         raise InputError(f"target column {target!r} is among the features; a model would just read it off")
-    return make_records(
-        features_from_table(table, chosen),
+    found = features_from_table(table, chosen)
+    records = make_records(
+        found,
         _column_array(columns, target, "target"),
         subjects=None if subject is None else _column_ids(columns, subject, "subject"),
         record_ids=None if record_id is None else _column_ids(columns, record_id, "record_id"),
         batch=batch,
     )
+    return replace(records, columns=stacked_columns(found, chosen))
+
+
+def stacked_columns(features: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the columns that `features_from_table` stacked into one feature.
+
+    Args:
+        features: What it returned.
+        names: The columns it was asked for, in order.
+
+    Returns:
+        The names; empty if it kept the columns apart.
+    """
+    return tuple(map(str, names)) if list(features) == ["x"] and features["x"].ndim > 1 else ()
 
 
 def features_from_table(table: Any, features: Sequence[str] | None = None) -> dict[str, np.ndarray]:

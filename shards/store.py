@@ -215,6 +215,4 @@ def purge_files(paths: Iterable[Path]) -> None:
         sync_directory(parent)
     for path in gone:
         if path.exists():
-            raise DamageError(
-                f"{path} was deleted but is still there: is another program writing to the workspace?"
-            )
+            raise DamageError(f"{path} was deleted but is still there: is another program writing to the workspace?")

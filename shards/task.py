@@ -34,9 +34,11 @@ class Task:
         features: Feature name to schema, in the order the learner receives them.
         target: Schema of the target as a learner sees it: scalar int64 class index, or float64.
         classes: Declared class labels in the order of the probability columns; empty for regression.
+        columns: Names of the table columns that make up the feature `"x"`, in order; empty if it was no table.
     """
 
     kind: Kind
     features: Mapping[str, FieldSchema]
     target: FieldSchema
     classes: tuple[Json, ...] = ()
+    columns: tuple[str, ...] = ()

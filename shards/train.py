@@ -131,9 +131,7 @@ def learner_from(description: Json) -> Learner:
     """
     kind = resolve(description["class"])
     if not (isinstance(kind, type) and issubclass(kind, Learner)):
-        raise ConfigurationError(
-            f"{description['class']} is not a Learner: the workspace's description is wrong"
-        )
+        raise ConfigurationError(f"{description['class']} is not a Learner: the workspace's description is wrong")
     return kind.from_params(description["params"])
 
 
@@ -142,6 +140,7 @@ def describe_task(task: Task) -> Json:
     fields = asdict(task)
     fields["features"] = [[name, asdict(schema)] for name, schema in task.features.items()]
     fields["classes"] = list(task.classes)
+    fields["columns"] = list(task.columns)
     return fields
 
 
@@ -156,6 +155,7 @@ def task_from(description: Any) -> Task:
         features={name: schema(value) for name, value in description["features"]},
         target=schema(description["target"]),
         classes=tuple(description["classes"]),
+        columns=tuple(description["columns"]),
     )
 
 
@@ -247,10 +247,7 @@ class ShardRecords:
                 f"the record file {path} is missing: restore it from a copy, or forget the records it held"
             )
         data = slicefile.read(path)
-        if (
-            len(data.target) != piece.records
-            or slicefile.slice_digest(slicefile.commitments(data)) != piece.digest
-        ):
+        if len(data.target) != piece.records or slicefile.slice_digest(slicefile.commitments(data)) != piece.digest:
             raise DamageError(
                 f"the record file {path} does not match its digest and was not used: restore it from a copy"
             )

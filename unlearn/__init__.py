@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from unlearn.errors import UnlearnError
-from unlearn.workspace import Workspace
 
 if TYPE_CHECKING:
     from unlearn.estimator import SISAClassifier, SISARegressor
+    from unlearn.workspace import Workspace
 
 __all__ = ["SISAClassifier", "SISARegressor", "UnlearnError", "Workspace"]
 
+_HOMES = {
+    "SISAClassifier": "unlearn.estimator",
+    "SISARegressor": "unlearn.estimator",
+    "Workspace": "unlearn.workspace",
+}
+"""Where each public name lives; its module is imported when the name is first asked for."""
+
 
 def __getattr__(name: str) -> Any:
-    """The estimators, imported with scikit-learn only when they are asked for."""
-    if name in {"SISAClassifier", "SISARegressor"}:
-        from unlearn import estimator
-
-        return getattr(estimator, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what is asked for, so that `import unlearn` costs next to nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

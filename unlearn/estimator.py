@@ -29,6 +29,7 @@ from shards.task import Kind
 from unlearn.building import BuildReport
 from unlearn.errors import ConfigurationError, InputError, WorkspaceError
 from unlearn.handle import Handle
+from unlearn.intake import is_table
 from unlearn.request import Request
 from unlearn.workspace import Ids, Workspace
 
@@ -270,7 +271,7 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         """
         numeric = self._kind == "regression"
         many = many and numeric
-        if _is_table(X) or _is_mapping(X):
+        if is_table(X) or _is_mapping(X):
             X = self._checked_features(X, reset=reset, y=y)
             y = check_array(y, ensure_2d=False, dtype=None, input_name="y") if many else column_or_1d(y, warn=True)
         else:
@@ -289,7 +290,7 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
             if y is None:
                 raise InputError("y is missing: give the targets of the records")
             return X
-        if not _is_table(X):
+        if not is_table(X):
             return validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
         validate_data(self, X, y, reset=reset, skip_check_array=True)
         features = features_from_table(X)
@@ -524,10 +525,6 @@ def _takes_many_targets(learner: Any) -> bool:
     """Whether a regression learner predicts several numbers at once; torch modules and `Ridge` do."""
     estimator = learner.estimator() if isinstance(learner, SklearnLearner) else learner
     return bool(get_tags(estimator).target_tags.multi_output) if isinstance(estimator, BaseEstimator) else True
-
-
-def _is_table(X: Any) -> bool:
-    return hasattr(X, "columns") or hasattr(X, "column_names")
 
 
 def _is_mapping(X: Any) -> bool:

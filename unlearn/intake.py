@@ -22,15 +22,15 @@ from unlearn.ledger import Location, NewSlice
 from unlearn.site import Site
 
 
-def as_records(X: Any, y: Any, subjects: Any, record_ids: Any, batch: int) -> Records:
-    """Turn what the user gives into records.
+def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any) -> Records:
+    """Turn what the user gives into records of the next batch.
 
     Args:
+        site: The workspace.
         X: Array `[n, ...]`, mapping of arrays, pandas or pyarrow table; or `Records`, with nothing beside it.
         y: Targets.
         subjects: Subject of each record, or None.
         record_ids: Id of each record, or None.
-        batch: Number of the batch, from which default ids are made.
 
     Returns:
         The records.
@@ -44,11 +44,20 @@ def as_records(X: Any, y: Any, subjects: Any, record_ids: Any, batch: int) -> Re
         return X
     if y is None:
         raise InputError("y is missing: give the targets of the records")
-    if hasattr(X, "columns") or hasattr(X, "column_names"):
-        from shards.sources import features_from_table
+    columns: tuple[str, ...] = ()
+    if is_table(X):
+        from shards.sources import features_from_table, stacked_columns
 
-        X = features_from_table(X)
-    return make_records(X, y, subjects=subjects, record_ids=record_ids, batch=batch)
+        names = list(map(str, getattr(X, "column_names", None) or X.columns))
+        X = features_from_table(X, names)
+        columns = stacked_columns(X, names)
+    records = make_records(X, y, subjects=subjects, record_ids=record_ids, batch=site.ledger.batches())
+    return replace(records, columns=columns)
+
+
+def is_table(X: object) -> bool:
+    """Whether this is a pandas or pyarrow table."""
+    return hasattr(X, "columns") or hasattr(X, "column_names")
 
 
 def fit_task(site: Site, records: Records) -> tuple[Task, Records]:
@@ -67,6 +76,8 @@ def fit_task(site: Site, records: Records) -> tuple[Task, Records]:
     kind = cast(Kind, site.declaration.task)
     described = site.ledger.task()
     known = None if described is None else task_from(described)
+    if known is not None:
+        records = _in_declared_order(records, known.columns)
     if known is None:
         schema: Mapping[str, FieldSchema] = feature_schema(records.features)
         labels = _labels(site, records) if kind == "classification" else ()
@@ -75,13 +86,26 @@ def fit_task(site: Site, records: Records) -> tuple[Task, Records]:
     features = check_features(records.features, schema)
     target = encode_target(records.target, kind, labels)
     shape = FieldSchema(target.shape[1:], target.dtype.str)
-    task = known or Task(kind, schema, shape, labels)
+    task = known or Task(kind, schema, shape, labels, records.columns)
     if shape != task.target:
         raise InputError(
             f"y has shape {list(shape.shape)} per record, but the first batch declared {list(task.target.shape)}"
         )
     site.learner.check(task)
     return task, replace(records, features=features, target=target)
+
+
+def _in_declared_order(records: Records, columns: tuple[str, ...]) -> Records:
+    """A table's stacked columns in the order of the first batch; arrays without names are taken as they are."""
+    if not columns or not records.columns or records.columns == columns:
+        return records
+    if set(records.columns) != set(columns):
+        raise InputError(
+            f"the table's columns are {list(records.columns)}, but the first batch declared {list(columns)}: give "
+            "exactly those; nothing was ingested"
+        )
+    order = [records.columns.index(name) for name in columns]
+    return replace(records, features={"x": np.ascontiguousarray(records.features["x"][:, order])}, columns=columns)
 
 
 def _labels(site: Site, records: Records) -> tuple[Json, ...]:

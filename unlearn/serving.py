@@ -15,6 +15,7 @@ from shards.errors import DamageError
 from shards.learners.base import Features
 from shards.records import check_features, make_features
 from shards.task import Task
+from unlearn.intake import is_table
 from unlearn.ledger import BuiltStep
 from unlearn.site import Site
 
@@ -92,10 +93,12 @@ def prepare_features(X: object, task: Task) -> Features:
     Returns:
         Feature name to array, in the order of the task.
     """
-    if hasattr(X, "columns") or hasattr(X, "column_names"):
+    if is_table(X):
         from shards.sources import features_from_table
 
-        found = features_from_table(X)
+        # By name where names are known, so that the order of columns, or columns beside them, do not matter.
+        stacked = list(task.features) == ["x"]
+        found = features_from_table(X, (task.columns or None) if stacked else list(task.features))
     else:
         found = make_features(X)
     return check_features(found, task.features)

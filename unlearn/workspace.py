@@ -200,7 +200,7 @@ class Workspace:
         site = Site(folder, declaration, keys, Ledger(folder / "ledger.db"))
         workspace = cls(site, _executor(executor))
         if workspace._unfinished():
-            with suppress(LockedError), workspace._writing():
+            with suppress(LockedError), workspace._writing(timeout=0):
                 pass  # whoever holds the lock has it under way, or finishes it first
         return workspace
 
@@ -258,7 +258,7 @@ class Workspace:
         """
         with self._writing():
             batch = self._site.ledger.batches()
-            records = as_records(X, y, subjects, record_ids, batch)
+            records = as_records(self._site, X, y, subjects, record_ids)
             task, records = fit_task(self._site, records)
             lifted = check_ids(self._site, records, _named(reconsent, "reconsent"))
             store_batch(self._site, batch, task, records, lifted)
@@ -532,9 +532,9 @@ class Workspace:
     # Writing, and what a crash left behind
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, timeout: float = LOCK_SECONDS) -> Iterator[None]:
         """Be the only writer, and finish first what a crash left behind."""
-        with _naming_full_disks(self.path), exclusive(self.path / "lock", LOCK_SECONDS):
+        with _naming_full_disks(self.path), exclusive(self.path / "lock", timeout):
             if self._unfinished():
                 self._settle()
             yield

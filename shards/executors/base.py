@@ -59,9 +59,7 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def run(
-        self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress
-    ) -> None:
+    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
         """Train chains; return when all are done.
 
         Whatever ends it early, no worker is writing any more when it returns or raises.

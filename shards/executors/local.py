@@ -134,10 +134,7 @@ class _WarmWorkers:
             idle = self._idle.setdefault(key, [])
             idle.append(worker)
             surplus = [
-                w
-                for k, group in self._idle.items()
-                if k[0].libraries == key[0].libraries and k != key
-                for w in group
+                w for k, group in self._idle.items() if k[0].libraries == key[0].libraries and k != key for w in group
             ]
             self._idle = {k: group for k, group in self._idle.items() if not set(group) & set(surplus)}
         for old in surplus:
@@ -250,9 +247,7 @@ class LocalExecutor(Executor):
         _warm.give_back(program, worker)
         return worker.environment
 
-    def run(
-        self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress
-    ) -> None:
+    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
         """See `Executor.run`; the chains with the most work go first."""
         longest_first = sorted(orders, key=lambda o: (-sum(step.visits for step in o.steps), o.shard))
         run = _Run(program, [_Job(order) for order in longest_first], on_built, on_progress)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from shards.digest import Json
-from shards.errors import ConfigurationError
+from shards.errors import CodeError, ConfigurationError
 from shards.learners.base import Learner
 
 READY_MADE = ("mlp", "cnn")
@@ -14,56 +16,72 @@ READY_MADE = ("mlp", "cnn")
 
 
 def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
-    """Turn a learner, an estimator, a module factory or its name into a learner.
+    """Turn a learner, an estimator, a module factory, or the name of one, into a learner.
 
     Args:
-        what: A `Learner` as it is; a scikit-learn estimator; a class or function that makes a
-            `torch.nn.Module`, or its reference `"package.module:function"`; `"mlp"` or `"cnn"`.
-        options: Further arguments of the `SklearnLearner` or `TorchLearner` that is made.
+        what: A `Learner`; a scikit-learn estimator; a class or function that makes a `torch.nn.Module`; the class
+            of a learner or estimator; a reference `"package.module:name"` to any of these; `"mlp"` or `"cnn"`.
+        options: Further arguments of the learner that is made.
 
     Returns:
         The learner.
 
     Raises:
-        ConfigurationError: If it is none of these, or a learner that is given options.
+        ConfigurationError: If it is none of these, or does not take the options.
+        CodeError: If a reference leads nowhere.
     """
     given = dict(options or {})
+    if isinstance(what, str):
+        found = what if what in READY_MADE else _referenced(what)
+        # A factory stays the name it was given as: that is what a recipe can hold.
+        what = found if _is_learner(found) or _is_estimator(found) else what
     if isinstance(what, Learner):
         if given:
             raise ConfigurationError(f"{type(what).__name__} is complete: set {', '.join(given)} where it is made")
         return what
-    if isinstance(what, type) and issubclass(what, Learner):
-        return what(**given)
-    if isinstance(what, str):
-        return _from_reference(what, given)
-    if hasattr(what, "get_params") and hasattr(what, "fit"):
+    try:
+        return _made(what, given)
+    except TypeError as error:
+        # Learners check values themselves; a name they do not have is refused by Python's own call.
+        raise ConfigurationError(f"the learner does not take these options: {error}") from error
+
+
+def _made(what: Any, options: dict[str, Json]) -> Learner:
+    if _is_learner(what):
+        made: Learner = what(**options)
+        return made
+    if _is_estimator(what):
         from shards.learners.sklearn import SklearnLearner
 
-        return SklearnLearner(what, **given)
-    if isinstance(what, Callable):  # type: ignore[arg-type]
+        return SklearnLearner(what() if isinstance(what, type) else what, **options)
+    if isinstance(what, str) or callable(what):
         from shards.learners.torch import TorchLearner
 
-        return TorchLearner(what, **given)
+        return TorchLearner(what, **options)
     raise ConfigurationError(
         f"a {type(what).__name__} is not a learner: give a Learner, a scikit-learn estimator, or a torch module's "
         'class or factory, for example "package.module:function"'
     )
 
 
-def _from_reference(text: str, options: dict[str, Json]) -> Learner:
-    from shards.learners.torch import TorchLearner
-
-    if text in READY_MADE:
-        return TorchLearner(text, **options)
-    if ":" not in text:
-        raise ConfigurationError(
+def _referenced(text: str) -> Any:
+    """What a reference leads to."""
+    module, colon, path = text.partition(":")
+    if not colon or not module or not path or module.startswith("."):
+        raise CodeError(
             f'{text!r} is neither a ready-made module ({", ".join(READY_MADE)}) nor a reference "package.module:name"'
         )
-    from shards.code import resolve
+    try:
+        return attrgetter(path)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise CodeError(
+            f"{text!r} leads nowhere ({error}): check the name, and that its file can be imported from here"
+        ) from error
 
-    found = resolve(text)
-    if isinstance(found, Learner) or (isinstance(found, type) and issubclass(found, Learner)):
-        return as_learner(found, options)
-    if not isinstance(found, type) and hasattr(found, "get_params") and hasattr(found, "fit"):
-        return as_learner(found, options)
-    return TorchLearner(text, **options)
+
+def _is_learner(found: Any) -> bool:
+    return isinstance(found, Learner) or (isinstance(found, type) and issubclass(found, Learner))
+
+
+def _is_estimator(found: Any) -> bool:
+    return hasattr(found, "get_params") and hasattr(found, "fit")

@@ -13,9 +13,9 @@ from shards.task import Kind, Task
 
 @dataclass(frozen=True)
 class Means(Learner):
-    """Moves each class's mean towards that of the records seen, starting from the parent's and its own seed."""
+    """Moves each class's mean towards its records one by one, so that their order and the parent's state count."""
 
-    rate: float = 0.5
+    rate: float = 0.1
 
     kernel: ClassVar[str] = "means/1"
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
@@ -44,10 +44,8 @@ class Means(Learner):
         shape = (len(context.task.classes), x.shape[1])
         noise = np.random.default_rng(context.seed("start")).normal(scale=0.01, size=shape)
         means = noise if parent is None else parent["means"].copy()
-        for k in range(len(means)):
-            mine = x[data.target == k]
-            if len(mine):
-                means[k] += self.rate * (mine.mean(axis=0) - means[k])
+        for row, k in zip(x, data.target, strict=True):
+            means[k] += self.rate * (row - means[k])
         return {"means": means}
 
     def predictor(self, state: State, task: Task) -> Predictor:

@@ -6,21 +6,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shards.errors import DamageError
-from shards.executors.base import OnBuilt, OnProgress, Program
+from shards.executors.base import Program
 from shards.executors.local import LocalExecutor, close_workers
+from shards.learners.base import epoch_visits
+from shards.learners.visits import windows
 from shards.slicefile import commitments, keep, read, slice_digest
 from shards.store import CheckpointHeader, ShardFolder
-from shards.train import ChainOrder
 from tests.negative.learner import Means
 from unlearn import Workspace
-from unlearn.errors import IdempotencyError, LockedError, StorageError, TombstoneError
+from unlearn.errors import StorageError, TombstoneError
 from unlearn.ledger import Ledger
 from unlearn.request import RequestState
 
@@ -32,11 +34,9 @@ IDS = [f"record-{i:04d}-by-name" for i in range(N)]
 PEOPLE = [f"subject-{i:04d}-in-person" for i in range(N)]
 
 
-def make(path: Path, rows: Sequence[int] = range(N), *, executor: str | LocalExecutor = "local") -> Workspace:
+def make(path: Path, rows: Sequence[int] = range(N)) -> Workspace:
     """A workspace that holds some of the records and has trained them."""
-    workspace = Workspace.create(
-        path, Means(), n_shards=S, n_slices=R, classes=[0, 1, 2], random_state=0, executor=executor
-    )
+    workspace = Workspace.create(path, Means(), n_shards=S, n_slices=R, classes=[0, 1, 2], random_state=0)
     ingest(workspace, rows)
     workspace.train()
     return workspace
@@ -80,42 +80,28 @@ def files_with(folder: Path, needle: bytes) -> list[str]:
 # --- what is gone ------------------------------------------------------------------------------------------------
 
 
-def test_no_checkpoint_that_saw_the_records_is_left(workspace: Workspace) -> None:
-    row = row_at(workspace, 0, 1)
-    before = {where: step.key for where, step in workspace._site.ledger.steps().items()}
-    saw = {before[0, position] for position in (1, 2)}
-    workspace.forget(record_ids=[IDS[row]])
-    there = {path.stem for path in workspace.path.rglob("*.safetensors")}
-    assert there == set(before.values()) - saw
-
-
-def test_no_file_holds_a_forgotten_row(workspace: Workspace) -> None:
-    row = row_at(workspace, 1, 0)
-    needles = [IDS[row].encode(), PEOPLE[row].encode(), X[row].tobytes()]
-    assert all(files_with(workspace.path, needle) for needle in needles)
-    workspace.forget(record_ids=[IDS[row]])
-    assert [files_with(workspace.path, needle) for needle in needles] == [[], [], []]
-    # The rest of the slice is still there.
-    assert workspace.status().records == N - 1
-
-
 def test_no_page_of_the_database_or_its_log_remembers(workspace: Workspace) -> None:
+    """Neither whose the records were, nor what was trained on them."""
     site = workspace._site
-    # Several requests: a page that one row left is soon used by the next.
     rows = [row_at(workspace, 0, 1), row_at(workspace, 1, 2), row_at(workspace, 0, 0)]
     needles = []
     for row in rows:
         shard, position = place(workspace, row)
-        needles += [
-            *site.tokens("subject", [PEOPLE[row]]),
-            site.ledger.slices()[shard, position].digest.encode(),
-            *(s.key.encode() for (a, b), s in site.ledger.steps().items() if a == shard and b >= position),
-            *(s.content.encode() for (a, b), s in site.ledger.steps().items() if a == shard and b >= position),
-        ]
+        later = [step for (s, p), step in site.ledger.steps().items() if s == shard and p >= position]
+        needles += site.tokens("subject", [PEOPLE[row]])
+        needles += [text.encode() for step in later for text in (step.key, step.content, step.payload)]
     assert all(files_with(workspace.path, needle) for needle in needles)
     for row in rows:
         workspace.forget(record_ids=[IDS[row]])
     assert [files_with(workspace.path, needle) for needle in needles] == [[]] * len(needles)
+
+
+def test_no_page_of_the_database_or_its_log_holds_the_old_digest_of_a_slice(workspace: Workspace) -> None:
+    row = row_at(workspace, 0, 0)
+    digest = workspace._site.ledger.slices()[0, 0].digest.encode()
+    assert files_with(workspace.path, digest)
+    workspace.forget(record_ids=[IDS[row]])
+    assert files_with(workspace.path, digest) == []
 
 
 def test_what_is_served_after_forgetting_never_saw_the_records(workspace: Workspace, tmp_path: Path) -> None:
@@ -146,14 +132,6 @@ def test_requests_add_up(workspace: Workspace, tmp_path: Path) -> None:
     workspace.recover()
     fresh = make(tmp_path / "fresh", without(first, second))
     assert workspace.state_digest() == fresh.state_digest()
-
-
-def test_a_key_names_one_request(workspace: Workspace) -> None:
-    request = workspace.forget(record_ids=[IDS[0]], idempotency_key="case 1")
-    assert workspace.forget(record_ids=[IDS[0]], idempotency_key="case 1") == request
-    with pytest.raises(IdempotencyError, match="was used for another request"):
-        workspace.forget(record_ids=[IDS[1]], idempotency_key="case 1")
-    assert len(workspace.requests()) == 1
 
 
 # --- crashes, simulated by a step that fails ---------------------------------------------------------------------
@@ -260,40 +238,6 @@ def test_staged_files_of_a_worker_still_at_work_do_not_survive(workspace: Worksp
 # --- one writer, and readers that notice -------------------------------------------------------------------------
 
 
-class Meanwhile(LocalExecutor):
-    """Does something while training is under way."""
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        super().__init__(1)
-        self._act = act
-
-    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
-        self._act()
-        super().run(program, orders, on_built, on_progress)
-
-
-def test_no_request_is_taken_by_another_while_training_is_under_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that no result trained on since-forgotten data can be published."""
-    monkeypatch.setattr("unlearn.workspace.LOCK_SECONDS", 0.0)
-    make(tmp_path / "w").close()
-    other = Workspace.open(tmp_path / "w")
-    row = row_at(other, 0, 0)
-    refused = []
-
-    def forget() -> None:
-        with pytest.raises(LockedError):
-            other.forget(record_ids=[IDS[row]])
-        refused.append(True)
-
-    workspace = Workspace.open(tmp_path / "w", executor=Meanwhile(forget))
-    workspace._site.ledger.drop_steps([(0, 2)])
-    assert workspace.train().steps == 1
-    assert refused
-    assert workspace.requests() == []
-
-
 def test_a_process_that_serves_notices_what_another_forgot(workspace: Workspace) -> None:
     other = Workspace.open(workspace.path)
     before = other.predict_proba(X).tobytes()
@@ -323,6 +267,25 @@ def test_a_prediction_under_way_is_not_given_out_after_forgetting(
     found = workspace.predict_proba(X).tobytes()
     assert forgotten
     assert found == other.predict_proba(X).tobytes()
+
+
+# --- what is trained ---------------------------------------------------------------------------------------------
+
+
+def test_the_order_in_which_records_came_changes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    other = make(tmp_path / "other", list(reversed(range(N))))
+    assert other.state_digest() == workspace.state_digest()
+
+
+@pytest.mark.parametrize("epochs", ["1/100", "1/3", "1"])
+def test_the_smallest_step_makes_a_visit(epochs: str) -> None:
+    for n_slices in (1, 2, 16):
+        assert epoch_visits(Fraction(epochs), 1, n_slices) >= 1
+
+
+def test_no_minibatch_is_empty() -> None:
+    for n, visits, batch_size in product((1, 2, 7), (1, 7, 8, 9, 14), (1, 2, 7, 8)):
+        assert all(len(window) for window in windows(n, visits, batch_size, None))
 
 
 # --- what is written ---------------------------------------------------------------------------------------------
@@ -360,18 +323,6 @@ def test_keys_and_commitments_cannot_be_computed_from_a_guessed_record(tmp_path:
     assert first.isdisjoint(second)
     keys = [{step.key for step in made._site.ledger.steps().values()} for made in (one, two)]
     assert keys[0].isdisjoint(keys[1])
-
-
-def test_a_record_file_that_was_changed_is_not_trained_on(workspace: Workspace) -> None:
-    row = row_at(workspace, 1, 1)
-    folder = workspace._site.folder(1).records
-    (path,) = [path for path in folder.iterdir() if IDS[row] in read(path).record_ids]
-    data = path.read_bytes()
-    assert data.count(X[row].tobytes()) == 1
-    path.write_bytes(data.replace(X[row].tobytes(), (X[row] + 1).tobytes()))
-    workspace._site.ledger.drop_steps([(1, 1), (1, 2)])
-    with pytest.raises(DamageError, match="does not match its digest"):
-        workspace.recover()
 
 
 def test_a_checkpoint_is_on_disk_before_it_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,17 +127,12 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
     Raises:
         ConfigurationError: If there is no such thing, or it does not take the options.
     """
-    from shards.errors import ConfigurationError
     from shards.learners import as_learner
 
-    try:
-        return as_learner(_named(name), options)
-    except TypeError as error:
-        # Learners check values; a name they do not have is refused by Python's own call.
-        raise ConfigurationError(f"--learner {name} does not take these options: {error}") from error
+    return as_learner(_preset(name), options)
 
 
-def _named(name: str) -> Any:
+def _preset(name: str) -> Any:
     if name == "logistic":
         from sklearn.linear_model import LogisticRegression
 
@@ -146,34 +141,7 @@ def _named(name: str) -> Any:
         from sklearn.linear_model import SGDClassifier
 
         return SGDClassifier(loss="log_loss")
-    found = _imported(name)
-    if _is_estimator(found):
-        return found() if isinstance(found, type) else found
-    return found if _is_learner(found) else name
-
-
-def _imported(name: str) -> Any:
-    """What a reference leads to; None where it leads nowhere, which `as_learner` explains better."""
-    import importlib
-    from operator import attrgetter
-
-    module, colon, path = name.partition(":")
-    if not colon or not module or module.startswith("."):
-        return None
-    try:
-        return attrgetter(path)(importlib.import_module(module))
-    except (ImportError, AttributeError, SyntaxError):
-        return None
-
-
-def _is_estimator(found: Any) -> bool:
-    return hasattr(found, "get_params") and hasattr(found, "fit")
-
-
-def _is_learner(found: Any) -> bool:
-    from shards.learners.base import Learner
-
-    return isinstance(found, Learner) or (isinstance(found, type) and issubclass(found, Learner))
+    return name
 
 
 def _json_or_text(text: str) -> Json:

@@ -27,8 +27,8 @@ Examples:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        help="Predict for every row of a file; CSV on standard output or into a file. Columns that were all "
-        "numbers are told apart by their order alone: keep it as it was at ingest.",
+        help="Predict for every row of a file; CSV on standard output or into a file. The declared columns are found "
+        "by name, in whatever order, beside whatever others.",
         epilog=EXAMPLE,
     )(predict)
 
@@ -77,6 +77,7 @@ def read_features(
         file: The file.
         task: The declared task.
         names: Feature columns, or None: those the task names; where it names none, all that are not left out.
+            Names that the task does not know stand for its columns in the order given.
         leave_out: Columns that are no features.
 
     Returns:
@@ -85,8 +86,8 @@ def read_features(
     from shards.sources import features_from_file
 
     stacked = list(task.features) == ["x"] and task.features["x"].shape != ()
-    if names is None and not stacked:
-        names = list(task.features)
+    if names is None and file.suffix != ".npz":
+        names = list(task.columns) or (None if stacked else list(task.features))
     text = [name for name, schema in task.features.items() if schema.dtype == "str"]
     return features_from_file(file, features=names, leave_out=leave_out, text=text)
 

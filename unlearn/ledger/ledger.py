@@ -223,11 +223,7 @@ class Ledger:
 
     def served(self) -> tuple[int, list[BuiltStep]]:
         """The generation and, read with it in one transaction, each shard's last built step."""
-        last = (
-            select(s.step.c.shard, func.max(s.step.c.position).label("position"))
-            .group_by(s.step.c.shard)
-            .subquery()
-        )
+        last = select(s.step.c.shard, func.max(s.step.c.position).label("position")).group_by(s.step.c.shard).subquery()
         query = (
             select(s.step)
             .join(last, (s.step.c.shard == last.c.shard) & (s.step.c.position == last.c.position))
@@ -240,9 +236,7 @@ class Ledger:
     def record_step(self, built: BuiltStep) -> None:
         """A step's checkpoint is published: serve it."""
         with self._begin() as c:
-            c.execute(
-                delete(s.step).where((s.step.c.shard == built.shard) & (s.step.c.position == built.position))
-            )
+            c.execute(delete(s.step).where((s.step.c.shard == built.shard) & (s.step.c.position == built.position)))
             c.execute(insert(s.step), vars(built))
             _next_generation(c)
 
@@ -342,9 +336,7 @@ class Ledger:
                 c.execute(delete(s.slice_table).where(here))
                 if piece is not None:
                     c.execute(insert(s.slice_table), vars(piece))
-                c.execute(
-                    delete(s.erasure).where((s.erasure.c.shard == shard) & (s.erasure.c.position == position))
-                )
+                c.execute(delete(s.erasure).where((s.erasure.c.shard == shard) & (s.erasure.c.position == position)))
             _move(c, RequestState.SUBMITTED, RequestState.FORGOTTEN, None, "forgotten_at", at)
 
     def finish_recover(self, complete: Iterable[int], at: datetime) -> list[str]:
@@ -361,9 +353,7 @@ class Ledger:
         with self._begin() as c:
             pending = [
                 row.id
-                for row in c.execute(
-                    select(s.request.c.id).where(s.request.c.state == RequestState.FORGOTTEN.value)
-                )
+                for row in c.execute(select(s.request.c.id).where(s.request.c.state == RequestState.FORGOTTEN.value))
             ]
             done = [name for name in pending if set(_shards(c, name)) <= whole]
             _move(c, RequestState.FORGOTTEN, RequestState.RECOVERED, done, "recovered_at", at)
@@ -482,9 +472,7 @@ def _move(
 
 
 def _shards(c: Connection, request_id: str) -> dict[int, int]:
-    query = (
-        select(s.request_shard).where(s.request_shard.c.request == request_id).order_by(s.request_shard.c.shard)
-    )
+    query = select(s.request_shard).where(s.request_shard.c.request == request_id).order_by(s.request_shard.c.shard)
     return {row.shard: row.position for row in c.execute(query)}
 
 

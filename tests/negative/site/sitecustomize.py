@@ -11,7 +11,8 @@ if os.environ.get("UNLEARN_NEGATIVE_CONTROL"):
 
     _path = Path(__file__).resolve().parent.parent / "doubles.py"
     _spec = importlib.util.spec_from_file_location("_negative_doubles", _path)
-    assert _spec is not None and _spec.loader is not None
+    assert _spec is not None
+    assert _spec.loader is not None
     _doubles = importlib.util.module_from_spec(_spec)
     sys.modules["_negative_doubles"] = _doubles
     _spec.loader.exec_module(_doubles)

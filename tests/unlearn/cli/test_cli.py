@@ -215,7 +215,8 @@ def test_predictions_with_probabilities(run: Path, people: Path, tmp_path: Path)
 def test_columns_to_predict_from_can_be_named(run: Path, people: Path) -> None:
     by_roles = unlearn("predict", run, people, *ROLES).stdout
     assert unlearn("predict", run, people, "--features", "age,income").stdout == by_roles
-    assert "features" in refused("predict", run, people)  # ids and label would be features
+    assert unlearn("predict", run, people).stdout == by_roles  # the declared columns are found by name
+    assert "incomes" in refused("predict", run, people, "--features", "age,incomes")
 
 
 def test_named_features_are_found_by_name(here: Path) -> None:
