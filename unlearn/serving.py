@@ -1,7 +1,8 @@
 """Serve the ensemble from memory, never a state that the workspace no longer stands for.
 
 The ledger's generation is compared before and after every prediction, so that what another process forgot is
-not served here either, not even by a prediction that was under way.
+not served here either, not even by a prediction that was under way. A generation that moved on because a step
+was added withdraws nothing, so it does not make a prediction void.
 """
 
 from __future__ import annotations
@@ -46,10 +47,14 @@ class Server:
             with self._lock:
                 self._refresh()
                 generation = self._generation
-                members = [member for _, member in self._members.values()]
-            result = combine(members, self._site.declaration.aggregation, features)
-            if self._site.ledger.generation() == generation:
+                members = list(self._members.values())
+            result = combine([member for _, member in members], self._site.declaration.aggregation, features)
+            if self._site.ledger.generation() == generation or self._are_recorded({key for key, _ in members}):
                 return result
+
+    def _are_recorded(self, keys: set[str]) -> bool:
+        """Whether none of these states was withdrawn, only others added: training must not hold predictions up."""
+        return keys <= {step.key for step in self._site.ledger.steps().values()}
 
     def features(self, X: object) -> Features:
         """Turn what the user gives into features that fit the declared task."""
@@ -72,6 +77,7 @@ class Server:
                     ) from error
                 continue  # destroyed by a request between the two reads
             self._generation = generation
+            return  # even if it was overtaken: that is looked at after predicting
 
     def _load(self, step: BuiltStep) -> Member:
         checkpoint = self._site.folder(step.shard).load(step.key)

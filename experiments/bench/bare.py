@@ -85,11 +85,13 @@ class BareRun:
     Attributes:
         seconds: Wall time until the last process was done.
         cpu: Processor time of all processes together, in seconds.
+        busy: Wall time in which each process was training, summed, in seconds.
         weights: (shard, position) to the digest of the weights after that step.
     """
 
     seconds: float
     cpu: float
+    busy: float
     weights: Mapping[tuple[int, int], str]
 
 
@@ -150,10 +152,10 @@ class BareLoops:
         started = time.perf_counter()
         for process in used:
             _tell(process, "go")
-        cpu = sum(_hear(process) for process in used)
+        clocks = [_hear(process) for process in used]
         seconds = time.perf_counter() - started
         weights = {(shard, position): digest for process in used for shard, position, digest in _hear(process)}
-        return BareRun(seconds, cpu, weights)
+        return BareRun(seconds, sum(c for c, _ in clocks), sum(b for _, b in clocks), weights)
 
 
 def _tell(process: subprocess.Popen[bytes], message: Any) -> None:
@@ -193,9 +195,9 @@ def main(folder: Path) -> None:
         ready = [_prepare(item, setting, X, y) for item in jobs]
         _say("loaded")
         sys.stdin.readline()
-        started = time.process_time()
+        used, started = time.process_time(), time.perf_counter()
         kept = [_train(*parts, steps=item.steps, setting=setting) for item, parts in zip(jobs, ready, strict=True)]
-        _say(time.process_time() - started)
+        _say([time.process_time() - used, time.perf_counter() - started])
         _say(
             [
                 (item.shard, step.position, digest_arrays(weights))

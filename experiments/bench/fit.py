@@ -69,6 +69,7 @@ def measure_fit(rig: Rig, bare: BareLoops) -> list[Figure]:
     for run in loops:
         rig.assert_same_weights(rig.trained, run)
     beside = [(a.seconds + b.seconds) / 2 for a, b in pairwise(loops)]
+    beside_busy = [(a.busy + b.busy) / 2 for a, b in pairwise(loops)]
     beside_cpu = [(a.cpu + b.cpu) / 2 for a, b in pairwise(loops)]
     what = "Workspace.create + ingest + train, {}, against the bare loop on as many processes"
     return [
@@ -76,7 +77,7 @@ def measure_fit(rig: Rig, bare: BareLoops) -> list[Figure]:
         ratio("a.fit_warm", what.format("workers warm"), 1.5, [fit.seconds for fit in warm], beside[1::2]),
         ratio("a.fit_cpu", what.format("warm; processor time"), None, [fit.cpu for fit in warm], beside_cpu[1::2]),
         _accuracy(rig),
-        *_shares(rig, warm, beside[1::2], beside_cpu[1::2]),
+        *_shares(rig, warm, beside[1::2], beside_busy[1::2]),
     ]
 
 
@@ -101,7 +102,7 @@ def _accuracy(rig: Rig) -> Figure:
     return Figure("a.accuracy", "test accuracy of the ensemble, to see that it learnt", accuracy, "share")
 
 
-def _shares(rig: Rig, warm: Sequence[Fit], beside: Sequence[float], beside_cpu: Sequence[float]) -> list[Figure]:
+def _shares(rig: Rig, warm: Sequence[Fit], beside: Sequence[float], beside_busy: Sequence[float]) -> list[Figure]:
     """What of a warm fit is not training."""
     workers = rig.setting.workers
     whole = median(fit.seconds for fit in warm)
@@ -109,7 +110,7 @@ def _shares(rig: Rig, warm: Sequence[Fit], beside: Sequence[float], beside_cpu: 
     kernel = [fit.report.training_seconds for fit in warm]
     figures = [
         ratio("f.ingest", "ingest, against the whole bare loop", None, [fit.ingest for fit in warm], beside),
-        ratio("f.kernel", "wall time inside our steps, against processor time of the loop", None, kernel, beside_cpu),
+        ratio("f.kernel", "time in the steps themselves, summed over processes", None, kernel, beside_busy),
         Figure("f.not_training", "share of a warm fit in which workers do not train", median(idle), "share"),
     ]
     driver, worker = _profile(rig)

@@ -36,6 +36,8 @@ from tests.negative.doubles import CONTROLS, MARKS, VARIABLE, Control
 
 SITE = ROOT / "tests" / "negative" / "site"
 
+TESTS = tuple(dict.fromkeys(control.test for control in CONTROLS))
+
 AT_ONCE = 2
 """Runs at the same time; each mostly waits for its imports."""
 
@@ -101,19 +103,18 @@ def run(folder: Path, tests: tuple[str, ...], variables: Mapping[str, str]) -> O
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Future[Outcome]]]:
-    """The runs of all controls that were selected, started together."""
+    """The runs of all controls that were selected, and under an empty name the run without any; started together."""
     folder = tmp_path_factory.mktemp("controls")
-    wanted = [item.callspec.params["control"] for item in request.session.items if is_control(item)]
+    selected = {item.name for item in request.session.items if isinstance(item, pytest.Function)}
     pool = ThreadPoolExecutor(AT_ONCE)
-    yield {
-        control.name: pool.submit(run, folder / control.name, (control.test,), {VARIABLE: control.name})
-        for control in wanted
-    }
+    started = {}
+    if test_without_a_mistake_the_same_tests_pass.__name__ in selected:
+        started[""] = pool.submit(run, folder / "none", TESTS, {})
+    for control in CONTROLS:
+        if f"{test_the_named_test_notices.__name__}[{control}]" in selected:
+            started[control.name] = pool.submit(run, folder / control.name, (control.test,), {VARIABLE: control.name})
+    yield started
     pool.shutdown(cancel_futures=True)
-
-
-def is_control(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and item.function is test_the_named_test_notices
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=str)
@@ -140,17 +141,19 @@ def test_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_without_a_mistake_the_same_tests_pass(tmp_path: Path) -> None:
+def test_without_a_mistake_the_same_tests_pass(outcomes: Mapping[str, Future[Outcome]]) -> None:
     """What turns them red is the mistake, and not that `sitecustomize` is on the path."""
-    tests = tuple(dict.fromkeys(control.test for control in CONTROLS))
-    outcome = run(tmp_path / "run", tests, {})
+    outcome = outcomes[""].result()
     assert outcome.status == 0, outcome.said
-    assert outcome.passed == len(tests)
+    assert outcome.passed == len(TESTS)
     assert outcome.marks == frozenset()
 
 
 def test_without_a_mistake_nothing_is_installed() -> None:
-    code = "import json, sys; print(json.dumps([[repr(f) for f in sys.meta_path], sorted(sys.modules), sys.path]))"
+    code = (
+        "import json, sys; print(json.dumps([[getattr(f, '__name__', type(f).__name__) for f in sys.meta_path], "
+        "sorted(sys.modules), sys.path]))"
+    )
 
     def ask(path: Path) -> list[list[str]]:
         variables = {**os.environ, "PYTHONPATH": str(path)}

@@ -1,7 +1,9 @@
 """Killed at any moment, a workspace opened again goes on to the state it would have had, and nothing is left over.
 
-Run as a script, this file is the driver that is killed: it forks a process for every workspace path it is
-told, which does the steps of `script` there and says when each begins and ends.
+Run as a script, this file is the driver that is killed: it forks a process for every workspace path it is told,
+which does the steps of `script` there and says when each begins. A process is killed from outside after some time,
+or kills itself between two things it does to files: time alone would rarely hit the short spells in which much
+happens.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
+from sqlalchemy import Engine, event
 
 from shards.code import code_digest
 from shards.executors import local
@@ -72,7 +76,36 @@ def script(case: Case) -> list[Step]:
     ]
 
 
-def perform(case: Case, n_workers: int, path: Path) -> None:
+class Moments:
+    """Counts the moments right before and after something durable is done, and kills the process at one of them."""
+
+    def __init__(self, folder: Path, kill_at: int) -> None:
+        self.count = 0
+        self._folder, self._kill_at = str(folder), kill_at
+        self._sync = os.fsync
+        os.fsync = self._counted_sync  # type: ignore[assignment]
+        sys.addaudithook(self._audit)
+        event.listen(Engine, "commit", self._pass)
+
+    def _pass(self, *_: object) -> None:
+        if self.count == self._kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.count += 1
+
+    def _counted_sync(self, handle: int) -> None:
+        self._pass()
+        self._sync(handle)
+        self._pass()
+
+    def _audit(self, name: str, arguments: tuple[object, ...]) -> None:
+        if name not in {"open", "os.rename", "os.remove", "os.mkdir"} or self._folder not in str(arguments[0]):
+            return
+        # The third argument of `open` are its flags; 0 opens for reading.
+        if name != "open" or cast(int, arguments[2]) & (os.O_WRONLY | os.O_RDWR):
+            self._pass()
+
+
+def perform(case: Case, n_workers: int, path: Path, kill_at: int) -> None:
     """Create or reopen a workspace and do the script there, saying on standard output what is under way."""
 
     def say(*words: str) -> None:
@@ -84,17 +117,18 @@ def perform(case: Case, n_workers: int, path: Path) -> None:
     for worker in [local._warm.take(program) for _ in range(n_workers)]:
         local._warm.give_back(program, worker)
     executor = local.LocalExecutor(n_workers)
-    say("begin open")
+    moments = Moments(path.parent, kill_at)
+    say("begin", str(moments.count), "open")
     workspace = (
         Workspace.open(path, executor=executor) if path.exists() else create(path, case, S, R, executor=executor)
     )
     for name, act in script(case):
-        say("begin", name)
+        say("begin", str(moments.count), name)
         act(workspace)
-    say("begin close")
+    say("begin", str(moments.count), "close")
     digest = workspace.state_digest()
     workspace.close()
-    say("finished", digest)
+    say("finished", str(moments.count), digest)
 
 
 def main(name: str, n_workers: int) -> None:
@@ -108,10 +142,11 @@ def main(name: str, n_workers: int) -> None:
         import torch  # noqa: F401
 
     for line in iter(sys.stdin.readline, ""):
+        kill_at, _, path = line.strip().partition(" ")
         pid = os.fork()
         if pid == 0:
             sys.stdin.close()
-            perform(case, n_workers, Path(line.strip()))
+            perform(case, n_workers, Path(path), int(kill_at))
             sys.stdout.flush()
             os._exit(0)
         os.write(1, f"process {pid}\n".encode())
@@ -130,11 +165,13 @@ class Outcome:
         digest: State digest, if it finished.
         during: What was under way when it ended otherwise.
         seconds: How long each operation took.
+        moments: The moments each operation had.
     """
 
     digest: str | None
     during: str
     seconds: dict[str, float]
+    moments: dict[str, range]
 
 
 class Driver:
@@ -149,29 +186,30 @@ class Driver:
             bufsize=0,
         )
 
-    def run(self, path: Path, kill_in: str = "", after: float = 0.0) -> Outcome:
-        """Have the script done, and kill it `after` seconds into an operation, if one is named."""
+    def run(self, path: Path, *, kill_at: int = -1, kill_in: str = "", after: float = 0.0) -> Outcome:
+        """Have the script done; kill it at a moment, or `after` seconds into an operation, if one is named."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{path}\n".encode())
-        pid, digest, begun = 0, None, [("start", time.perf_counter())]
+        self._process.stdin.write(f"{kill_at} {path}\n".encode())
+        pid, digest = 0, None
+        begun = [("start", time.perf_counter(), 0)]
         while True:
             word, _, rest = self._line().partition(" ")
             if word == "process":
                 pid = int(rest)
-            elif word == "begin":
-                begun.append((rest, time.perf_counter()))
-                if rest == kill_in:
+            elif word in {"begin", "finished"}:
+                moment, _, name = rest.partition(" ")
+                digest = name if word == "finished" else None
+                begun.append(("end" if word == "finished" else name, time.perf_counter(), int(moment)))
+                if name == kill_in:
                     time.sleep(after)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-            elif word == "finished":
-                digest = rest
-                begun.append(("end", time.perf_counter()))
             else:
                 assert word == "ended"
-                assert (int(rest), digest is None) in {(0, False), (-signal.SIGKILL, True), (-signal.SIGKILL, False)}
-                seconds = {name: later - at for (name, at), (_, later) in pairwise(begun)}
-                return Outcome(digest, begun[-1][0], seconds)
+                assert int(rest) == -signal.SIGKILL or (int(rest) == 0 and digest is not None)
+                seconds = {name: later - at for (name, at, _), (_, later, _) in pairwise(begun)}
+                moments = {name: range(at, later) for (name, _, at), (_, _, later) in pairwise(begun)}
+                return Outcome(digest, begun[-1][0], seconds, moments)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -241,22 +279,27 @@ def crash_again_and_again(case: Case, folder: Path, n_workers: int, kills: int) 
     with driving(case, n_workers) as driver:
         usual = driver.run(folder / "usual")
         check_nothing_is_left_over(folder / "usual")
-        operations = [name for name in usual.seconds if name != "start"]
         fresh = trained(folder / "fresh", case, [remaining(FIRST), remaining(SECOND)], S, R)
         assert usual.digest == fresh.state_digest()
         fresh.close()
-        number = done = 0
-        while done < kills:
+        operations = [name for name, moments in usual.moments.items() if moments]
+        for number in count():
             path = folder / f"killed {number}"
-            number += 1
-            for _ in range(min(chance.randint(1, 3), kills - done)):
+            for again in range(min(chance.randint(1, 3), kills - hit.total())):
                 # Every operation in turn, so that short ones are hit as often as long ones.
-                target = operations[done % len(operations)]
-                outcome = driver.run(path, target, chance.random() * usual.seconds[target])
+                target = operations[hit.total() % len(operations)]
+                if chance.random() < 0.4:
+                    outcome = driver.run(path, kill_in=target, after=chance.random() * usual.seconds[target])
+                elif again:
+                    # The first thing a process does is to clear away what the one before it left behind.
+                    outcome = driver.run(path, kill_at=chance.randrange(40))
+                else:
+                    outcome = driver.run(path, kill_at=chance.choice(usual.moments[target]))
                 hit[outcome.during] += 1
-                done += 1
             assert driver.run(path).digest == usual.digest
             check_nothing_is_left_over(path)
+            if hit.total() == kills:
+                break
     return hit
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shards.errors import DamageError
 from shards.executors.base import Program
 from shards.executors.local import LocalExecutor, close_workers
 from shards.learners.base import epoch_visits
@@ -323,6 +324,18 @@ def test_keys_and_commitments_cannot_be_computed_from_a_guessed_record(tmp_path:
     assert first.isdisjoint(second)
     keys = [{step.key for step in made._site.ledger.steps().values()} for made in (one, two)]
     assert keys[0].isdisjoint(keys[1])
+
+
+def test_a_record_that_was_changed_on_disk_is_not_trained_on(workspace: Workspace) -> None:
+    """A changed feature leaves the file well-formed: only the digest tells."""
+    row = row_at(workspace, 1, 1)
+    path = workspace._site.folder(1).records / workspace._site.ledger.slices()[1, 1].file
+    data = path.read_bytes()
+    assert data.count(X[row].tobytes()) == 1
+    path.write_bytes(data.replace(X[row].tobytes(), (X[row] + 1).tobytes()))
+    workspace._site.ledger.drop_steps([(1, 1), (1, 2)])
+    with pytest.raises(DamageError, match="does not match its digest"):
+        workspace.recover()
 
 
 def test_a_checkpoint_is_on_disk_before_it_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
