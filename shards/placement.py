@@ -77,12 +77,25 @@ def place(key: bytes, subjects: Sequence[str], record_ids: Sequence[str], n_shar
         raise ConfigurationError(f"n_shards and n_slices must be at least 1, got {n_shards} and {n_slices}")
     if len(key) != KEY_BYTES:
         raise ConfigurationError(f"the placement key must have {KEY_BYTES} bytes, got {len(key)}")
+    shards, slices = place_subjects(key, subjects, n_shards, n_slices)
+    return Placement(shards, slices, tokens=keyed_tokens(key, "order", record_ids))
+
+
+def place_subjects(key: bytes, subjects: Sequence[str], n_shards: int, n_slices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shard and slice of subjects, whether or not they have records.
+
+    Args:
+        key: The workspace's placement key, 32 bytes.
+        subjects: The subjects, n of them.
+        n_shards: S.
+        n_slices: R.
+
+    Returns:
+        Shards and slices, each `[n]` int64.
+    """
     halves = keyed_tokens(key, "placement", subjects).view("<u8").reshape(len(subjects), 2)
-    return Placement(
-        shards=(halves[:, 0] % np.uint64(n_shards)).astype(np.int64),
-        slices=(halves[:, 1] % np.uint64(n_slices)).astype(np.int64),
-        tokens=keyed_tokens(key, "order", record_ids),
-    )
+    shards = (halves[:, 0] % np.uint64(n_shards)).astype(np.int64)
+    return shards, (halves[:, 1] % np.uint64(n_slices)).astype(np.int64)
 
 
 def grouped(placement: Placement, n_slices: int) -> list[tuple[int, int, np.ndarray]]:

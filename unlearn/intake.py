@@ -130,7 +130,7 @@ def check_ids(site: Site, records: Records, reconsent: Sequence[str]) -> list[by
     """
     record_tokens = site.tokens("record", records.record_ids)
     subject_tokens = site.tokens("subject", records.subjects)
-    present = {item.token for item in site.ledger.locations(record_tokens, [])}
+    present = {item.token for item in site.ledger.locations(record_tokens)}
     again = [name for name, token in zip(records.record_ids, record_tokens, strict=True) if token in present]
     if again:
         raise InputError(
@@ -179,7 +179,6 @@ def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Se
         locations = map(
             Location,
             site.tokens("record", records.record_ids),
-            site.tokens("subject", records.subjects),
             where.shards.tolist(),
             (batch * n_slices + where.slices).tolist(),
         )

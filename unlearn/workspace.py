@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ from unlearn.intake import as_records, check_ids, fit_task, store_batch
 from unlearn.ledger import Ledger, Location
 from unlearn.ledger.ledger import now
 from unlearn.lock import exclusive
+from unlearn.lookup import records_of
 from unlearn.progress import progress_bar
 from unlearn.request import Request, RequestState
 from unlearn.serving import Server
@@ -312,6 +313,7 @@ class Workspace:
         with progress_bar(title, show=progress) as start:
             report = build(site, self._executor, wanted, start)
         done = site.ledger.finish_recover(complete_shards(site, wanted), now())
+        site.ledger.compact()
         site.ledger.scrub()
         return replace(report, recovered=tuple(done))
 
@@ -363,8 +365,11 @@ class Workspace:
                 known = site.ledger.request_by_key(idempotency_key)
                 if known is not None:
                     return _same_request(known[0], known[1], fingerprint)
-            gone = site.ledger.locations(list(record_tokens), list(subject_tokens))
-            self._refuse_unknown(subject_tokens, record_tokens, gone)
+            theirs = records_of(site, people)
+            single = site.ledger.locations(list(record_tokens))
+            found = {*site.tokens("subject", list(theirs)), *(item.token for item in single)}
+            self._refuse_unknown(found, subject_tokens | record_tokens)
+            gone = sorted({*single, *(item for items in theirs.values() for item in items)}, key=_place)
             request = Request(
                 id=f"req-{secrets.token_hex(8)}",
                 state=RequestState.SUBMITTED,
@@ -388,20 +393,18 @@ class Workspace:
         purge_checkpoints(site, sorted({item.shard for item in erasures}))
         forgotten = site.ledger.tombstones_under_way()
         rewritten = {(item.shard, item.position): rewrite(site, item, forgotten) for item in erasures}
+        site.ledger.replace_slices(rewritten)
         # Before the request moves on: were it noted as forgotten first, nobody would repeat what fails here.
         site.ledger.scrub()
-        site.ledger.finish_forget(rewritten, now())
+        site.ledger.finish_forget(now())
 
     def _fingerprint(self, *tokens: Mapping[bytes, str]) -> str:
         """Keyed digest of what a request names, so that the log can compare but not tell."""
         parts = [b"".join(sorted(group)) for group in tokens]
         return digest_parts("request", [self._site.keys.pseudonyms, *parts])
 
-    def _refuse_unknown(
-        self, subjects: Mapping[bytes, str], records: Mapping[bytes, str], gone: Sequence[Location]
-    ) -> None:
-        found = {item.token for item in gone} | {item.subject for item in gone}
-        absent = {token: name for token, name in (*subjects.items(), *records.items()) if token not in found}
+    def _refuse_unknown(self, found: Set[bytes], named: Mapping[bytes, str]) -> None:
+        absent = {token: name for token, name in named.items() if token not in found}
         if not absent:
             return
         dead = self._site.ledger.tombstones(list(absent))
@@ -541,7 +544,7 @@ class Workspace:
 
     def _unfinished(self) -> bool:
         ledger = self._site.ledger
-        return bool(ledger.operation() or ledger.erasures())
+        return bool(ledger.operation() or ledger.is_forgetting())
 
     def _settle(self) -> None:
         site = self._site
@@ -552,12 +555,12 @@ class Workspace:
         if operation == "train":
             for shard in shards:
                 site.clear_staging(shard)
-            if not site.ledger.erasures():
+            if not site.ledger.is_forgetting():
                 adopt(site, shards)
             purge_checkpoints(site, shards)
         if operation:
             site.ledger.end_operation()
-        if site.ledger.erasures():
+        if site.ledger.is_forgetting():
             self._finish_forget()
 
 
@@ -574,6 +577,10 @@ def _named(ids: Any, what: str) -> tuple[str, ...]:
     if isinstance(ids, str | int | np.integer):
         return to_ids([ids], what)
     return tuple(dict.fromkeys(to_ids(list(ids) if isinstance(ids, set | frozenset) else ids, what)))
+
+
+def _place(item: Location) -> tuple[int, int, bytes]:
+    return item.shard, item.position, item.token
 
 
 def _earliest(gone: Sequence[Location]) -> dict[int, int]:

@@ -201,7 +201,12 @@ def test_numbers_only_for_regression(tmp_path: Path) -> None:
 
 
 def test_nothing_to_forget(lived: Workspace) -> None:
-    for arguments in ({}, {"subjects": []}, {"record_ids": np.array([], dtype=int)}, {"subjects": (), "record_ids": ()}):
+    for arguments in (
+        {},
+        {"subjects": []},
+        {"record_ids": np.array([], dtype=int)},
+        {"subjects": (), "record_ids": ()},
+    ):
         with refused(lived, InputError, "nothing to forget"):
             lived.forget(**arguments)
 

@@ -288,7 +288,7 @@ def crash_again_and_again(case: Case, folder: Path, n_workers: int, kills: int) 
             for again in range(min(chance.randint(1, 3), kills - hit.total())):
                 # Every operation in turn, so that short ones are hit as often as long ones.
                 target = operations[hit.total() % len(operations)]
-                if chance.random() < 0.4:
+                if chance.random() < 0.3:
                     outcome = driver.run(path, kill_in=target, after=chance.random() * usual.seconds[target])
                 elif again:
                     # The first thing a process does is to clear away what the one before it left behind.

@@ -264,9 +264,7 @@ def test_a_batch_that_was_never_trained_on_leaves_the_served_state_alone(tmp_pat
 
 
 @pytest.mark.parametrize("learner", [sgd, hoarding, mlp])
-def test_what_is_served_owes_nothing_to_what_the_forgotten_held(
-    tmp_path: Path, learner: Callable[[], Learner]
-) -> None:
+def test_what_is_served_owes_nothing_to_what_the_forgotten_held(tmp_path: Path, learner: Callable[[], Learner]) -> None:
     """Two lives that differ in the forgotten records' features and targets alone."""
     gone = [2, 3, 17, 31]
     states = []

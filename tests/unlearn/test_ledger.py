@@ -192,9 +192,7 @@ def test_requests_move_along_the_table_only(ledger: Ledger) -> None:
     assert ledger.finish_recover([0], later + timedelta(seconds=1)) == ["req-0"]
     assert ledger.finish_recover([0], later + timedelta(hours=1)) == []
     found = ledger.request("req-0")
-    assert found == request(
-        state=RequestState.RECOVERED, forgotten_at=later, recovered_at=later + timedelta(seconds=1)
-    )
+    assert found == request(state=RequestState.RECOVERED, forgotten_at=later, recovered_at=later + timedelta(seconds=1))
 
 
 def test_requests_round_trip(ledger: Ledger) -> None:

@@ -91,7 +91,9 @@ def test_the_majority_of_votes(tmp_path: Path) -> None:
     workspace.train()
     for gone in (0, None):
         votes = [output.argmax(axis=1) for output in outputs(workspace).values()]
-        shares = np.array([[np.mean([vote[row] == c for vote in votes]) for c in range(3)] for row in range(len(PROBE))])
+        shares = np.array(
+            [[np.mean([vote[row] == c for vote in votes]) for c in range(3)] for row in range(len(PROBE))]
+        )
         np.testing.assert_allclose(workspace.predict_proba(PROBE), shares, rtol=1e-15)
         first = [share.tolist().index(max(share)) for share in shares]
         assert workspace.predict(PROBE).tolist() == [classes[c] for c in first]

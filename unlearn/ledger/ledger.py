@@ -42,10 +42,9 @@ class NewSlice:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a present record is; tokens are keyed pseudonyms of 16 bytes."""
+    """Where a present record is; its token is a keyed pseudonym of 16 bytes."""
 
     token: bytes
-    subject: bytes
     shard: int
     position: int
 
@@ -131,23 +130,22 @@ class Ledger:
 
     # Records
 
-    def locations(self, records: Sequence[bytes], subjects: Sequence[bytes]) -> list[Location]:
-        """Where the named records, and all records of the named subjects, are.
+    def locations(self, tokens: Sequence[bytes]) -> list[Location]:
+        """Where records are.
 
         Args:
-            records: Record tokens.
-            subjects: Subject tokens.
+            tokens: Record tokens.
 
         Returns:
             One location per present record, sorted by place and token.
         """
-        found: dict[bytes, Location] = {}
         with self._begin() as c:
-            for column, tokens in ((s.record.c.token, records), (s.record.c.subject, subjects)):
-                for part in _chunks(tokens):
-                    for row in c.execute(select(s.record).where(column.in_(part))):
-                        found[row.token] = Location(row.token, row.subject, row.shard, row.position)
-        return sorted(found.values(), key=lambda item: (item.shard, item.position, item.token))
+            found = {
+                Location(row.token, row.shard, row.position)
+                for part in _chunks(tokens)
+                for row in c.execute(select(s.record).where(s.record.c.token.in_(part)))
+            }
+        return sorted(found, key=lambda item: (item.shard, item.position, item.token))
 
     def present(self, shard: int, position: int) -> set[bytes]:
         """Tokens of the records that are in a slice, by looking at every record: for rare cases only."""
@@ -206,10 +204,10 @@ class Ledger:
                 c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
             if slices:
                 c.execute(insert(s.slice_table), [vars(item) for item in slices])
-            rows = [(item.token, item.subject, item.shard, item.position) for item in records]
+            rows = [(item.token, item.shard, item.position) for item in records]
             if rows:
                 # Plain tuples: there may be millions, and they need none of the statement builder's conversions.
-                c.exec_driver_sql("INSERT INTO record (token, subject, shard, position) VALUES (?, ?, ?, ?)", rows)
+                c.exec_driver_sql("INSERT INTO record (token, shard, position) VALUES (?, ?, ?)", rows)
 
     # Steps
 
@@ -323,13 +321,14 @@ class Ledger:
         with self._begin() as c:
             return [Erasure(row.shard, row.position, row.file) for row in c.execute(query)]
 
-    def finish_forget(self, rewritten: Mapping[tuple[int, int], NewSlice | None], at: datetime) -> None:
-        """Everything that saw the records is destroyed: name the new files and move the requests on.
+    def replace_slices(self, rewritten: Mapping[tuple[int, int], NewSlice | None]) -> None:
+        """Name the files of rewritten slices.
 
         Args:
-            rewritten: (shard, position) to the rewritten slice, None if nothing is left of it.
-            at: Time, UTC.
+            rewritten: (shard, position) to the slice as it is now, None if nothing is left of it.
         """
+        if not rewritten:
+            return
         with self._begin() as c:
             for (shard, position), piece in rewritten.items():
                 here = (s.slice_table.c.shard == shard) & (s.slice_table.c.position == position)
@@ -337,6 +336,20 @@ class Ledger:
                 if piece is not None:
                     c.execute(insert(s.slice_table), vars(piece))
                 c.execute(delete(s.erasure).where((s.erasure.c.shard == shard) & (s.erasure.c.position == position)))
+
+    def is_forgetting(self) -> bool:
+        """Whether a request is submitted and not yet forgotten."""
+        query = select(s.request.c.id).where(s.request.c.state == RequestState.SUBMITTED.value).limit(1)
+        with self._begin() as c:
+            return c.execute(query).first() is not None
+
+    def finish_forget(self, at: datetime) -> None:
+        """Everything that saw the records of the submitted requests is destroyed: move them on.
+
+        Args:
+            at: Time, UTC.
+        """
+        with self._begin() as c:
             _move(c, RequestState.SUBMITTED, RequestState.FORGOTTEN, None, "forgotten_at", at)
 
     def finish_recover(self, complete: Iterable[int], at: datetime) -> list[str]:
@@ -378,6 +391,15 @@ class Ledger:
             return [_request(row, _shards(c, row.id)) for row in rows]
 
     # Erasure of the database itself
+
+    def compact(self) -> None:
+        """Write the database anew, so that no copy of a deleted cell is left in an unused part of a page.
+
+        Deleted cells are overwritten at once (`secure_delete`), but where the database moves cells between pages,
+        it may leave copies behind. Takes time in proportion to the database.
+        """
+        with _translating(self._path), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("VACUUM")
 
     def scrub(self) -> None:
         """Empty the write-ahead log into the database, so that no old page survives in it.

@@ -6,7 +6,7 @@ go when the record goes; of a forgotten id the token in `tombstone` is all that 
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -35,13 +35,12 @@ record = Table(
     "record",
     metadata,
     Column("token", LargeBinary(16), primary_key=True),
-    Column("subject", LargeBinary(16), nullable=False),
     Column("shard", Integer, nullable=False),
     Column("position", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Where each present record is."""
-Index("record_by_subject", record.c.subject)
+"""Where each present record is. Not whose it is: a database page may keep copies of a deleted cell for a while, and
+of a record's token a tombstone stays anyway, but of a subject that only records were forgotten of, nothing does."""
 
 tombstone = Table(
     "tombstone",

@@ -1,0 +1,48 @@
+"""Find the records of subjects. The ledger does not know whose a record is; its slice's file does.
+
+All records of a subject lie in one shard and, of each batch, in one slice, both known from the subject alone. So
+a subject is found by reading one small file a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shards import slicefile
+from shards.placement import place_subjects
+from unlearn.ledger import Location
+from unlearn.site import Site
+
+
+def records_of(site: Site, subjects: Sequence[str]) -> dict[str, list[Location]]:
+    """Where all records of some subjects are.
+
+    Args:
+        site: The workspace.
+        subjects: The subjects.
+
+    Returns:
+        Subject to locations, for those that have records.
+
+    Raises:
+        DamageError: If a file that may hold such records cannot be read.
+    """
+    n_slices, batches = site.declaration.n_slices, site.ledger.batches()
+    shards, slices = place_subjects(site.keys.placement, subjects, site.declaration.n_shards, n_slices)
+    together: dict[int, dict[int, set[str]]] = {}
+    for name, shard, piece in zip(subjects, shards.tolist(), slices.tolist(), strict=True):
+        together.setdefault(shard, {}).setdefault(piece, set()).add(name)
+    found: dict[str, list[Location]] = {}
+    for shard, pieces in sorted(together.items()):
+        files = site.ledger.slices(shard)
+        for position in (batch * n_slices + piece for batch in range(batches) for piece in sorted(pieces)):
+            item = files.get((shard, position))
+            if item is None:
+                continue
+            data = slicefile.read(site.folder(shard).records / item.file)
+            wanted = pieces[position % n_slices]
+            rows = [row for row, name in enumerate(data.subjects) if name in wanted]
+            tokens = site.tokens("record", [data.record_ids[row] for row in rows])
+            for row, token in zip(rows, tokens, strict=True):
+                found.setdefault(data.subjects[row], []).append(Location(token, shard, position))
+    return found
