@@ -142,6 +142,39 @@ def resolve(ref: str) -> Any:
     return current
 
 
+_CALLABLE = (
+    *("shards.", "torch.nn.", "torch.optim."),
+    *("torchvision.models.", "torchvision.transforms.", "torchvision.ops."),
+)
+"""Modules of installed packages that only make models, optimisers and augmentations."""
+
+
+def resolve_callable(ref: str) -> Any:
+    """Resolve a reference whose object will be called with arguments that stand in a workspace's description.
+
+    Beside the user's own files only modules that make models are open: an installed package may well hold a
+    function that loads a pickle or deletes a file, if a hostile description names it.
+
+    Args:
+        ref: Reference `"package.module:qualname"`.
+
+    Returns:
+        The function or class.
+
+    Raises:
+        CodeError: If it leads nowhere, or into another installed package.
+    """
+    found = resolve(ref)
+    home = f"{getattr(found, '__module__', '')}."
+    chain = _chain(home[:-1])
+    if home.startswith(_CALLABLE) or (chain and _kind(chain[-1]) == "first-party"):
+        return found
+    raise CodeError(
+        f"{ref!r} is defined in {home[:-1]}, an installed package whose functions are not called on a description's "
+        "word: call it in a function of your own, in a file of yours, and name that"
+    )
+
+
 def code_digest(refs: Iterable[str]) -> CodeDigest:
     """Digest all code that references can reach by import statements; nothing is executed.
 

@@ -8,6 +8,7 @@ and digested (`describe`, `environment_digest`). Equal digests mean: the same bi
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import platform
 import sys
@@ -87,9 +88,16 @@ def describe(libraries: Iterable[str]) -> dict[str, Json]:
         "platform": f"{sys.platform}-{platform.machine()}",
         "libc": "-".join(platform.libc_ver()),
         "cpu": {"vendor": _cpuinfo("vendor_id"), "simd": sorted(simd.get("found", []))},
+        "linear algebra": _linear_algebra(np.show_config(mode="dicts")),
         "switches": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_NUMERIC_PREFIXES)},
         "libraries": {name: str(importlib.import_module(name).__version__) for name in sorted(libraries)},
     }
+    if "sklearn" in found["libraries"]:
+        # scipy brings its own linear algebra; tables reach estimators through pandas, states through skops.
+        import scipy
+
+        found["scipy linear algebra"] = _linear_algebra(scipy.show_config(mode="dicts"))
+        found["beside"] = {name: _version(name) for name in ("pandas", "skops")}
     if "torch" in found["libraries"]:
         import torch
 
@@ -105,6 +113,20 @@ def describe(libraries: Iterable[str]) -> dict[str, Json]:
 def environment_digest(description: Mapping[str, Json]) -> str:
     """Digest of a described environment, hex."""
     return digest_json("environment", dict(description))
+
+
+def _linear_algebra(config: Mapping[str, Json]) -> dict[str, Json]:
+    """Name and version of the linear algebra libraries a package was built with."""
+    found = config.get("Build Dependencies", {})
+    return {part: [found.get(part, {}).get(key) for key in ("name", "version")] for part in ("blas", "lapack")}
+
+
+def _version(name: str) -> str | None:
+    """Version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpuinfo(name: str) -> str:

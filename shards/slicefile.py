@@ -113,6 +113,8 @@ def read(path: Path) -> SliceRecords:
             magic = file.read(len(_MAGIC))
     except FileNotFoundError as error:
         raise DamageError(f"slice file {path} is missing; restore it, or ingest its records again") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise DamageError(f"slice file {path} cannot be read ({error.strerror}); restore it from a copy") from error
     if magic != _MAGIC:
         raise DamageError(f"slice file {path} does not start like an Arrow file; restore it from a copy")
     try:

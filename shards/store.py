@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from shards.digest import canonical_json, digest_arrays, digest_json
 from shards.errors import DamageError
 
 SUFFIX = ".safetensors"
+_KEY = re.compile("[0-9a-z]{64}")
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,43 @@ class ShardFolder:
         return self.path / "staging"
 
     def create(self) -> None:
-        """Make the folder and its three parts; no error where they exist."""
-        for part in (self.records, self.checkpoints, self.staging):
+        """Make the folder and its three parts, durably; no error where they exist.
+
+        Raises:
+            DamageError: If one of them is a link: what is destroyed in a workspace must lie in it.
+        """
+        parts = (self.records, self.checkpoints, self.staging)
+        for place in (self.path, *parts):
+            if place.is_symlink():
+                raise DamageError(
+                    f"{place} is a symbolic link, which a workspace does not hold: put the folder itself there"
+                )
+        if all(part.is_dir() for part in parts):
+            return
+        for part in parts:
             part.mkdir(parents=True, exist_ok=True)
+        for place in (self.path, self.path.parent, self.path.parent.parent):
+            sync_directory(place)
 
     def checkpoint(self, key: str) -> Path:
-        """Final path of the checkpoint with this key."""
+        """Final path of the checkpoint with this key.
+
+        Args:
+            key: 64 digits or lower-case letters.
+
+        Returns:
+            The path, below `checkpoints`.
+
+        Raises:
+            DamageError: If it is no key.
+        """
+        if not _KEY.fullmatch(key):
+            raise DamageError(f"{key[:80]!r} is no key of a checkpoint: the ledger is damaged, restore it from a copy")
         return self.checkpoints / f"{key}{SUFFIX}"
 
     def keys(self) -> set[str]:
         """Keys of the complete checkpoints in the folder."""
-        return {path.stem for path in self.checkpoints.glob(f"*{SUFFIX}")}
+        return {path.stem for path in self.checkpoints.glob(f"*{SUFFIX}") if _KEY.fullmatch(path.stem)}
 
     def stage(self, header: CheckpointHeader, state: Mapping[str, np.ndarray]) -> Path:
         """Write a checkpoint into the staging part and sync it.
@@ -152,7 +180,11 @@ class ShardFolder:
             DamageError: If its bytes are not what was written.
         """
         path = self.checkpoint(key)
-        return _parse(path, path.read_bytes(), key)
+        try:
+            data = path.read_bytes()
+        except (IsADirectoryError, PermissionError) as error:
+            raise DamageError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
+        return _parse(path, data, key)
 
     def purge(self, keys: Iterable[str]) -> None:
         """Delete checkpoints and make sure they are gone.
@@ -210,6 +242,8 @@ def purge_files(paths: Iterable[Path]) -> None:
     """
     gone = list(paths)
     for path in gone:
+        if path.is_dir() and not path.is_symlink():
+            raise DamageError(f"{path} is a folder where a file belongs: move it away")
         path.unlink(missing_ok=True)
     for parent in sorted({path.parent for path in gone}):
         sync_directory(parent)

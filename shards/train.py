@@ -117,6 +117,13 @@ def describe_learner(learner: Learner) -> Json:
     return {"class": f"{kind.__module__}:{kind.__qualname__}", "params": learner.params()}
 
 
+def code_of(learner: Learner) -> tuple[str, ...]:
+    """References to all code outside this project that decides what a learner does: its own class, and what it runs."""
+    kind = type(learner)
+    own = () if kind.__module__.partition(".")[0] == "shards" else (f"{kind.__module__}:{kind.__qualname__}",)
+    return (*own, *learner.code())
+
+
 def learner_from(description: Json) -> Learner:
     """Build a learner from its description.
 
@@ -241,6 +248,8 @@ class ShardRecords:
     def _read(self, piece: SliceFile) -> None:
         if piece.name is None:
             return
+        if Path(piece.name).name != piece.name:
+            raise DamageError(f"{piece.name!r} is no name of a record file: the ledger is damaged")
         path = self._folder.records / piece.name
         if not path.exists():
             raise DamageError(

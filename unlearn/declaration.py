@@ -23,7 +23,7 @@ from shards.learners.base import Learner
 from shards.placement import KEY_BYTES
 from shards.records import encode_target
 from shards.store import sync_directory
-from shards.train import describe_learner
+from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
 
 FORMAT = 1
@@ -55,6 +55,23 @@ class Declaration:
     n_slices: int
     aggregation: str
     root_seed: int
+
+    def check(self) -> None:
+        """Refuse a description whose parts are not of their kind.
+
+        Raises:
+            TypeError: If a part is not of its kind.
+        """
+        whole = (self.n_shards, self.n_slices, self.root_seed)
+        text = (self.learner["class"], self.code, self.task, self.aggregation)
+        groups = (self.learner["params"], self.modules)
+        if not (
+            all(type(value) is int for value in whole)
+            and all(isinstance(value, str) for value in text)
+            and all(isinstance(value, dict) for value in groups)
+            and (self.classes is None or isinstance(self.classes, list))
+        ):
+            raise TypeError("a number, a text or a list stands where another kind belongs")
 
 
 @dataclass(frozen=True)
@@ -106,7 +123,7 @@ def declare(
     labels = None if classes is None else np.asarray(classes).tolist()
     if labels is not None:
         encode_target(np.array([], dtype=np.int64), "classification", labels)
-    code = code_digest(learner.code())
+    code = code_digest(code_of(learner))
     return Declaration(
         learner=describe_learner(learner),
         code=code.source,
@@ -174,9 +191,11 @@ def read(folder: Path) -> tuple[Declaration, Secrets]:
         )
     keys = _read(folder / "secrets.json")
     try:
-        return Declaration(**fields), Secrets(**{name: bytes.fromhex(value) for name, value in keys.items()})
-    except (TypeError, ValueError, AttributeError) as error:
-        raise WorkspaceError(f"the description of {folder} is damaged ({error}): restore it from a copy") from error
+        found = Declaration(**fields)
+        found.check()
+        return found, Secrets(**{name: bytes.fromhex(value) for name, value in keys.items()})
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise WorkspaceError(f"the description of {folder} is damaged ({error!r}): restore it from a copy") from error
 
 
 def _write(path: Path, value: Json, mode: int) -> None:

@@ -91,9 +91,8 @@ def _without_forgotten(
     site: Site, item: Erasure, data: slicefile.SliceRecords, forgotten: Set[bytes]
 ) -> tuple[slicefile.SliceRecords, np.ndarray]:
     """The records that stay, with their commitments `[n, 32]`, after the whole file was checked."""
-    recorded = site.ledger.slices(item.shard)[item.shard, item.position]
     commitments = slicefile.commitments(data)
-    if slicefile.slice_digest(commitments) != recorded.digest:
+    if slicefile.slice_digest(commitments) != item.digest:
         raise DamageError(
             f"the record file {item.file} of shard {item.shard} does not match its digest: restore it from a copy, "
             "then run `unlearn recover`. The request is durable and the records are no longer served"
@@ -130,4 +129,4 @@ def purge_record_files(site: Site) -> None:
     for shard in range(site.declaration.n_shards):
         folder = site.folder(shard).records
         if folder.is_dir():
-            purge_files([path for path in folder.iterdir() if (shard, path.name) not in named])
+            purge_files([p for p in folder.iterdir() if _NAME.fullmatch(p.name) and (shard, p.name) not in named])

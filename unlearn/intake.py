@@ -166,6 +166,7 @@ def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Se
     declared = site.declaration
     n_slices = declared.n_slices
     where = place(site.keys.placement, records.subjects, records.record_ids, declared.n_shards, n_slices)
+    (site.path / "shards").mkdir(mode=0o700, exist_ok=True)
     for shard in range(declared.n_shards):
         site.folder(shard).create()
     site.ledger.begin_operation("ingest")

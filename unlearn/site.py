@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from shards.code import CodeDigest, changed, code_digest
 from shards.errors import ConfigurationError
@@ -17,16 +17,19 @@ from shards.recipe import Constants, SliceInput
 from shards.slicefile import slice_digest
 from shards.store import ShardFolder, purge_files
 from shards.task import Task
-from shards.train import SliceFile, learner_from, task_digest, task_from
+from shards.train import SliceFile, code_of, learner_from, task_digest, task_from
 from unlearn.declaration import Declaration, Secrets
 from unlearn.errors import WorkspaceError
 from unlearn.ledger import Ledger, NewSlice
+from unlearn.lock import exclusive
+
+
+ORPHAN_SECONDS = 30.0
+"""How long to wait for workers whose driver is gone; they end when they notice, which takes a moment."""
 
 
 def empty_slice_digest() -> str:
     """Digest of a slice that holds no records."""
-    import numpy as np
-
     return slice_digest(np.empty((0, 32), dtype=np.uint8))
 
 
@@ -109,14 +112,9 @@ class Site:
         A worker whose driver died may still be at work for a moment; it holds the lock this waits for.
         """
         folder = self.folder(shard)
-        if not folder.path.is_dir():
-            return
-        handle = os.open(folder.path / "busy", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        folder.create()
+        with exclusive(folder.path / "busy", ORPHAN_SECONDS):
             purge_files(list(folder.staging.iterdir()))
-        finally:
-            os.close(handle)
 
     def check_code(self) -> CodeDigest:
         """Refuse to train with code other than what the workspace was created with.
@@ -127,7 +125,7 @@ class Site:
         Raises:
             ConfigurationError: Naming the modules that differ.
         """
-        found = code_digest(self.learner.code())
+        found = code_digest(code_of(self.learner))
         if found.source != self.declaration.code:
             declared = CodeDigest("", self.declaration.modules, found.distributions)
             differ = ", ".join(changed(declared, found)) or "its modules"

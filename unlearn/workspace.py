@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from shards.errors import NotServingError
 from shards.executors.base import Executor
 from shards.executors.local import LocalExecutor
 from shards.learners import as_learner
-from shards.records import to_ids
+from shards.records import is_unicode, to_ids
 from shards.store import sync_directory
 from shards.task import Kind, Task
 from shards.train import describe_learner, task_from
@@ -41,6 +40,7 @@ from unlearn.erasure import purge_checkpoints, purge_record_files, rewrite
 from unlearn.errors import (
     AlreadyForgottenError,
     ConfigurationError,
+    DamageError,
     IdempotencyError,
     InputError,
     LockedError,
@@ -159,18 +159,8 @@ class Workspace:
         where = _executor(executor)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise WorkspaceError(f"{folder} already exists and is not empty: choose another folder, or open it")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Made beside its final place and renamed, so that a folder that exists is a whole workspace.
-        draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-        draft.mkdir(mode=0o700)
-        try:
-            Ledger(draft / "ledger.db").close()
-            declared.write(draft, declaration, declared.make_secrets(random_state))
-            draft.rename(folder)
-        except BaseException:
-            shutil.rmtree(draft)
-            raise
-        sync_directory(folder.parent)
+        with _naming_full_disks(folder):
+            _make(folder, declaration, random_state)
         return cls.open(folder, executor=where)
 
     @classmethod
@@ -301,7 +291,7 @@ class Workspace:
             ConfigurationError: If the learner's code is not what the workspace was created with.
         """
         with self._writing():
-            shards = {shard for request in self._waiting() for shard in request.shards}
+            shards = {shard for request in self._site.ledger.waiting() for shard in request.shards}
             trained = {shard for shard, _ in self._site.ledger.steps()}
             return self._build(shards | trained, "recovering", progress)
 
@@ -316,9 +306,6 @@ class Workspace:
         site.ledger.compact()
         site.ledger.scrub()
         return replace(report, recovered=tuple(done))
-
-    def _waiting(self) -> list[Request]:
-        return [r for r in self._site.ledger.requests() if r.state is RequestState.FORGOTTEN]
 
     # Forgetting
 
@@ -356,6 +343,9 @@ class Workspace:
         rows = () if record_ids is None else _named(record_ids, "record_ids")
         if not people and not rows:
             raise InputError("nothing to forget: give subjects or record_ids")
+        _check_text("reason", reason)
+        if idempotency_key is not None:
+            _check_text("idempotency_key", idempotency_key)
         with self._writing():
             site = self._site
             subject_tokens = dict(zip(site.tokens("subject", people), people, strict=True))
@@ -382,21 +372,42 @@ class Workspace:
             )
             tombstones = {item.token: "record" for item in gone} | dict.fromkeys(subject_tokens, "subject")
             site.ledger.begin_forget(request, fingerprint, gone, tombstones)
-            self._finish_forget()
-            return self.status(request.id)
+            try:
+                damaged = self._finish_forget()
+            except (OSError, StorageError) as error:
+                raise StorageError(
+                    f"request {request.id} is durable and its records are not served any more, but the disk refused to "
+                    f"destroy them all ({error}): make room or access, then run `unlearn recover`, which finishes it; "
+                    "do not submit it again"
+                ) from error
+            done = self.status(request.id)
+            if damaged and done.state is RequestState.SUBMITTED:
+                raise damaged[0]
+            return done
 
-    def _finish_forget(self) -> None:
-        """Destroy what saw the records of all submitted requests; may be repeated after a crash at any point."""
+    def _finish_forget(self) -> list[DamageError]:
+        """Destroy what saw the records of all submitted requests; may be repeated after a crash at any point.
+
+        Returns:
+            What could not be rewritten because it is damaged; the requests concerned stay submitted, and everything
+            else goes on.
+        """
         site = self._site
         erasures = site.ledger.erasures()
         # Checkpoints first: that also frees the room which rewriting needs.
         purge_checkpoints(site, sorted({item.shard for item in erasures}))
         forgotten = site.ledger.tombstones_under_way()
-        rewritten = {(item.shard, item.position): rewrite(site, item, forgotten) for item in erasures}
+        rewritten, damaged = {}, []
+        for item in erasures:
+            try:
+                rewritten[item.shard, item.position] = rewrite(site, item, forgotten)
+            except DamageError as error:
+                damaged.append(error)
         site.ledger.replace_slices(rewritten)
         # Before the request moves on: were it noted as forgotten first, nobody would repeat what fails here.
         site.ledger.scrub()
         site.ledger.finish_forget(now())
+        return damaged
 
     def _fingerprint(self, *tokens: Mapping[bytes, str]) -> str:
         """Keyed digest of what a request names, so that the log can compare but not tell."""
@@ -513,7 +524,6 @@ class Workspace:
         if ledger.task() is not None:
             missing = [step for item in plan(site, range(n_shards), "").values() for step in item.missing]
         generation, served = ledger.served()
-        states = [request.state.value for request in ledger.requests()]
         return WorkspaceStatus(
             path=str(self.path),
             n_shards=n_shards,
@@ -525,7 +535,7 @@ class Workspace:
             steps_missing=len(missing),
             visits_missing=sum(step.visits for step in missing),
             generation=generation,
-            requests={state.value: states.count(state.value) for state in RequestState},
+            requests={state.value: number for state, number in ledger.count_requests().items()},
         )
 
     def requests(self) -> list[Request]:
@@ -561,7 +571,34 @@ class Workspace:
         if operation:
             site.ledger.end_operation()
         if site.ledger.is_forgetting():
+            # What is damaged keeps its own request waiting, as the status shows, and nobody else's.
             self._finish_forget()
+
+
+def _make(folder: Path, declaration: Declaration, random_state: int | None) -> None:
+    """Make a workspace's files, so that a folder with a description is a whole workspace."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A folder that is there already may be somebody's current one, or a mounted volume: it is filled, not replaced.
+    existed = folder.exists()
+    draft = folder if existed else folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    draft.mkdir(mode=0o700, exist_ok=existed)
+    try:
+        Ledger.create(draft / "ledger.db").close()
+        declared.write(draft, declaration, declared.make_secrets(random_state))
+        if not existed:
+            draft.rename(folder)
+    except BaseException:
+        for path in draft.iterdir():
+            path.unlink()
+        if not existed:
+            draft.rmdir()
+        raise
+    sync_directory(folder.parent)
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not is_unicode([value]):
+        raise InputError(f"{name} must be text that can be written as UTF-8, got {value!r}; nothing was changed")
 
 
 def _executor(executor: str | Executor) -> Executor:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -87,8 +88,9 @@ class Worker:
             self._process.stdin.flush()
 
     def kill(self) -> None:
-        """End the process at once and wait until it is gone."""
-        self._process.kill()
+        """End the process at once, with all that user code started in it, and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _read(self) -> Any:

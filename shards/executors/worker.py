@@ -27,7 +27,7 @@ from shards.code import code_digest
 from shards.digest import Json
 from shards.environment import describe, environment_digest
 from shards.errors import DamageError, EnvironmentMismatchError
-from shards.train import ChainOrder, StepBuilt, build_chain, learner_from, step_environment
+from shards.train import ChainOrder, StepBuilt, build_chain, code_of, learner_from, step_environment
 
 PROGRESS_SECONDS = 0.2
 """At most one progress message in this many seconds."""
@@ -149,7 +149,7 @@ def _serve(order: ChainOrder, environment: str, answer: Callable[..., None]) -> 
 
 def _check(order: ChainOrder, environment: str) -> None:
     learner = learner_from(order.learner)
-    code = code_digest(learner.code())
+    code = code_digest(code_of(learner))
     if order.environment != step_environment(environment, learner.kernel, code.distributions):
         raise EnvironmentMismatchError(
             f"shard {order.shard}: the worker's numeric environment {environment[:12]} is not the one the recipe was "

@@ -19,6 +19,7 @@ from shards.errors import ConfigurationError, DamageError
 from shards.learners.base import Features, Learner, Predictor, State, StepContext, StepData, epoch_visits
 from shards.learners.canonical import content_digest
 from shards.learners.estimators import build, declared_names, describe, references
+from shards.learners.generators import generators_kept, seed_generators
 from shards.learners.sklearn_checks import check_options, check_task
 from shards.learners.sklearn_inputs import make_inputs, make_targets, take_rows
 from shards.learners.skops_state import dump_estimator, load_estimator
@@ -181,10 +182,13 @@ class SklearnLearner(Learner):
         X = make_inputs(data.features, context.task)
         y = make_targets(data.target, context.task)
         fixed = _fixed_params(self.estimator(), context)
-        if self.mode == "partial_fit":
-            fitted = self._continue(parent, X, y, fixed, context)
-        else:
-            fitted = _fit(self.estimator().set_params(**fixed), X, y, context)
+        with generators_kept():
+            # For estimators that draw from the global generators, or make others without a seed.
+            seed_generators(context.seed("train"))
+            if self.mode == "partial_fit":
+                fitted = self._continue(parent, X, y, fixed, context)
+            else:
+                fitted = _fit(self.estimator().set_params(**fixed), X, y, context)
         _stop_clocks(fitted)
         stored, digest = dump_estimator(fitted, self.trusted, declared_names(json.loads(self.description)))
         return {

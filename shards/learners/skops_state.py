@@ -15,7 +15,8 @@ from shards.learners.trusted import BASE_ROOTS, resolve_trusted, root_of
 
 _STATE_CLASSES = (
     *("sklearn.", "numpy.dtype", "numpy.ndarray", "numpy.ma.", "numpy.random."),
-    *("scipy.sparse.", "scipy.interpolate.", "scipy.spatial.", "scipy.stats."),
+    # Not scipy.stats: its distributions execute text when they are restored.
+    *("scipy.sparse.", "scipy.interpolate.", "scipy.spatial."),
 )
 _STATE_BUILTINS = frozenset(
     {

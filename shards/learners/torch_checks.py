@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shards.code import resolve
+from shards.code import resolve_callable
 from shards.errors import ConfigurationError
 from shards.learners.generators import generators_kept
 from shards.learners.torch_output import output_size, prediction_shape
@@ -104,7 +104,7 @@ def _check_installed() -> None:
 
 def _check_module(learner: TorchLearner, task: Task) -> None:
     """Refuse arguments that the module's factory does not take, or that contradict the task."""
-    factory, arguments, size = resolve(text_of(learner.module)), learner.module_args, output_size(task)
+    factory, arguments, size = resolve_callable(text_of(learner.module)), learner.module_args, output_size(task)
     if not accepts(factory, **module_arguments(learner, factory, task)):
         raise ConfigurationError(
             f"TorchLearner: {learner.module!r} cannot be called with module_args {dict(arguments)}: its parameters are "

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shards.code import resolve
+from shards.code import resolve_callable
 from shards.errors import ConfigurationError
 from shards.learners.schedules import SCHEDULES
 from shards.learners.torch_output import output_size
@@ -37,7 +37,7 @@ def make_module(learner: TorchLearner, task: Task) -> torch.nn.Module:
     """
     import torch
 
-    factory = resolve(text_of(learner.module))
+    factory = resolve_callable(text_of(learner.module))
     module = factory(**module_arguments(learner, factory, task))
     if not isinstance(module, torch.nn.Module):
         raise ConfigurationError(
@@ -105,7 +105,7 @@ def make_optimizer(learner: TorchLearner, parameters: list[torch.nn.Parameter]) 
             f"TorchLearner: optimizer {name!r} is unknown: choose one of {', '.join(names)}, or give a reference "
             "'package.module:name'"
         )
-    make = resolve(name) if ":" in name else getattr(torch.optim, name)
+    make = resolve_callable(name) if ":" in name else getattr(torch.optim, name)
     optimizer = make(parameters, **json_copy(learner.optimizer_args))
     if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
         raise ConfigurationError(
@@ -130,7 +130,7 @@ def schedule_factor(learner: TorchLearner) -> Callable[[int, int], float] | None
     if learner.schedule is None:
         return None
     name = text_of(learner.schedule)
-    return partial(resolve(name) if ":" in name else SCHEDULES[name], **json_copy(learner.schedule_args))
+    return partial(resolve_callable(name) if ":" in name else SCHEDULES[name], **json_copy(learner.schedule_args))
 
 
 def loss_function(learner: TorchLearner, task: Task) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -157,7 +157,7 @@ def loss_function(learner: TorchLearner, task: Task) -> Callable[[torch.Tensor, 
             f"TorchLearner: loss {name!r} is unknown: choose one of {', '.join(names)}, or give a reference "
             "'package.module:name' to a function (output, target) -> scalar tensor"
         )
-    loss: Callable[..., torch.Tensor] = resolve(name) if ":" in name else getattr(functional, name)
+    loss: Callable[..., torch.Tensor] = resolve_callable(name) if ":" in name else getattr(functional, name)
     if task.kind == "classification":
         return loss
     return lambda output, target: loss(output.reshape(target.shape), target)
@@ -177,7 +177,7 @@ def augmentation(learner: TorchLearner) -> Callable[[torch.Tensor], torch.Tensor
         CodeError: If the reference leads nowhere.
     """
     name = text_of(learner.transform or "")
-    found, arguments = resolve(name), json_copy(learner.transform_args)
+    found, arguments = resolve_callable(name), json_copy(learner.transform_args)
     if not accepts(found, **arguments):
         if not accepts(found, None, **arguments):
             raise ConfigurationError(

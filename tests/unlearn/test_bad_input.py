@@ -60,7 +60,7 @@ NEW = range(100, 106)
 
 
 @pytest.fixture(scope="module")
-def _lived(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Thirty records trained on, of which record 3 and subject 4 were forgotten; only copies of it are used."""
     workspace = filled(tmp_path_factory.mktemp("lived") / "ws", hoarding())
     workspace.forget(record_ids=names([3]), idempotency_key="first")
@@ -69,9 +69,9 @@ def _lived(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture
-def lived(_lived: Workspace, tmp_path: Path) -> Workspace:
+def lived(pristine: Workspace, tmp_path: Path) -> Workspace:
     """A copy of it."""
-    return copied(_lived, tmp_path / "lived")
+    return copied(pristine, tmp_path / "lived")
 
 
 @contextmanager

@@ -118,17 +118,17 @@ def perform(case: Case, n_workers: int, path: Path, kill_at: int) -> None:
         local._warm.give_back(program, worker)
     executor = local.LocalExecutor(n_workers)
     moments = Moments(path.parent, kill_at)
-    say("begin", str(moments.count), "open")
+    say("begin", "open")
     workspace = (
         Workspace.open(path, executor=executor) if path.exists() else create(path, case, S, R, executor=executor)
     )
     for name, act in script(case):
-        say("begin", str(moments.count), name)
+        say("begin", name)
         act(workspace)
-    say("begin", str(moments.count), "close")
+    say("begin", "close")
     digest = workspace.state_digest()
     workspace.close()
-    say("finished", str(moments.count), digest)
+    say("finished", digest, str(moments.count))
 
 
 def main(name: str, n_workers: int) -> None:
@@ -165,13 +165,13 @@ class Outcome:
         digest: State digest, if it finished.
         during: What was under way when it ended otherwise.
         seconds: How long each operation took.
-        moments: The moments each operation had.
+        moments: How many moments it passed, if it finished.
     """
 
     digest: str | None
     during: str
     seconds: dict[str, float]
-    moments: dict[str, range]
+    moments: int
 
 
 class Driver:
@@ -190,25 +190,24 @@ class Driver:
         """Have the script done; kill it at a moment, or `after` seconds into an operation, if one is named."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{kill_at} {path}\n".encode())
-        pid, digest = 0, None
-        begun = [("start", time.perf_counter(), 0)]
+        pid, digest, moments, begun = 0, None, 0, [("start", time.perf_counter())]
         while True:
             word, _, rest = self._line().partition(" ")
             if word == "process":
                 pid = int(rest)
-            elif word in {"begin", "finished"}:
-                moment, _, name = rest.partition(" ")
-                digest = name if word == "finished" else None
-                begun.append(("end" if word == "finished" else name, time.perf_counter(), int(moment)))
-                if name == kill_in:
+            elif word == "begin":
+                begun.append((rest, time.perf_counter()))
+                if rest == kill_in:
                     time.sleep(after)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+            elif word == "finished":
+                digest, moments = rest.split()[0], int(rest.split()[1])
+                begun.append(("end", time.perf_counter()))
             else:
                 assert word == "ended"
                 assert int(rest) == -signal.SIGKILL or (int(rest) == 0 and digest is not None)
-                seconds = {name: later - at for (name, at, _), (_, later, _) in pairwise(begun)}
-                moments = {name: range(at, later) for (name, _, at), (_, _, later) in pairwise(begun)}
+                seconds = {name: later - at for (name, at), (_, later) in pairwise(begun)}
                 return Outcome(digest, begun[-1][0], seconds, moments)
 
     def close(self) -> None:
@@ -282,19 +281,20 @@ def crash_again_and_again(case: Case, folder: Path, n_workers: int, kills: int) 
         fresh = trained(folder / "fresh", case, [remaining(FIRST), remaining(SECOND)], S, R)
         assert usual.digest == fresh.state_digest()
         fresh.close()
-        operations = [name for name, moments in usual.moments.items() if moments]
+        operations = [name for name, _ in script(case)]
         for number in count():
             path = folder / f"killed {number}"
-            for again in range(min(chance.randint(1, 3), kills - hit.total())):
-                # Every operation in turn, so that short ones are hit as often as long ones.
-                target = operations[hit.total() % len(operations)]
-                if chance.random() < 0.3:
-                    outcome = driver.run(path, kill_in=target, after=chance.random() * usual.seconds[target])
-                elif again:
+            for again in range(min(chance.choice((1, 1, 2, 3)), kills - hit.total())):
+                if again:
                     # The first thing a process does is to clear away what the one before it left behind.
                     outcome = driver.run(path, kill_at=chance.randrange(40))
+                elif chance.random() < 0.7:
+                    spread = (hit.total() + chance.random()) / kills
+                    outcome = driver.run(path, kill_at=int(spread * usual.moments))
                 else:
-                    outcome = driver.run(path, kill_at=chance.choice(usual.moments[target]))
+                    # Every operation in turn, so that short ones are hit as often as long ones.
+                    target = operations[number % len(operations)]
+                    outcome = driver.run(path, kill_in=target, after=chance.random() * usual.seconds[target])
                 hit[outcome.during] += 1
             assert driver.run(path).digest == usual.digest
             check_nothing_is_left_over(path)

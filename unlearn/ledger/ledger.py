@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, inspect, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from shards.digest import Json, canonical_json
 from unlearn.errors import DamageError, StorageError
@@ -66,25 +66,52 @@ class BuiltStep:
 
 @dataclass(frozen=True)
 class Erasure:
-    """A slice to rewrite, with what is recorded of it now; `file` is None if it was emptied already."""
+    """A slice to rewrite, with what is recorded of it now; file and digest are None if it was emptied already."""
 
     shard: int
     position: int
     file: str | None
+    digest: str | None
 
 
 class Ledger:
     """The database of one workspace.
 
     Args:
-        path: The database file; created with its tables if it does not exist.
+        path: The database file.
+
+    Raises:
+        DamageError: If there is none, or it is no ledger.
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise DamageError(f"the database {path} is missing: restore it from a copy; nothing was changed")
         self._path = path
         self._engine = _engine(path)
         with _translating(path):
-            s.metadata.create_all(self._engine)
+            missing = set(s.metadata.tables) - set(inspect(self._engine).get_table_names())
+        if missing:
+            raise DamageError(
+                f"the database {path} lacks the tables {', '.join(sorted(missing))}: restore it from a copy; nothing "
+                "was changed"
+            )
+
+    @classmethod
+    def create(cls, path: Path) -> Ledger:
+        """Make a new database.
+
+        Args:
+            path: A file that does not exist yet.
+
+        Returns:
+            The empty ledger.
+        """
+        engine = _engine(path)
+        with _translating(path):
+            s.metadata.create_all(engine)
+        engine.dispose()
+        return cls(path)
 
     def close(self) -> None:
         """Close every connection."""
@@ -314,12 +341,12 @@ class Ledger:
 
     def erasures(self) -> list[Erasure]:
         """The slices that still have to be rewritten."""
-        query = select(s.erasure, s.slice_table.c.file).outerjoin(
+        query = select(s.erasure, s.slice_table.c.file, s.slice_table.c.digest).outerjoin(
             s.slice_table,
             (s.erasure.c.shard == s.slice_table.c.shard) & (s.erasure.c.position == s.slice_table.c.position),
         )
         with self._begin() as c:
-            return [Erasure(row.shard, row.position, row.file) for row in c.execute(query)]
+            return [Erasure(row.shard, row.position, row.file, row.digest) for row in c.execute(query)]
 
     def replace_slices(self, rewritten: Mapping[tuple[int, int], NewSlice | None]) -> None:
         """Name the files of rewritten slices.
@@ -344,13 +371,22 @@ class Ledger:
             return c.execute(query).first() is not None
 
     def finish_forget(self, at: datetime) -> None:
-        """Everything that saw the records of the submitted requests is destroyed: move them on.
+        """Move the submitted requests on, but for those with a slice that could not be rewritten.
 
         Args:
             at: Time, UTC.
         """
+        stuck = (
+            select(s.request_shard.c.request)
+            .join(s.erasure, s.erasure.c.shard == s.request_shard.c.shard)
+            .where(s.erasure.c.position >= s.request_shard.c.position)
+        )
+        query = select(s.request.c.id).where(
+            (s.request.c.state == RequestState.SUBMITTED.value) & s.request.c.id.not_in(stuck)
+        )
         with self._begin() as c:
-            _move(c, RequestState.SUBMITTED, RequestState.FORGOTTEN, None, "forgotten_at", at)
+            for name in c.execute(query).scalars().all():
+                _move(c, RequestState.SUBMITTED, RequestState.FORGOTTEN, name, "forgotten_at", at)
 
     def finish_recover(self, complete: Iterable[int], at: datetime) -> list[str]:
         """Move on the forgotten requests all of whose shards are complete again.
@@ -363,14 +399,11 @@ class Ledger:
             Ids of the requests that are now recovered.
         """
         whole = set(complete)
+        done = [request.id for request in self.waiting() if set(request.shards) <= whole]
         with self._begin() as c:
-            pending = [
-                row.id
-                for row in c.execute(select(s.request.c.id).where(s.request.c.state == RequestState.FORGOTTEN.value))
-            ]
-            done = [name for name in pending if set(_shards(c, name)) <= whole]
-            _move(c, RequestState.FORGOTTEN, RequestState.RECOVERED, done, "recovered_at", at)
-            return done
+            for name in done:
+                _move(c, RequestState.FORGOTTEN, RequestState.RECOVERED, name, "recovered_at", at)
+        return done
 
     def request(self, request_id: str) -> Request | None:
         """The request with this id, or None."""
@@ -387,8 +420,24 @@ class Ledger:
     def requests(self) -> list[Request]:
         """All requests, oldest first."""
         with self._begin() as c:
+            shards: dict[str, dict[int, int]] = {}
+            for row in c.execute(select(s.request_shard).order_by(s.request_shard.c.shard)):
+                shards.setdefault(row.request, {})[row.shard] = row.position
             rows = c.execute(select(s.request).order_by(s.request.c.submitted_at, s.request.c.id)).all()
-            return [_request(row, _shards(c, row.id)) for row in rows]
+            return [_request(row, shards.get(row.id, {})) for row in rows]
+
+    def count_requests(self) -> dict[RequestState, int]:
+        """How many requests are in each state."""
+        query = select(s.request.c.state, func.count()).group_by(s.request.c.state)
+        with self._begin() as c:
+            found = {RequestState(state): int(number) for state, number in c.execute(query)}
+        return {state: found.get(state, 0) for state in RequestState}
+
+    def waiting(self) -> list[Request]:
+        """The requests that are forgotten and wait to be recovered."""
+        query = select(s.request).where(s.request.c.state == RequestState.FORGOTTEN.value)
+        with self._begin() as c:
+            return [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
 
     # Erasure of the database itself
 
@@ -450,6 +499,8 @@ def _translating(path: Path) -> Iterator[None]:
     """Say in the project's words what the database refused."""
     try:
         yield
+    except (IntegrityError, ProgrammingError):
+        raise  # a mistake of this program's, not of the disk's
     except OperationalError as error:
         raise StorageError(
             f"the database {path} refused: {error.orig}. Nothing of this step was recorded; make room or access, "
@@ -477,20 +528,11 @@ def _next_generation(c: Connection) -> None:
     _set(c, "generation", str(int(_get(c, "generation") or 0) + 1))
 
 
-def _move(
-    c: Connection,
-    before: RequestState,
-    after: RequestState,
-    ids: Sequence[str] | None,
-    column: str,
-    at: datetime,
-) -> None:
-    """Move requests along the transition table; `ids=None` means all that are in the state before."""
+def _move(c: Connection, before: RequestState, after: RequestState, name: str, column: str, at: datetime) -> None:
+    """Move a request along the transition table."""
     check_transition(before, after)
-    statement = update(s.request).where(s.request.c.state == before.value)
-    if ids is not None:
-        statement = statement.where(s.request.c.id.in_(ids))
-    c.execute(statement.values({"state": after.value, column: at.isoformat()}))
+    here = (s.request.c.id == name) & (s.request.c.state == before.value)
+    c.execute(update(s.request).where(here).values({"state": after.value, column: at.isoformat()}))
 
 
 def _shards(c: Connection, request_id: str) -> dict[int, int]:

@@ -47,7 +47,7 @@ tombstone = Table(
     metadata,
     Column("token", LargeBinary(16), primary_key=True),
     Column("kind", String, nullable=False),
-    Column("request", String, nullable=False),
+    Column("request", String, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
 """Tokens of forgotten subjects and records, which must not return."""
@@ -75,7 +75,7 @@ request = Table(
     Column("idempotency_key", String, unique=True),
     Column("fingerprint", String, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("state", String, nullable=False),
+    Column("state", String, nullable=False, index=True),
     Column("n_subjects", Integer, nullable=False),
     Column("n_records", Integer, nullable=False),
     Column("submitted_at", String, nullable=False),
