@@ -23,7 +23,6 @@ from unlearn.errors import WorkspaceError
 from unlearn.ledger import Ledger, NewSlice
 from unlearn.lock import exclusive
 
-
 ORPHAN_SECONDS = 30.0
 """How long to wait for workers whose driver is gone; they end when they notice, which takes a moment."""
 

@@ -14,6 +14,9 @@ from shards.learners.canonical import name_of
 BASE_ROOTS = ("numpy", "scipy", "sklearn")
 """Root packages that need no trust declared."""
 
+_REDUCTIONS = frozenset({"clip", "max", "mean", "median", "min", "nan_to_num", "prod", "quantile", "std", "sum", "var"})
+"""Functions of numpy, beside its ufuncs, that can only compute."""
+
 
 def check_trusted(trusted: object) -> None:
     """Refuse root packages that are no names, or that could run anything.
@@ -120,4 +123,5 @@ def resolve_trusted(reference: str, trusted: tuple[str, ...]) -> Any:
 
 def _is_harmless(found: Any, own: str) -> bool:
     """Whether calling a class or function of numpy, scipy or sklearn can only compute."""
-    return isinstance(found, type | np.ufunc) or own.startswith(("sklearn.metrics.", "sklearn.feature_selection."))
+    scores = own.startswith(("sklearn.metrics.", "sklearn.feature_selection."))
+    return isinstance(found, type | np.ufunc) or scores or (own.partition(":")[0] == "numpy" and own[6:] in _REDUCTIONS)

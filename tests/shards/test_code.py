@@ -168,9 +168,7 @@ def test_a_module_written_since_the_last_look_is_seen(tree: Tree) -> None:
     assert changed(old, code_digest(["user:f"])) == ["module plugin is newly imported"]
 
 
-def test_place_order_and_line_ends_do_not_matter(
-    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_place_order_and_line_ends_do_not_matter(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree(PROJECT)
     refs = ["proj.models:build", "late:VALUE", "proj.unrelated:x"]
     old = code_digest(refs)

@@ -27,7 +27,14 @@ def test_batch_fraction_is_the_mean_over_all_placements(shards: int, slices: int
 
 @pytest.mark.parametrize(
     ("shards", "slices", "requests", "expected"),
-    [(20, 1, 1, 0.0500), (20, 5, 1, 0.0367), (20, 50, 8, 0.236), (20, 1, 16, 0.560), (20, 5, 16, 0.438), (5, 1, 16, 0.972)],
+    [
+        (20, 1, 1, 0.0500),
+        (20, 5, 1, 0.0367),
+        (20, 50, 8, 0.236),
+        (20, 1, 16, 0.560),
+        (20, 5, 16, 0.438),
+        (5, 1, 16, 0.972),
+    ],
 )
 def test_batch_fraction_agrees_with_the_simulated_table(shards, slices, requests, expected) -> None:
     assert batch_fraction(shards, slices, requests) == pytest.approx(expected, abs=6e-4)

@@ -19,7 +19,9 @@ def visits(records: int, n_slices: int) -> int:
     return epoch_visits(10, records, n_slices)
 
 
-def steps(constants: Constants = CONSTANTS, slices=SLICES, recorded=None, environment: str = "env", shard=1) -> list[Step]:
+def steps(
+    constants: Constants = CONSTANTS, slices=SLICES, recorded=None, environment: str = "env", shard=1
+) -> list[Step]:
     return chain(constants, shard, slices, recorded or {}, environment, visits)
 
 

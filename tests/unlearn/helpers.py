@@ -155,7 +155,7 @@ def checkpoint(workspace: Workspace, shard: int) -> Path:
 
 def shard_of(workspace: Workspace, record_id: str) -> tuple[int, int]:
     """Shard and position of a present record."""
-    found = workspace._site.ledger.locations([pseudonym(workspace, "record", record_id)], [])
+    found = workspace._site.ledger.locations([pseudonym(workspace, "record", record_id)])
     return found[0].shard, found[0].position
 
 

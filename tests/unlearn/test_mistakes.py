@@ -62,7 +62,7 @@ def without(*gone: int) -> list[int]:
 def place(workspace: Workspace, row: int) -> tuple[int, int]:
     """Shard and position of a record."""
     site = workspace._site
-    (found,) = site.ledger.locations(site.tokens("record", [IDS[row]]), [])
+    (found,) = site.ledger.locations(site.tokens("record", [IDS[row]]))
     return found.shard, found.position
 
 
@@ -89,7 +89,7 @@ def test_no_page_of_the_database_or_its_log_remembers(workspace: Workspace) -> N
     for row in rows:
         shard, position = place(workspace, row)
         later = [step for (s, p), step in site.ledger.steps().items() if s == shard and p >= position]
-        needles += site.tokens("subject", [PEOPLE[row]])
+        assert not files_with(workspace.path, *site.tokens("subject", [PEOPLE[row]]))  # never there at all
         needles += [text.encode() for step in later for text in (step.key, step.content, step.payload)]
     assert all(files_with(workspace.path, needle) for needle in needles)
     for row in rows:
@@ -348,9 +348,9 @@ def test_a_checkpoint_is_on_disk_before_it_has_a_name(tmp_path: Path, monkeypatc
         fsync(handle)
         synced.append(os.fstat(handle).st_ino)
 
-    monkeypatch.setattr(os, "fsync", watched)
     folder = ShardFolder(tmp_path / "0000")
     folder.create()
+    monkeypatch.setattr(os, "fsync", watched)
     state = {"w": np.arange(3.0)}
     digest = digest_arrays(state)
     staged = folder.stage(CheckpointHeader("k" * 64, None, 0, 0, 1, "env", digest, digest), state)

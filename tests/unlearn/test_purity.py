@@ -15,7 +15,7 @@ import pytest
 from shards.executors.base import OnBuilt, OnProgress, Program
 from shards.executors.local import LocalExecutor, close_workers
 from shards.train import ChainOrder
-from tests.cases import CASES, LIGHT, ROOT, Case, contents, digits, ingest, placed, record, test_rows, trained
+from tests.cases import CASES, LIGHT, ROOT, SGD, Case, contents, digits, ingest, placed, record, test_rows, trained
 from unlearn import Workspace
 
 FIRST = [record(i, f"person {i % 31}") for i in range(70)]
@@ -77,10 +77,9 @@ def test_training_step_by_step_changes_nothing(case: Case, usual: Workspace, tmp
     assert other.state_digest() == usual.state_digest()
 
 
-@pytest.mark.parametrize("light", LIGHT, ids=str)
-def test_the_order_of_shards_and_the_age_of_workers_change_nothing(tmp_path: Path, light: Case) -> None:
-    usual = trained(tmp_path / "usual", light, BATCHES, S, R)
-    other = trained(tmp_path / "other", light, BATCHES, S, R, executor=OneByOneReversed(1))
+def test_the_order_of_shards_and_the_age_of_workers_change_nothing(tmp_path: Path) -> None:
+    usual = trained(tmp_path / "usual", SGD, BATCHES, S, R)
+    other = trained(tmp_path / "other", SGD, BATCHES, S, R, executor=OneByOneReversed(1))
     assert contents(other) == contents(usual)
     assert other.state_digest() == usual.state_digest()
 
@@ -184,12 +183,11 @@ HOSTILE = {
 """What a user's shell may hold, and what would change bits in a worker that inherited it."""
 
 
-@pytest.mark.parametrize("variables", [{}, HOSTILE], ids=["plain", "hostile"])
-def test_another_process_with_other_variables_gives_the_same_state(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_another_process_with_other_variables_gives_the_same_state(tmp_path: Path) -> None:
     here = {case.name: trained(tmp_path / case.name, case, BATCHES, S, R).state_digest() for case in LIGHT}
     there = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "there")],
-        env={**os.environ, **variables, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **HOSTILE, "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         check=True,
         capture_output=True,

@@ -33,8 +33,8 @@ from shards.task import FieldSchema, Task
 # --- the source ----------------------------------------------------------------------------------------------
 
 PINS = {
-    "sklearn/1": "44934ef5276bd13eae7d645a982b2f1ad0e8a9e873badeccc27c2ed0bf100840",
-    "torch/1": "89985492eddd3f9b7767a8116cc1328bad917e47f7bde4712c511fcd39b01bae",
+    "sklearn/1": "327c369f1607f780b43c9fe8bcc369429afd4601155cd828eeb8d146f9fc73a1",
+    "torch/1": "240f7e7ea8a15dd665144afafa9ab6af9046b8b9c9a900fdf2f5bed609835599",
 }
 """Digest of the source of each kernel, by its name."""
 
@@ -62,6 +62,7 @@ SOURCES = {
         *SHARED,
         "shards.learners.canonical",
         "shards.learners.estimators",
+        "shards.learners.generators",
         "shards.learners.skops_state",
         "shards.learners.sklearn",
         "shards.learners.sklearn_inputs",
