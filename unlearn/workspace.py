@@ -299,12 +299,21 @@ class Workspace:
         site = self._site
         if site.ledger.task() is None:
             raise WorkspaceError(f"{self.path} holds no records yet: ingest some first")
-        wanted = sorted(shards)
+        # What could not be destroyed must not be trained on either.
+        stuck = {item.shard: item.file for item in site.ledger.erasures()}
+        wanted = sorted(set(shards) - stuck.keys())
         with progress_bar(title, show=progress) as start:
             report = build(site, self._executor, wanted, start)
         done = site.ledger.finish_recover(complete_shards(site, wanted), now())
         site.ledger.compact()
         site.ledger.scrub()
+        if stuck:
+            files = ", ".join(f"{file} of shard {shard}" for shard, file in sorted(stuck.items()))
+            raise DamageError(
+                f"{len(stuck)} of the shards of {self.path} were not built: forgotten records could not be destroyed "
+                f"yet in the record file {files}, which is damaged; restore it from a copy, or forget the other "
+                "records it held too, then run `unlearn recover`"
+            )
         return replace(report, recovered=tuple(done))
 
     # Forgetting

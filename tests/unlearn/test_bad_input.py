@@ -32,10 +32,10 @@ from tests.unlearn.helpers import (
     logical,
     mlp,
     names,
-    pseudonym,
     raw,
     served,
     sgd,
+    shard_of,
 )
 from unlearn import Workspace
 from unlearn.errors import (
@@ -453,8 +453,13 @@ def held(workspace: Workspace) -> Iterator[int]:
         process.communicate()
 
 
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let writers wait for each other for a moment only."""
+    monkeypatch.setattr(Workspace._writing.__wrapped__, "__defaults__", (0.05,))  # type: ignore[attr-defined]
+
+
 def test_a_second_writer(lived: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unlearn.workspace.LOCK_SECONDS", 0.05)
+    hurry(monkeypatch)
     with held(lived) as pid:
         writes: list[Callable[[], object]] = [
             lambda: lived.ingest(**batch()),
@@ -473,7 +478,7 @@ def test_a_second_writer(lived: Workspace, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_reading_beside_a_writer_that_has_work_under_way(lived: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unlearn.workspace.LOCK_SECONDS", 0.05)
+    hurry(monkeypatch)
     with held(lived):
         lived._site.ledger.begin_operation("train")
         reader = Workspace.open(lived.path)
@@ -570,7 +575,7 @@ def test_the_disk_is_full_during_a_forget(
         workspace = copied(original, tmp_path / f"copy{k}")
         assert served(workspace, PROBE) == old
         disk.fill(k, stays_full=stays_full)
-        with pytest.raises(StorageError, match="what was begun is finished then"):
+        with pytest.raises(StorageError, match="is durable and its records are not served any more"):
             workspace.forget(record_ids=gone, idempotency_key="key")
         assert served(workspace, PROBE) == forgotten  # already now
         (request,) = workspace.requests()
@@ -624,7 +629,12 @@ def test_the_database_is_full_before_a_request_is_durable(lived: Workspace) -> N
     assert lived.forget(record_ids=names([8])).state is RequestState.FORGOTTEN
 
 
-@pytest.mark.parametrize("step", ["scrub", "finish_forget"])
+def seen_by(workspace: Workspace, record_id: str) -> bytes:
+    """Digest of the slice that holds a record: what the database has to lose of it."""
+    return workspace._site.ledger.slices()[shard_of(workspace, record_id)].digest.encode()
+
+
+@pytest.mark.parametrize("step", ["replace_slices", "scrub", "finish_forget"])
 def test_the_database_refuses_while_a_request_is_finished(
     lived: Workspace, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -633,7 +643,7 @@ def test_the_database_refuses_while_a_request_is_finished(
     def refuse(*_: object) -> None:
         raise StorageError("the database refused")
 
-    subject = pseudonym(lived, "subject", names([8])[0])
+    needle = seen_by(lived, names([8])[0])
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, step, refuse)
         with pytest.raises(StorageError, match="the database refused"):
@@ -641,12 +651,12 @@ def test_the_database_refuses_while_a_request_is_finished(
     assert lived.requests()[-1].state is RequestState.SUBMITTED
     lived.train()
     assert lived.requests()[-1].state is RequestState.RECOVERED
-    assert not [name for name, data in raw(lived.path).items() if subject in data]
+    assert not [name for name, data in raw(lived.path).items() if needle in data]
 
 
 def test_a_reader_that_never_ends(lived: Workspace) -> None:
     """It pins the log, in which the old pages are: no request is done before they are gone."""
-    subject = pseudonym(lived, "subject", names([8])[0])
+    needle = seen_by(lived, names([8])[0])
     _impatient(lived)
     with closing(sqlite3.connect(lived.path / "ledger.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -656,7 +666,7 @@ def test_a_reader_that_never_ends(lived: Workspace) -> None:
         assert lived.requests()[-1].state is RequestState.SUBMITTED
     Workspace.open(lived.path)
     assert lived.requests()[-1].state is RequestState.FORGOTTEN
-    assert not [name for name, data in raw(lived.path).items() if subject in data]
+    assert not [name for name, data in raw(lived.path).items() if needle in data]
 
 
 def _impatient(workspace: Workspace) -> None:

@@ -267,13 +267,13 @@ def check_nothing_forgotten_is_in_any_file(path: Path) -> None:
 # --- the tests ---------------------------------------------------------------------------------------------------
 
 
-def crash_again_and_again(case: Case, folder: Path, n_workers: int, kills: int) -> Counter[str]:
+def crash_again_and_again(case: Case, folder: Path, n_workers: int, kills: int, seed: int) -> Counter[str]:
     """Kill drivers `kills` times, let each workspace finish after one to three kills, and check it.
 
     Returns:
         How many kills hit each operation.
     """
-    chance = random.Random(kills)
+    chance = random.Random(seed)
     hit: Counter[str] = Counter()
     with driving(case, n_workers) as driver:
         usual = driver.run(folder / "usual")
@@ -287,7 +287,7 @@ def crash_again_and_again(case: Case, folder: Path, n_workers: int, kills: int) 
             for again in range(min(chance.choice((1, 1, 2, 3)), kills - hit.total())):
                 if again:
                     # The first thing a process does is to clear away what the one before it left behind.
-                    outcome = driver.run(path, kill_at=chance.randrange(40))
+                    outcome = driver.run(path, kill_at=chance.randrange(80))
                 elif chance.random() < 0.7:
                     spread = (hit.total() + chance.random()) / kills
                     outcome = driver.run(path, kill_at=int(spread * usual.moments))
@@ -312,7 +312,8 @@ def report(capsys: pytest.CaptureFixture[str], case: Case, hit: Counter[str]) ->
 
 
 def test_killed_at_any_moment_it_ends_in_the_same_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report(capsys, SGD, crash_again_and_again(SGD, tmp_path, 1, 15))
+    # Of a few kills, this seed places one in each kind of operation: ingest, train, forget and recover.
+    report(capsys, SGD, crash_again_and_again(SGD, tmp_path, 1, 15, seed=1159))
 
 
 @pytest.mark.slow
@@ -320,7 +321,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_state(tmp_path: Path, capsys: 
 def test_killed_many_more_times(
     case: Case, n_workers: int, kills: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report(capsys, case, crash_again_and_again(case, tmp_path, n_workers, kills))
+    report(capsys, case, crash_again_and_again(case, tmp_path, n_workers, kills, seed=kills))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -386,12 +386,40 @@ def test_forgetting_all_of_a_damaged_record_file(hoard: Workspace, damage: Calla
     assert hoard.state_digest() == fresh.state_digest()
 
 
+def test_a_request_that_waits_for_a_damaged_file_holds_nobody_up(hoard: Workspace) -> None:
+    """Other requests, other shards and a reopened workspace go on; forgetting the rest of the file ends the wait."""
+    target = names([7])[0]
+    place = shard_of(hoard, target)
+    rest = [name for name in names(range(N)) if shard_of(hoard, name) == place and name != target]
+    (other,) = [name for name in names(range(N)) if shard_of(hoard, name)[0] != place[0]][:1]
+    path = record_file(hoard, target)
+    _flip_feature(path)
+    with pytest.raises(DamageError, match=path.name):
+        hoard.forget(record_ids=[target])
+    workspace = Workspace.open(hoard.path)
+    assert workspace.forget(record_ids=[other]).state is RequestState.FORGOTTEN
+    with pytest.raises(DamageError, match=rf"{path.name} of shard {place[0]}.*forget the other records it held"):
+        workspace.recover()
+    first, second = workspace.requests()
+    assert (first.state, second.state) == (RequestState.SUBMITTED, RequestState.RECOVERED)
+    assert workspace.status().behind == (place[0],)
+    assert workspace.forget(record_ids=rest).state is RequestState.FORGOTTEN
+    assert workspace.status(first.id).state is RequestState.FORGOTTEN
+    workspace.recover()
+    gone = {target, other, *rest}
+    fresh = create(hoard.path.parent / "fresh", hoarding())
+    rows = [row for row in range(N) if names([row])[0] not in gone]
+    fresh.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    fresh.train()
+    assert workspace.state_digest() == fresh.state_digest()
+
+
 def test_a_crash_between_rewriting_and_saying_so(hoard: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new file is taken over if it holds exactly the records that stay, and refused otherwise."""
     target = names([7])[0]
     path = record_file(hoard, target)
     with monkeypatch.context() as patch:
-        patch.setattr("unlearn.ledger.Ledger.finish_forget", _crash)
+        patch.setattr("unlearn.ledger.Ledger.replace_slices", _crash)
         with pytest.raises(KeyboardInterrupt):
             hoard.forget(record_ids=[target])
     assert not path.exists()
@@ -399,12 +427,56 @@ def test_a_crash_between_rewriting_and_saying_so(hoard: Workspace, monkeypatch: 
     contents = rewritten.read_bytes()
     other = next(p for p in hoard.path.glob("shards/*/records/*.arrow") if p != rewritten)
     shutil.copy(other, rewritten)
-    with pytest.raises(DamageError, match="does not hold the records that are to stay"):
+    with pytest.raises(DamageError, match="restore it from a copy"):
         hoard.train()
+    assert hoard.requests()[0].state is RequestState.SUBMITTED
     rewritten.write_bytes(contents)
     hoard.train()
     assert hoard.requests()[0].state is RequestState.RECOVERED
     assert hoard.status().records == N - 1
+
+
+def test_a_subject_that_damage_hides(hoard: Workspace) -> None:
+    """A subject's records are found by reading files: one that was changed must not pass for one without them."""
+    rows = range(100, 112)
+    hoard.ingest(canaries(rows), labels(rows), record_ids=names(rows), subjects=[*names([7]), *names(rows)[1:]])
+    hoard.train()
+    path = record_file(hoard, names([100])[0])
+    data = path.read_bytes()
+    subject = names([7])[0].encode()
+    assert data.count(subject) == 1
+    path.write_bytes(data.replace(subject, names([8])[0].encode()))
+    with refused_as_damaged(path):
+        hoard.forget(subjects=names([7]))
+    path.write_bytes(data)
+    assert hoard.forget(subjects=names([7])).n_records == 2
+
+
+def test_training_never_uses_what_could_not_be_destroyed(hoard: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old record file cannot be deleted, and is whole: it still must not be trained on."""
+    target = names([7])[0]
+    shard, position = shard_of(hoard, target)
+
+    def refuse(paths: list[Path]) -> None:
+        raise DamageError(f"{paths[0]} was deleted but is still there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unlearn.erasure.purge_files", refuse)
+        with pytest.raises(DamageError, match="still there"):
+            hoard.forget(record_ids=[target])
+        for work in (hoard.train, hoard.recover):
+            with suppress(DamageError):
+                work()
+            assert not [at for (k, at) in hoard._site.ledger.steps() if k == shard and at >= position]
+            for path in hoard._site.folder(shard).checkpoints.iterdir():
+                assert canaries([7])[0][0].tobytes() not in path.read_bytes()
+    assert hoard.recover().recovered == (hoard.requests()[0].id,)
+
+
+@contextmanager
+def refused_as_damaged(path: Path) -> Iterator[None]:
+    with pytest.raises(DamageError, match=path.name):
+        yield
 
 
 def _crash(*_: object) -> None:
