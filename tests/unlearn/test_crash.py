@@ -313,11 +313,11 @@ def report(capsys: pytest.CaptureFixture[str], case: Case, hit: Counter[str]) ->
 
 def test_killed_at_any_moment_it_ends_in_the_same_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Of a few kills, this seed places one in each kind of operation: ingest, train, forget and recover.
-    report(capsys, SGD, crash_again_and_again(SGD, tmp_path, 1, 15, seed=1159))
+    report(capsys, SGD, crash_again_and_again(SGD, tmp_path, 1, 12, seed=984))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "n_workers", "kills"), [(SGD, 1, 70), (MLP_ADAM, 2, 15)], ids=str)
+@pytest.mark.parametrize(("case", "n_workers", "kills"), [(SGD, 1, 73), (MLP_ADAM, 2, 15)], ids=str)
 def test_killed_many_more_times(
     case: Case, n_workers: int, kills: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,7 +173,7 @@ def test_a_description_with_odd_parts_is_refused(tmp_path: Path, change: Callabl
     ws = made(tmp_path / "ws")
     ws.close()
     rewrite_description(ws.path, change)
-    with pytest.raises(WorkspaceError, match="description of .* is damaged"):
+    with pytest.raises(WorkspaceError, match=r"description of .* is damaged"):
         Workspace.open(ws.path)
 
 

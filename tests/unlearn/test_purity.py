@@ -125,7 +125,7 @@ def test_the_first_batch_alone_gives_the_bytes_it_gives_in_a_longer_chain(
     assert contents(alone) == {place: content for place, content in longer.items() if place[1] < R}
 
 
-@pytest.mark.parametrize("last", [0, 1, 2])
+@pytest.mark.parametrize("last", [0, 2])
 def test_the_first_slices_alone_give_the_bytes_they_give_in_a_longer_chain(
     case: Case, tmp_path: Path, last: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_the_first_slices_alone_give_the_bytes_they_give_in_a_longer_chain(
     assert all(part[place] != whole[place] for place in whole.keys() - first)
 
 
-@pytest.mark.parametrize("piece", [1, 2, 3])
+@pytest.mark.parametrize("piece", [1, 3])
 def test_changed_records_change_no_step_before_their_slice(case: Case, tmp_path: Path, piece: int) -> None:
     changed = {
         item.id: np.flip(digit).reshape((8, 8) if case.image else (64,))
