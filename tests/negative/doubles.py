@@ -395,7 +395,13 @@ _CRASHES = (
     Control(
         "orphans-not-awaited",
         "Staging is emptied while a worker whose driver died still writes to it.",
-        (Edit("unlearn.site", "            fcntl.flock(handle, fcntl.LOCK_EX)\n", ""),),
+        (
+            Edit(
+                "unlearn.site",
+                '        with exclusive(folder.path / "busy", ORPHAN_SECONDS):\n',
+                "        if folder:\n",
+            ),
+        ),
         f"{MISTAKES}::test_staged_files_of_a_worker_still_at_work_do_not_survive",
     ),
     Control(
@@ -427,7 +433,7 @@ _CRASHES = (
     Control(
         "durable-but-not-finished",
         "After a crash, nobody finishes a request that was on disk.",
-        (Edit("unlearn.workspace", "bool(ledger.operation() or ledger.erasures())", "bool(ledger.operation())"),),
+        (Edit("unlearn.workspace", "bool(ledger.operation() or ledger.is_forgetting())", "bool(ledger.operation())"),),
         f"{MISTAKES}::test_a_durable_request_is_finished_by_whoever_opens_the_workspace[rewrite]",
     ),
 )
@@ -495,10 +501,10 @@ _FORGETTING = (
             Edit(
                 "unlearn.erasure",
                 "    commitments = slicefile.commitments(data)\n"
-                "    if slicefile.slice_digest(commitments) != recorded.digest:",
+                "    if slicefile.slice_digest(commitments) != item.digest:",
                 "    first = globals().setdefault('_first', {})\n"
                 "    data = first.setdefault((site.path, item.shard, item.position), data)\n"
-                "    commitments = slicefile.commitments(data)\n    if not recorded:",
+                "    commitments = slicefile.commitments(data)\n    if not item.digest:",
             ),
         ),
         f"{MISTAKES}::test_requests_add_up",
