@@ -26,7 +26,7 @@ def records_of(site: Site, subjects: Sequence[str]) -> dict[str, list[Location]]
         Subject to locations, for those that have records.
 
     Raises:
-        DamageError: If a file that may hold such records cannot be read or does not match its digest.
+        DamageError: If a file that may hold such records cannot be read, or shows none and does not match its digest.
     """
     n_slices, batches = site.declaration.n_slices, site.ledger.batches()
     shards, slices = place_subjects(site.keys.placement, subjects, site.declaration.n_shards, n_slices)
@@ -42,14 +42,14 @@ def records_of(site: Site, subjects: Sequence[str]) -> dict[str, list[Location]]
                 continue
             path = site.folder(shard).records / item.file
             data = slicefile.read(path)
-            if slicefile.slice_digest(slicefile.commitments(data)) != item.digest:
-                # It may hide a record of theirs, and then nobody would notice that it was not forgotten.
+            wanted = pieces[position % n_slices]
+            rows = [row for row, name in enumerate(data.subjects) if name in wanted]
+            if not rows and slicefile.slice_digest(slicefile.commitments(data)) != item.digest:
+                # It may hide a record of theirs. (A file with such records is checked when they are taken out.)
                 raise DamageError(
                     f"the record file {path} does not match its digest, so it cannot be told whose records it holds: "
                     "restore it from a copy, or forget them by their record ids; nothing was changed"
                 )
-            wanted = pieces[position % n_slices]
-            rows = [row for row, name in enumerate(data.subjects) if name in wanted]
             tokens = site.tokens("record", [data.record_ids[row] for row in rows])
             for row, token in zip(rows, tokens, strict=True):
                 found.setdefault(data.subjects[row], []).append(Location(token, shard, position))
