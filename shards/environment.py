@@ -21,6 +21,7 @@ _NUMERIC_PREFIXES = (
     "ATEN_",
     "BLIS_",
     "DNNL_",
+    "GLIBC_",
     "GOTO_",
     "KMP_",
     "MKL_",
