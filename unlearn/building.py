@@ -76,14 +76,14 @@ def plan(site: Site, shards: Iterable[int], environment: str) -> dict[int, Shard
         Shard to plan.
     """
     constants = site.constants()
-    slices = site.ledger.slices()
+    slices, batches = site.ledger.slices(), site.ledger.batches()
     built = site.ledger.steps()
     recorded: dict[int, dict[int, recipe.Recorded]] = {}
     for step in built.values():
         recorded.setdefault(step.shard, {})[step.position] = recipe.Recorded(step.key, step.environment)
     plans = {}
     for shard in shards:
-        files = site.slice_files(shard, slices)
+        files = site.slice_files(shard, slices, batches)
         steps = recipe.chain(
             constants,
             shard,

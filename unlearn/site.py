@@ -94,9 +94,20 @@ class Site:
         """
         return [row.tobytes() for row in keyed_tokens(self.keys.pseudonyms, kind, ids)]
 
-    def slice_files(self, shard: int, slices: dict[tuple[int, int], NewSlice]) -> list[SliceFile]:
-        """A shard's slices by position, empty ones included."""
-        count = self.ledger.batches() * self.declaration.n_slices
+    def slice_files(
+        self, shard: int, slices: dict[tuple[int, int], NewSlice], batches: int | None = None
+    ) -> list[SliceFile]:
+        """A shard's slices by position, empty ones included.
+
+        Args:
+            shard: Shard number.
+            slices: The non-empty slices, as the ledger gives them.
+            batches: How many batches were ingested, where that is known already.
+
+        Returns:
+            One for each position.
+        """
+        count = (self.ledger.batches() if batches is None else batches) * self.declaration.n_slices
         empty = SliceFile(None, 0, empty_slice_digest())
         found = [slices.get((shard, position)) for position in range(count)]
         return [empty if item is None else SliceFile(item.file, item.records, item.digest) for item in found]

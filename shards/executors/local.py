@@ -55,13 +55,26 @@ class Worker:
         self._answers: queue.SimpleQueue[tuple[Worker, Any]] | None = None
         self._ended = False
         self._lock = threading.Lock()
-        hello = self._read()
-        if hello is None:
+        self._environment: Environment | None = None
+        self._greeted = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    @property
+    def environment(self) -> Environment:
+        """What the worker found its numeric environment to be; waits until it has started.
+
+        Returns:
+            The environment.
+
+        Raises:
+            WorkerLostError: If it ended instead.
+        """
+        self._greeted.wait()
+        if self._environment is None:
             raise WorkerLostError(
                 f"a worker process ended while starting (exit status {self._process.wait()}): its own message is above"
             )
-        self.environment = Environment(hello["environment"], hello["description"])
-        threading.Thread(target=self._listen, daemon=True).start()
+        return self._environment
 
     @property
     def pid(self) -> int:
@@ -101,11 +114,16 @@ class Worker:
     def _listen(self) -> None:
         while True:
             answer = self._read()
+            if answer is not None and answer["type"] == "hello":
+                self._environment = Environment(answer["environment"], answer["description"])
+                self._greeted.set()
+                continue
             with self._lock:
                 self._ended = answer is None
                 if self._answers is not None:
                     self._answers.put((self, answer))
             if answer is None:
+                self._greeted.set()  # whoever still waits for the greeting finds that there is none
                 return
 
 
@@ -246,8 +264,9 @@ class LocalExecutor(Executor):
     def environment(self, program: Program) -> Environment:
         """See `Executor.environment`."""
         worker = _warm.take(program)
+        found = worker.environment
         _warm.give_back(program, worker)
-        return worker.environment
+        return found
 
     def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
         """See `Executor.run`; the chains with the most work go first."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, func, insert, inspect, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
@@ -167,11 +167,7 @@ class Ledger:
             One location per present record, sorted by place and token.
         """
         with self._begin() as c:
-            found = {
-                Location(row.token, row.shard, row.position)
-                for part in _chunks(tokens)
-                for row in c.execute(select(s.record).where(s.record.c.token.in_(part)))
-            }
+            found = {Location(row.token, row.shard, row.position) for row in _rows(c, s.record, tokens)}
         return sorted(found, key=lambda item: (item.shard, item.position, item.token))
 
     def present(self, shard: int, position: int) -> set[bytes]:
@@ -183,11 +179,7 @@ class Ledger:
     def tombstones(self, tokens: Sequence[bytes]) -> set[bytes]:
         """Those of the tokens that were forgotten."""
         with self._begin() as c:
-            return {
-                row.token
-                for part in _chunks(tokens)
-                for row in c.execute(select(s.tombstone.c.token).where(s.tombstone.c.token.in_(part)))
-            }
+            return {row.token for row in _rows(c, s.tombstone, tokens)}
 
     def tombstones_under_way(self) -> set[bytes]:
         """Tokens named by requests that are submitted but not yet forgotten."""
@@ -513,6 +505,17 @@ def _translating(path: Path) -> Iterator[None]:
 def _chunks(tokens: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     for start in range(0, len(tokens), CHUNK):
         yield tokens[start : start + CHUNK]
+
+
+def _rows(c: Connection, table: Table, tokens: Sequence[bytes]) -> Iterator[Row[Any]]:
+    """The rows of a table that bear one of the tokens."""
+    if len(tokens) > CHUNK and c.execute(select(func.count()).select_from(table)).scalar_one() <= len(tokens):
+        # Reading it all is less than asking for so many: the usual case when a batch is taken in.
+        wanted = set(tokens)
+        yield from (row for row in c.execute(select(table)) if row.token in wanted)
+        return
+    for part in _chunks(tokens):
+        yield from c.execute(select(table).where(table.c.token.in_(part)))
 
 
 def _get(c: Connection, name: str) -> str | None:
