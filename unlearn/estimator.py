@@ -9,6 +9,7 @@ from __future__ import annotations
 import numbers
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ from unlearn.request import Request
 from unlearn.workspace import Ids, Workspace
 
 
-class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """What classifier and regressor share; parameters and data are documented there.
 
     Attributes:
@@ -204,11 +205,13 @@ class _SISAEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
     # Parts of `fit`
 
+    @abstractmethod
     def _default_learner(self) -> Any:
-        raise NotImplementedError
+        """What shards train where no learner is given."""
 
+    @abstractmethod
     def _target(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
-        raise NotImplementedError
+        """Targets as the workspace takes them; with `reset`, what later ones are held to."""
 
     def _classes(self) -> list[Any] | None:
         return None

@@ -11,7 +11,7 @@ mistake in the new words.
 
 To see one by hand:
 
-    PYTHONPATH=tests/negative/site UNLEARN_NEGATIVE_CONTROL=NAME UNLEARN_NEGATIVE_CONTROL_MARKS=/tmp/marks \\
+    PYTHONPATH=tests/negative/site UNLEARN_NEGATIVE_CONTROL=NAME UNLEARN_NEGATIVE_CONTROL_MARKS=marks \\
         python -m pytest NODE_ID
 """
 

@@ -282,7 +282,6 @@ def test_callables_become_references() -> None:
 
 
 def test_the_version_of_torchvision_is_in_the_keys() -> None:
-    pytest.importorskip("torchvision")
     ours = TorchLearner("torchvision.models:resnet18", transform="torchvision.transforms:RandomHorizontalFlip")
     assert ours.code() == ("torchvision.models:resnet18", "torchvision.transforms:RandomHorizontalFlip")
     code = code_digest(ours.code())

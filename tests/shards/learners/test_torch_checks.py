@@ -66,8 +66,6 @@ def test_bad_values_are_refused_at_construction(settings: dict[str, object], wor
     ],
 )
 def test_bad_parts_are_refused_by_check(settings: dict[str, object], word: str) -> None:
-    if "torchvision" in str(settings):
-        pytest.importorskip("torchvision")
     with pytest.raises(ConfigurationError, match=word):
         TorchLearner(**({"module": "user_modules:make"} | settings)).check(TASK)  # type: ignore[arg-type]
 

@@ -55,7 +55,6 @@ def test_augmentation_leaves_the_stream_of_the_step_alone() -> None:
 
 
 def test_a_transform_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torchvision")
     images = rng.normal(size=(N, 1, 4, 4)).astype(np.float32)
     task = classification({"x": images})
     ours = learner(
