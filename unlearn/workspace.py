@@ -191,8 +191,10 @@ class Workspace:
         site = Site(folder, declaration, keys, Ledger(folder / "ledger.db"))
         workspace = cls(site, _executor(executor))
         if workspace._unfinished():
-            with suppress(LockedError), workspace._writing(timeout=0):
-                pass  # whoever holds the lock has it under way, or finishes it first
+            # Whoever holds the lock has it under way, or finishes it first. On a full disk it stays to be done, by
+            # the next operation that writes, which says so; what is served owes nothing to it either way.
+            with suppress(LockedError, StorageError), workspace._writing(timeout=0):
+                pass
         return workspace
 
     def close(self) -> None:

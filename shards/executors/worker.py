@@ -39,7 +39,10 @@ def main(libraries: list[str]) -> None:
     os.dup2(2, 1)
 
     def answer(kind: str, **fields: Json) -> None:
-        answers.write(json.dumps({"type": kind, **fields}) + "\n")
+        try:
+            answers.write(json.dumps({"type": kind, **fields}) + "\n")
+        except BrokenPipeError:
+            os._exit(0)  # the driver is gone, and nobody else is to hear of it
 
     _pin_torch(libraries)
     _load_skops_without_torch(libraries)

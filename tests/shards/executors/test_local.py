@@ -101,6 +101,7 @@ def test_no_worker_survives_its_driver(tmp_path: Path, how: signal.Signals) -> N
     code = DRIVER.format(path=[p for p in sys.path if p], ws=str(tmp_path / "ws"), flag=str(flag))
     driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     worker = int(wait_for(lambda: flag.exists() and flag.read_text()))
+    wait_for(lambda: (1, 0) in Workspace.open(tmp_path / "ws")._site.ledger.steps())
     driver.send_signal(how)
     said, _ = driver.communicate(timeout=30)
     assert ("interrupted" in said) == (how is signal.SIGINT)
