@@ -135,9 +135,10 @@ def build(site: Site, executor: Executor, shards: Iterable[int], start_progress:
     try:
         executor.run(program, orders, publish, told)
     finally:
-        # No worker is writing any more, however this ended.
+        # No worker is writing any more, however this ended; perhaps between publishing a step and recording it.
         for order in orders:
             site.clear_staging(order.shard)
+        adopt(site, [order.shard for order in orders])
         purge_checkpoints(site, [order.shard for order in orders])
         site.ledger.end_operation()
     return BuildReport(
@@ -174,7 +175,7 @@ def drop_damaged(site: Site, shards: Iterable[int]) -> int:
 
 
 def adopt(site: Site, shards: Iterable[int]) -> int:
-    """After a crash in training: record the published checkpoints the ledger does not know yet.
+    """After an interruption of training: record the published checkpoints the ledger does not know yet.
 
     A file is adopted if it is sound and its key is what the recipe demands; what is not adopted is for
     `purge_checkpoints`.
@@ -193,6 +194,8 @@ def adopt(site: Site, shards: Iterable[int]) -> int:
         recorded = {k[1]: recipe.Recorded(v.key, v.environment) for k, v in site.ledger.steps(shard).items()}
         named = {item.key for item in recorded.values()}
         found = {h.position: h for h in _headers(site, shard, site.folder(shard).keys() - named)}
+        if not found:
+            continue
         together = {**{p: recipe.Recorded(h.key, h.environment) for p, h in found.items()}, **recorded}
         inputs = site.slice_inputs(site.slice_files(shard, slices))
         for step in recipe.chain(constants, shard, inputs, together, "", site.learner.visits):
