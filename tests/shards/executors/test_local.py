@@ -80,7 +80,9 @@ def test_a_number_of_workers_below_one_is_refused() -> None:
 
 
 DRIVER = """
-import sys
+import signal, sys
+# Where the tests run in the background, they and their children ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 sys.path[:0] = {path!r}
 import numpy as np

@@ -431,7 +431,10 @@ def test_interrupted_training_goes_on(tmp_path: Path, people: Path) -> None:
     options = ("--option", "epochs=100", "--option", "batch_size=1", "--random-state", 0)
     unlearn("create", folder, "--learner", "sgd", "--shards", 8, "--slices", 1, *options)
     unlearn("ingest", folder, people, *ROLES)
-    command = [sys.executable, "-m", "unlearn", "train", str(folder), "--workers", "1"]
+    # Where the tests run in the background, they and their children ignore the signal.
+    listening = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    listening += "runpy.run_module('unlearn', run_name='__main__')"
+    command = [sys.executable, "-c", listening, "train", str(folder), "--workers", "1"]
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables) as process:
         deadline = time.monotonic() + 120
