@@ -116,6 +116,33 @@ def environment_digest(description: Mapping[str, Json]) -> str:
     return digest_json("environment", dict(description))
 
 
+def step_environment(numeric: str, kernel: str, distributions: Mapping[str, str]) -> str:
+    """Digest of all that decides bits besides a step's inputs and the user's own code.
+
+    Args:
+        numeric: Digest of the worker's numeric environment.
+        kernel: The learner's `kernel`.
+        distributions: Version of each third-party distribution the user's code imports.
+
+    Returns:
+        Hex digest.
+    """
+    return digest_json("step environment", [numeric, kernel, dict(distributions)])
+
+
+def described_environment(description: Mapping[str, Json]) -> str:
+    """Digest of a step environment that was described.
+
+    Args:
+        description: `numeric` (see `describe`), `kernel` and `distributions`.
+
+    Returns:
+        The digest that `step_environment` gives.
+    """
+    numeric = environment_digest(description["numeric"])
+    return step_environment(numeric, description["kernel"], description["distributions"])
+
+
 def _linear_algebra(config: Mapping[str, Json]) -> dict[str, Json]:
     """Name and version of the linear algebra libraries a package was built with."""
     found = config.get("Build Dependencies", {})

@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from shards.digest import canonical_json, digest_arrays, digest_json
+from shards.digest import canonical_json, digest_arrays, digest_json, digest_parts
 from shards.errors import DamageError
 
 SUFFIX = ".safetensors"
 _KEY = re.compile("[0-9a-z]{64}")
+_MAX_HEADER_BYTES = 100_000_000
+"""As safetensors itself allows."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class CheckpointHeader:
         environment: Digest of the numeric environment.
         content: Canonical digest of the state.
         payload: Digest of the arrays as they are stored.
+        salt: 64 random hex digits, kept in this file alone.
     """
 
     key: str
@@ -51,6 +54,17 @@ class CheckpointHeader:
     environment: str
     content: str
     payload: str
+    salt: str
+
+    @property
+    def commitment(self) -> str:
+        """Salted digest of the state; once the file is destroyed, it says nothing about the state."""
+        return digest_parts("state", [bytes.fromhex(self.salt), self.content.encode(), self.payload.encode()])
+
+
+def new_salt() -> str:
+    """A fresh secret salt, 64 hex digits."""
+    return secrets.token_hex(32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +200,40 @@ class ShardFolder:
             raise DamageError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
         return _parse(path, data, key)
 
+    def load_staged(self, staged: Path, key: str) -> Checkpoint:
+        """Read a checkpoint that is not published.
+
+        Args:
+            staged: What `stage` returned.
+            key: The step's key.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            DamageError: If its bytes are not what was written.
+        """
+        return _parse(staged, staged.read_bytes(), key)
+
+    def header(self, key: str) -> CheckpointHeader:
+        """Read what a checkpoint says of itself, without its arrays.
+
+        Args:
+            key: The step's key.
+
+        Returns:
+            The header; whether the arrays match it, only `load` looks at.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            DamageError: If the header is not what was written.
+        """
+        path = self.checkpoint(key)
+        with path.open("rb") as file:
+            length = file.read(8)
+            data = length + file.read(min(int.from_bytes(length, "little"), _MAX_HEADER_BYTES))
+        return _parse_header(path, data, key)
+
     def purge(self, keys: Iterable[str]) -> None:
         """Delete checkpoints and make sure they are gone.
 
@@ -199,20 +247,29 @@ def _parse(path: Path, data: bytes, key: str) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    damaged = f"the checkpoint {path} is damaged"
+    header = _parse_header(path, data, key)
     try:
         arrays = load(data)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise DamageError(f"the checkpoint {path} is damaged: {error}") from error
+    if digest_arrays(arrays) != header.payload:
+        raise DamageError(f"the checkpoint {path} is damaged: its content does not match its digest")
+    return Checkpoint(header, arrays)
+
+
+def _parse_header(path: Path, data: bytes, key: str) -> CheckpointHeader:
+    damaged = f"the checkpoint {path} is damaged"
+    try:
         fields = _header_fields(data)
         if fields.pop("check") != digest_json("checkpoint", fields["header"]):
             raise DamageError(f"{damaged}: its header does not match its digest")
         header = CheckpointHeader(**fields["header"])
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        bytes.fromhex(header.salt)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamageError(f"{damaged}: {error}") from error
     if header.key != key:
         raise DamageError(f"{damaged}: it holds another step than its name says")
-    if digest_arrays(arrays) != header.payload:
-        raise DamageError(f"{damaged}: its content does not match its digest")
-    return Checkpoint(header, arrays)
+    return header
 
 
 def _header_fields(data: bytes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from shards.code import resolve
 from shards.digest import Json, digest_arrays, digest_json
 from shards.errors import ConfigurationError, DamageError
 from shards.learners.base import Learner, State, StepContext, StepData
-from shards.store import CheckpointHeader, ShardFolder
+from shards.store import CheckpointHeader, ShardFolder, new_salt
 from shards.task import FieldSchema, Task
 
 
@@ -171,19 +171,6 @@ def task_digest(task: Task) -> str:
     return digest_json("task", describe_task(task))
 
 
-def step_environment(numeric: str, kernel: str, distributions: Mapping[str, str]) -> str:
-    """Digest of all that decides bits besides a step's inputs and the user's own code.
-
-    Args:
-        numeric: Digest of the worker's numeric environment.
-        kernel: The learner's `kernel`.
-        distributions: Version of each third-party distribution the user's code imports.
-
-    Returns:
-        Hex digest.
-    """
-    return digest_json("step environment", [numeric, kernel, dict(distributions)])
-
 
 def build_chain(order: ChainOrder, emit: Callable[[StepBuilt], None], progress: Callable[[int], None]) -> None:
     """Train the steps of an order.
@@ -217,6 +204,7 @@ def build_chain(order: ChainOrder, emit: Callable[[StepBuilt], None], progress: 
             environment=order.environment,
             content=learner.content_digest(state),
             payload=digest_arrays(state),
+            salt=new_salt(),
         )
         emit(StepBuilt(header, folder.stage(header, state), step.visits, seconds))
         parent = step.key

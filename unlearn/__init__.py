@@ -9,14 +9,16 @@ from unlearn.errors import UnlearnError
 
 if TYPE_CHECKING:
     from unlearn.estimator import SISAClassifier, SISARegressor
+    from unlearn.verification import verify
     from unlearn.workspace import Workspace
 
-__all__ = ["SISAClassifier", "SISARegressor", "UnlearnError", "Workspace"]
+__all__ = ["SISAClassifier", "SISARegressor", "UnlearnError", "Workspace", "verify"]
 
 _HOMES = {
     "SISAClassifier": "unlearn.estimator",
     "SISARegressor": "unlearn.estimator",
     "Workspace": "unlearn.workspace",
+    "verify": "unlearn.verification",
 }
 """Where each public name lives; its module is imported when the name is first asked for."""
 

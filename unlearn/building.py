@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shards import recipe
 from shards.code import CodeDigest
+from shards.environment import step_environment
 from shards.errors import DamageError
 from shards.executors.base import Environment, Executor, Program
 from shards.store import CheckpointHeader
@@ -17,7 +18,6 @@ from shards.train import (
     StepBuilt,
     StepOrder,
     describe_task,
-    step_environment,
 )
 from unlearn.erasure import purge_checkpoints
 from unlearn.ledger import BuiltStep
@@ -117,7 +117,7 @@ def build(site: Site, executor: Executor, shards: Iterable[int], start_progress:
     program = Program(site.learner.libraries, code.digest)
     environment = _record_environment(site, executor.environment(program), code)
     orders = [
-        _order(site, shard, item, environment)
+        chain_order(site, shard, item.files, item.missing, environment)
         for shard, item in plan(site, wanted, environment).items()
         if item.missing
     ]
@@ -168,7 +168,7 @@ def drop_damaged(site: Site, shards: Iterable[int]) -> int:
     """
     wanted = set(shards)
     damaged = [step for step in site.ledger.steps().values() if step.shard in wanted and not _is_sound(site, step)]
-    site.ledger.drop_steps([(step.shard, step.position) for step in damaged])
+    site.ledger.drop_steps(damaged)
     for step in damaged:
         site.folder(step.shard).purge([step.key])
     return len(damaged)
@@ -222,7 +222,7 @@ def _is_sound(site: Site, step: BuiltStep) -> bool:
         header = site.folder(step.shard).load(step.key).header
     except (DamageError, FileNotFoundError):
         return False
-    return (header.content, header.payload, header.records) == (step.content, step.payload, step.records)
+    return (header.commitment, header.records) == (step.commitment, step.records)
 
 
 def _built(header: CheckpointHeader, visits: int, seconds: float) -> BuiltStep:
@@ -231,8 +231,7 @@ def _built(header: CheckpointHeader, visits: int, seconds: float) -> BuiltStep:
         position=header.position,
         key=header.key,
         environment=header.environment,
-        content=header.content,
-        payload=header.payload,
+        commitment=header.commitment,
         records=header.records,
         visits=visits,
         seconds=seconds,
@@ -247,8 +246,37 @@ def _record_environment(site: Site, numeric: Environment, code: CodeDigest) -> s
     return digest
 
 
-def _order(site: Site, shard: int, item: ShardPlan, environment: str) -> ChainOrder:
-    missing = item.missing
+def replay_program(site: Site, executor: Executor) -> tuple[Program, str]:
+    """What workers need to train the recorded steps again, and the environment they would do it in.
+
+    Args:
+        site: The workspace.
+        executor: Where to train.
+
+    Returns:
+        The program, and the digest of the step environment; nothing is recorded.
+    """
+    code = site.check_code()
+    program = Program(site.learner.libraries, code.digest)
+    numeric = executor.environment(program)
+    return program, step_environment(numeric.digest, site.learner.kernel, code.distributions)
+
+
+def chain_order(
+    site: Site, shard: int, files: Sequence[SliceFile], steps: Sequence[recipe.Step], environment: str
+) -> ChainOrder:
+    """What a worker is told: build these steps of a shard.
+
+    Args:
+        site: The workspace.
+        shard: Shard number.
+        files: All slices of the shard.
+        steps: Consecutive steps of its chain.
+        environment: Digest of the environment to build them in.
+
+    Returns:
+        The order.
+    """
     return ChainOrder(
         folder=str(site.folder(shard).path),
         shard=shard,
@@ -257,7 +285,7 @@ def _order(site: Site, shard: int, item: ShardPlan, environment: str) -> ChainOr
         root_seed=site.declaration.root_seed,
         environment=environment,
         code=site.declaration.code,
-        parent=missing[0].parent,
-        slices=tuple(item.files[: missing[-1].position + 1]),
-        steps=tuple(StepOrder(step.position, step.key, step.records, step.visits) for step in missing),
+        parent=steps[0].parent,
+        slices=tuple(files[: steps[-1].position + 1]),
+        steps=tuple(StepOrder(step.position, step.key, step.records, step.visits) for step in steps),
     )

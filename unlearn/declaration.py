@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from shards.code import code_digest
-from shards.digest import Json, digest_parts
+from shards.digest import Json, digest_json, digest_parts
 from shards.ensemble import check_aggregation
 from shards.learners.base import Learner
 from shards.placement import KEY_BYTES
@@ -25,9 +26,13 @@ from shards.records import encode_target
 from shards.store import sync_directory
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
+from unlearn.ledger.database import check_url
 
-FORMAT = 1
+FORMAT = 2
 """Format of the workspace's files; raised when an older version could not read them."""
+
+
+_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Declaration:
     """The constants.
 
     Attributes:
+        id: Random name of the workspace, 32 hex digits; receipts say which workspace they are about.
+        ledger: URL of the PostgreSQL database that holds the ledger, or None: SQLite, inside the folder.
         learner: The learner, described.
         code: Digest of the user's own modules it runs.
         modules: Digest of each of those modules.
@@ -46,6 +53,8 @@ class Declaration:
         root_seed: Seed of everything random in training.
     """
 
+    id: str
+    ledger: str | None
     learner: Json
     code: str
     modules: dict[str, str]
@@ -56,6 +65,16 @@ class Declaration:
     aggregation: str
     root_seed: int
 
+    @property
+    def digest(self) -> str:
+        """Digest of all of it, for the log and the receipts."""
+        return digest_json("description", asdict(self))
+
+    @property
+    def schema(self) -> str:
+        """Name of the ledger's schema, where it is in PostgreSQL."""
+        return f"unlearn_{self.id}"
+
     def check(self) -> None:
         """Refuse a description whose parts are not of their kind.
 
@@ -63,13 +82,15 @@ class Declaration:
             TypeError: If a part is not of its kind.
         """
         whole = (self.n_shards, self.n_slices, self.root_seed)
-        text = (self.learner["class"], self.code, self.task, self.aggregation)
+        text = (self.id, self.learner["class"], self.code, self.task, self.aggregation)
         groups = (self.learner["params"], self.modules)
         if not (
             all(type(value) is int for value in whole)
             and all(isinstance(value, str) for value in text)
             and all(isinstance(value, dict) for value in groups)
             and (self.classes is None or isinstance(self.classes, list))
+            and (self.ledger is None or isinstance(self.ledger, str))
+            and _ID.fullmatch(self.id)
         ):
             raise TypeError("a number, a text or a list stands where another kind belongs")
 
@@ -96,6 +117,7 @@ def declare(
     n_slices: int,
     aggregation: str,
     random_state: int | None,
+    ledger: str | None = None,
 ) -> Declaration:
     """Check the constants and write them down.
 
@@ -107,6 +129,7 @@ def declare(
         n_slices: R, at least 1.
         aggregation: How the shards' outputs are joined.
         random_state: Root seed, or None for a random one.
+        ledger: URL of a PostgreSQL database, or None for SQLite.
 
     Returns:
         The constants.
@@ -124,7 +147,11 @@ def declare(
     if labels is not None:
         encode_target(np.array([], dtype=np.int64), "classification", labels)
     code = code_digest(code_of(learner))
+    if ledger is not None:
+        check_url(ledger)
     return Declaration(
+        id=secrets.token_hex(16),
+        ledger=ledger,
         learner=describe_learner(learner),
         code=code.source,
         modules=dict(code.modules),
@@ -184,9 +211,15 @@ def read(folder: Path) -> tuple[Declaration, Secrets]:
     fields = _read(path)
     if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
         raise WorkspaceError(f"{path} is damaged: it names no format; restore it from a copy")
-    if fields.pop("format") > FORMAT:
+    number = fields.pop("format")
+    if number < FORMAT:
         raise WorkspaceError(
-            f"{folder} was written by a newer version of this program (this one knows format {FORMAT} and older): "
+            f"{folder} is of format {number}, of a version before the first release, which had no log and no receipts: "
+            "create a new workspace and ingest the records again"
+        )
+    if number > FORMAT:
+        raise WorkspaceError(
+            f"{folder} was written by a newer version of this program (this one knows format {FORMAT}): "
             "upgrade to open it"
         )
     keys = _read(folder / "secrets.json")

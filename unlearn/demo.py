@@ -20,6 +20,9 @@ from shards.errors import ConfigurationError, InputError, NotServingError
 from shards.learners.base import Learner
 from shards.records import Records, make_records
 from unlearn.building import BuildReport
+from unlearn.errors import UnlearnError, VerificationError
+from unlearn.receipt import Step
+from unlearn.verification import verify
 from unlearn.workspace import Workspace
 
 TEST_RECORDS = 1000
@@ -96,6 +99,21 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What the receipts are worth.
+
+    Attributes:
+        receipts: Receipts issued, each verified against the workspace.
+        steps: The steps of verifying the last one, training everything again included.
+        tampered: What the verification says of the same receipt with one letter changed.
+    """
+
+    receipts: int
+    steps: tuple[Step, ...]
+    tampered: str
+
+
+@dataclass(frozen=True)
 class DemoResult:
     """What came out.
 
@@ -113,6 +131,7 @@ class DemoResult:
         work_expected: The same share as the cost model expects it of records drawn at random.
         recovered_digest: State digest after the last recovery.
         fresh_digest: State digest of a training that never had the forgotten records.
+        proof: What the receipts are worth.
     """
 
     data: str
@@ -128,6 +147,7 @@ class DemoResult:
     work_expected: float
     recovered_digest: str
     fresh_digest: str
+    proof: Proof
 
     @property
     def exact(self) -> bool:
@@ -291,6 +311,7 @@ def run(
     _recover(workspace, data, "recover", done, progress)
     hit = _forget(workspace, data, together, done)
     recovered = _recover(workspace, data, "recover all", done, progress)
+    proof = _prove(workspace, done)
     fresh = _without(data, learner, config, (*alone, *together), scratch / "fresh", done, progress)
     _unsharded(data, learner, config, scratch / "unsharded", done, progress)
     digest = workspace.state_digest()
@@ -309,6 +330,7 @@ def run(
         work_expected=batch_fraction(config.n_shards, config.n_slices, config.n_forget),
         recovered_digest=digest,
         fresh_digest=fresh,
+        proof=proof,
     )
 
 
@@ -369,6 +391,25 @@ def _recover(
     report = workspace.recover(progress=progress)
     done(_built(name, report, workspace, data))
     return report
+
+
+def _prove(workspace: Workspace, done: Callable[[Stage], None]) -> Proof:
+    """Verify every receipt; train everything again for the last; change one letter of it and verify once more."""
+    started = time.perf_counter()
+    receipts = [receipt for request in workspace.requests() for receipt in workspace.receipts(request.id)]
+    key = workspace.public_key
+    for receipt in receipts[:-1]:
+        verify(receipt, key, workspace=workspace)
+    steps = verify(receipts[-1], key, workspace=workspace, replay=True).steps
+    done(Stage("verify", time.perf_counter() - started, workspace.declaration.n_shards))
+    changed = bytearray(receipts[-1].data)
+    # Inside the payload, and still base64: well-formed, so that nothing but the signature can tell.
+    changed[len(changed) // 2] = ord("B" if changed[len(changed) // 2] == ord("A") else "A")
+    try:
+        verify(bytes(changed), key)
+    except VerificationError as error:
+        return Proof(len(receipts), steps, str(error))
+    raise UnlearnError("a receipt with one letter changed was taken for genuine: this is a defect")
 
 
 def _without(

@@ -26,11 +26,13 @@ __all__ = [
     "InputError",
     "LockedError",
     "NotServingError",
+    "ProofError",
     "StorageError",
     "TombstoneError",
     "TrainingError",
     "UnknownIdError",
     "UnlearnError",
+    "VerificationError",
     "WorkerLostError",
     "WorkspaceError",
     "some",
@@ -63,6 +65,25 @@ class TombstoneError(InputError):
 
 class IdempotencyError(InputError):
     """An idempotency key that was used before for another request."""
+
+
+class ProofError(UnlearnError):
+    """A proof over a tree of hashes that does not show what it should."""
+
+
+class VerificationError(UnlearnError):
+    """A receipt, or a workspace against its receipts, that does not stand up to a step of the verification.
+
+    Args:
+        step: Number of the step.
+        title: What the step looks at.
+        message: What is wrong, and what that means.
+    """
+
+    def __init__(self, step: int, title: str, message: str) -> None:
+        super().__init__(f"verification failed at step {step} ({title}): {message}")
+        self.step = step
+        self.title = title
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -18,7 +18,7 @@ from shards.task import FieldSchema, Kind, Task
 from shards.train import describe_task, task_from
 from unlearn.erasure import purge_record_files, slice_file_name
 from unlearn.errors import InputError, TombstoneError, some
-from unlearn.ledger import Location, NewSlice
+from unlearn.ledger import NewRecord, NewSlice
 from unlearn.site import Site
 
 
@@ -171,26 +171,28 @@ def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Se
         site.folder(shard).create()
     site.ledger.begin_operation("ingest")
     try:
-        slices = [
-            _write_slice(site, shard, batch * n_slices + piece, records.take(rows), where.tokens[rows])
-            for shard, piece, rows in grouped(where, n_slices)
-        ]
+        slices: list[NewSlice] = []
+        rows: list[NewRecord] = []
+        for shard, piece, chosen in grouped(where, n_slices):
+            position = batch * n_slices + piece
+            part = records.take(chosen)
+            item, commitments = _write_slice(site, shard, position, part, where.tokens[chosen])
+            slices.append(item)
+            tokens = site.tokens("record", part.record_ids)
+            rows += [NewRecord(token, shard, position, data) for token, data in zip(tokens, commitments, strict=True)]
         for shard in {item.shard for item in slices}:
             sync_directory(site.folder(shard).records)
-        locations = map(
-            Location,
-            site.tokens("record", records.record_ids),
-            where.shards.tolist(),
-            (batch * n_slices + where.slices).tolist(),
-        )
-        site.ledger.add_batch(describe_task(task), slices, locations, lifted)
+        site.ledger.add_batch(describe_task(task), slices, rows, lifted)
     except BaseException:
         purge_record_files(site)
         site.ledger.end_operation()
         raise
 
 
-def _write_slice(site: Site, shard: int, position: int, records: Records, tokens: np.ndarray) -> NewSlice:
+def _write_slice(
+    site: Site, shard: int, position: int, records: Records, tokens: np.ndarray
+) -> tuple[NewSlice, list[bytes]]:
+    """Write one slice; also return its records' commitments, in order."""
     n = len(records)
     data = slicefile.SliceRecords(
         record_ids=records.record_ids,
@@ -202,5 +204,6 @@ def _write_slice(site: Site, shard: int, position: int, records: Records, tokens
     )
     name = slice_file_name(position, 0)
     slicefile.write(site.folder(shard).records / name, data)
-    digest = slicefile.slice_digest(slicefile.commitments(data))
-    return NewSlice(shard, position, name, n, digest)
+    commitments = slicefile.commitments(data)
+    item = NewSlice(shard, position, name, n, slicefile.slice_digest(commitments))
+    return item, [row.tobytes() for row in commitments]

@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 
+from shards.digest import Json
 from shards.ensemble import Member, combine
 from shards.errors import DamageError
 from shards.learners.base import Features
@@ -81,12 +82,42 @@ class Server:
 
     def _load(self, step: BuiltStep) -> Member:
         checkpoint = self._site.folder(step.shard).load(step.key)
-        if checkpoint.header.payload != step.payload:
+        if checkpoint.header.commitment != step.commitment:
             raise DamageError(
                 f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
             )
         predictor = self._site.learner.predictor(checkpoint.state, self._site.task())
         return Member(step.shard, step.records, predictor)
+
+
+def served_contents(site: Site) -> list[list[Json]]:
+    """What every shard serves: shard, canonical digest of its state, records seen.
+
+    Args:
+        site: The workspace.
+
+    Returns:
+        One entry a serving shard, by shard.
+
+    Raises:
+        DamageError: If a checkpoint is missing, or is not the one that was recorded.
+    """
+    while True:
+        generation, steps = site.ledger.served()
+        try:
+            headers = [site.folder(step.shard).header(step.key) for step in steps]
+        except FileNotFoundError as error:
+            if site.ledger.generation() == generation:
+                raise DamageError(
+                    f"a checkpoint of {site.path} is missing: run `unlearn recover`, which builds it again"
+                ) from error
+            continue  # destroyed by a request between the two reads
+        for step, header in zip(steps, headers, strict=True):
+            if header.commitment != step.commitment:
+                raise DamageError(
+                    f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
+                )
+        return [[step.shard, header.content, step.records] for step, header in zip(steps, headers, strict=True)]
 
 
 def prepare_features(X: object, task: Task) -> Features:

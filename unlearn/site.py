@@ -20,6 +20,7 @@ from shards.task import Task
 from shards.train import SliceFile, code_of, learner_from, task_digest, task_from
 from unlearn.declaration import Declaration, Secrets
 from unlearn.errors import WorkspaceError
+from unlearn.inbox import Inbox
 from unlearn.ledger import Ledger, NewSlice
 from unlearn.lock import exclusive
 
@@ -47,6 +48,21 @@ class Site:
     declaration: Declaration
     keys: Secrets
     ledger: Ledger
+
+    @cached_property
+    def inbox(self) -> Inbox:
+        """The keys that submitted ids are encrypted under."""
+        return Inbox(self.path / "inbox")
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where the signing keys are."""
+        return self.path / "keys"
+
+    @property
+    def receipts_folder(self) -> Path:
+        """Where the receipts are."""
+        return self.path / "receipts"
 
     @cached_property
     def learner(self) -> Learner:

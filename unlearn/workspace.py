@@ -1,30 +1,24 @@
-"""The workspace: records, checkpoints and requests in one folder, and the only place that orders what happens.
+"""The workspace: records, checkpoints, requests, receipts in one folder, and the only place that orders what happens.
 
-The order of a deletion, whatever crashes in between:
-
-1. the request is durable, its records are not found any more, its ids are refused, and the shards it touches
-   serve the last step that never saw them (one transaction);
-2. every checkpoint that saw them is destroyed;
-3. the slices that held them are rewritten without them;
-4. the request is noted as forgotten, and the database keeps no old page.
-
-A crash after 1 is finished by whoever opens the workspace next; a crash before 1 means the request was never
-acknowledged. Recovering is then nothing but training what is missing.
+Accept → withdraw from service → destroy → receipt → build again → receipt. What each part does, and what a crash in
+it leaves to be done, is said where it is done: `submission`, `forgetting`, `building`, `issuing`.
 """
 
 from __future__ import annotations
 
 import errno
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from shards.digest import Json, digest_json, digest_parts
+from shards.digest import Json, digest_json
 from shards.errors import NotServingError
 from shards.executors.base import Executor
 from shards.executors.local import LocalExecutor
@@ -36,9 +30,8 @@ from shards.train import describe_learner, task_from
 from unlearn import declaration as declared
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
-from unlearn.erasure import purge_checkpoints, purge_record_files, rewrite
+from unlearn.erasure import purge_checkpoints, purge_record_files
 from unlearn.errors import (
-    AlreadyForgottenError,
     ConfigurationError,
     DamageError,
     IdempotencyError,
@@ -47,17 +40,19 @@ from unlearn.errors import (
     StorageError,
     UnknownIdError,
     WorkspaceError,
-    some,
 )
+from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeated, serve_pending
+from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, store_batch
-from unlearn.ledger import Ledger, Location
-from unlearn.ledger.ledger import now
+from unlearn.issuing import Receipt, issue_due, public_key, receipts_of, rotate_key
+from unlearn.ledger import Artefact, Database, Ledger, check_repeat, now
 from unlearn.lock import exclusive
-from unlearn.lookup import records_of
 from unlearn.progress import progress_bar
+from unlearn.receipt.keys import create_key
 from unlearn.request import Request, RequestState
-from unlearn.serving import Server
+from unlearn.serving import Server, served_contents
 from unlearn.site import Site
+from unlearn.submission import Acceptor
 
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 """What a disk answers when it takes no more."""
@@ -84,6 +79,7 @@ class WorkspaceStatus:
         visits_missing: How many record-visits that is.
         generation: Number that grows whenever the served state changes.
         requests: Deletion requests by state.
+        overdue: Ids of the requests whose deadline has passed and whose data is not gone.
     """
 
     path: str
@@ -97,6 +93,7 @@ class WorkspaceStatus:
     visits_missing: int
     generation: int
     requests: Mapping[str, int]
+    overdue: tuple[str, ...]
 
 
 class Workspace:
@@ -106,6 +103,7 @@ class Workspace:
         self._site = site
         self._executor = executor
         self._server = Server(site)
+        self._acceptor = Acceptor(site)
 
     # Creation
 
@@ -122,6 +120,7 @@ class Workspace:
         aggregation: str = "mean",
         random_state: int | None = None,
         executor: str | Executor = "local",
+        ledger: str | None = None,
     ) -> Workspace:
         """Create a workspace.
 
@@ -136,6 +135,8 @@ class Workspace:
             aggregation: `"mean"` of probabilities, majority `"vote"`, or mean `"weighted"` by record counts.
             random_state: Makes placement and training repeatable, for experiments; None: fresh and secret.
             executor: `"local"`, or an executor.
+            ledger: Where the ledger lies: None for SQLite inside the folder, or the URL of a PostgreSQL database,
+                `postgresql://user@host:port/database`, in which the workspace gets a schema of its own.
 
         Returns:
             The workspace, open.
@@ -155,6 +156,7 @@ class Workspace:
             n_slices=n_slices,
             aggregation=aggregation,
             random_state=random_state,
+            ledger=ledger,
         )
         where = _executor(executor)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -188,7 +190,7 @@ class Workspace:
                     f"{folder} was created with another learner ({_differences(declaration.learner, wanted)}): a "
                     "workspace keeps its learner; open it without one, or create a new workspace"
                 )
-        site = Site(folder, declaration, keys, Ledger(folder / "ledger.db"))
+        site = Site(folder, declaration, keys, _open_ledger(folder, declaration))
         workspace = cls(site, _executor(executor))
         if workspace._unfinished():
             # Whoever holds the lock has it under way, or finishes it first. On a full disk it stays to be done, by
@@ -220,6 +222,29 @@ class Workspace:
         """What is predicted from what, or None before the first batch."""
         described = self._site.ledger.task()
         return None if described is None else task_from(described)
+
+    @property
+    def executor(self) -> Executor:
+        """Where it trains."""
+        return self._executor
+
+    @contextmanager
+    def unchanging(self) -> Iterator[Site]:
+        """Hold the workspace as it is, for whoever looks at all of it.
+
+        Yields:
+            Its parts.
+
+        Raises:
+            WorkspaceError: If something is under way that nobody has finished.
+        """
+        with exclusive(self.path / "lock", LOCK_SECONDS):
+            if self._unfinished():
+                raise WorkspaceError(
+                    f"an operation in {self.path} was interrupted and is not finished: run `unlearn recover`, then "
+                    "repeat the command"
+                )
+            yield self._site
 
     # Records in
 
@@ -306,9 +331,8 @@ class Workspace:
         wanted = sorted(set(shards) - stuck.keys())
         with progress_bar(title, show=progress) as start:
             report = build(site, self._executor, wanted, start)
-        done = site.ledger.finish_recover(complete_shards(site, wanted), now())
-        site.ledger.compact()
-        site.ledger.scrub()
+        done = site.ledger.finish_recover(complete_shards(site, wanted))
+        issue_due(site)
         if stuck:
             files = ", ".join(f"{file} of shard {shard}" for shard, file in sorted(stuck.items()))
             raise DamageError(
@@ -327,18 +351,20 @@ class Workspace:
         *,
         reason: str = "",
         idempotency_key: str | None = None,
+        deadline: datetime | None = None,
     ) -> Request:
         """Forget subjects or records, at once.
 
-        When this returns, no process serves a prediction that depends on them, and their records, and every
-        state that was trained on them, are gone from the workspace. Until `recover`, the shards concerned serve
-        their last state that never saw them: exact for a smaller training set.
+        When this returns, no process serves a prediction that depends on them, their records, and every state that
+        was trained on them, are gone from the workspace, and a receipt says so. Until `recover`, the shards concerned
+        serve their last state that never saw them: exact for a smaller training set.
 
         Args:
             subjects: Subjects, with all their records.
             record_ids: Single records.
             reason: Why, for the log; do not name the person in it.
             idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+            deadline: Until when it must be forgotten, with a time zone; None: one month from now. It is only noted.
 
         Returns:
             The request, in state forgotten.
@@ -348,98 +374,231 @@ class Workspace:
             UnknownIdError: If an id is not in the workspace; nothing was changed.
             AlreadyForgottenError: If an id was forgotten before; nothing was changed.
             IdempotencyError: If the key was used for other ids; nothing was changed.
+            LockedError: If another process is writing; nothing was changed, and `submit` works all the same.
             StorageError: If the disk refuses; what to do is said.
         """
-        people = () if subjects is None else _named(subjects, "subjects")
-        rows = () if record_ids is None else _named(record_ids, "record_ids")
-        if not people and not rows:
+        named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline)
+        with self._writing():
+            site = self._site
+            known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)
+            if known is not None:
+                repeated = check_repeat(*known, drafted.fingerprint)
+                if isinstance(repeated, IdempotencyError):
+                    raise repeated
+                return repeated
+            refuse_repeated(site, named)
+            withdrawal = find(site, drafted.request, drafted.fingerprint, named)
+            site.ledger.withdraw([withdrawal])
+            damaged = self._finish(drafted.request.id)
+            done = self.status(drafted.request.id)
+            if damaged and done.state is RequestState.SUBMITTED:
+                raise damaged[0]
+            return replace(done, opening=drafted.request.opening)
+
+    def submit(
+        self,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        *,
+        reason: str = "",
+        idempotency_key: str | None = None,
+        deadline: datetime | None = None,
+    ) -> Request:
+        """Accept a request to forget, without waiting for anybody.
+
+        When this returns, the request survives any crash. It takes effect when it is served: by `process`, or by
+        whatever is next done to the workspace (`ingest`, `train`, `forget`, `recover`), in any process. Until then
+        the ids it names lie in the ledger, encrypted. Any number of processes and threads may submit at once, also
+        while another trains.
+
+        Args:
+            subjects: Subjects, with all their records.
+            record_ids: Single records.
+            reason: Why, for the log; do not name the person in it.
+            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+            deadline: Until when it must be forgotten, with a time zone; None: one month from now.
+
+        Returns:
+            The request, in state submitted, or the one it repeats.
+
+        Raises:
+            InputError: If no id is given.
+            IdempotencyError: If the key was used for other ids; nothing was changed.
+            StorageError: If the disk refuses; then it was not accepted.
+        """
+        named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline)
+        with _naming_full_disks(self.path):
+            return self._acceptor.accept(drafted, named)
+
+    def process(self) -> list[Request]:
+        """Carry out all requests that were submitted, together.
+
+        Returns:
+            Those that moved on by this, as they are now: forgotten, or failed.
+
+        Raises:
+            LockedError: If another process is writing; it serves them when it is done.
+            DamageError: If a record file that may hold named records is damaged; the other requests are served.
+        """
+        before = {request.id for request in self.requests() if request.state is RequestState.SUBMITTED}
+        with self._writing(serve=False):
+            damaged = self._serve_pending()
+            after = [request for request in self.requests() if request.id in before]
+        if damaged:
+            raise damaged[0]
+        return [request for request in after if request.state is not RequestState.SUBMITTED]
+
+    def extend(self, request_id: str, deadline: datetime) -> Request:
+        """Move the deadline of a request that is not forgotten yet (GDPR Art. 12(3) allows two further months).
+
+        Args:
+            request_id: The request.
+            deadline: The new deadline, with a time zone, later than the present one.
+
+        Returns:
+            The request.
+
+        Raises:
+            UnknownIdError: If there is no such request.
+            InputError: If the deadline is not later, or the request is forgotten already.
+        """
+        request = self.status(request_id)
+        _check_deadline(deadline)
+        if request.forgotten_at is not None:
+            raise InputError(f"request {request_id} is {request.state} already: there is no deadline to extend")
+        if request.deadline is not None and deadline <= request.deadline:
+            raise InputError(f"the deadline of {request_id} is {request.deadline.isoformat()}: give a later one")
+        self._site.ledger.extend(request_id, deadline)
+        return self.status(request_id)
+
+    def _draft(
+        self,
+        subjects: Ids | None,
+        record_ids: Ids | None,
+        reason: str,
+        idempotency_key: str | None,
+        deadline: datetime | None,
+    ) -> tuple[Named, Draft]:
+        named = Named(
+            () if subjects is None else _named(subjects, "subjects"),
+            () if record_ids is None else _named(record_ids, "record_ids"),
+        )
+        if not named.subjects and not named.record_ids:
             raise InputError("nothing to forget: give subjects or record_ids")
         _check_text("reason", reason)
         if idempotency_key is not None:
             _check_text("idempotency_key", idempotency_key)
-        with self._writing():
-            site = self._site
-            subject_tokens = dict(zip(site.tokens("subject", people), people, strict=True))
-            record_tokens = dict(zip(site.tokens("record", rows), rows, strict=True))
-            fingerprint = self._fingerprint(subject_tokens, record_tokens)
-            if idempotency_key is not None:
-                known = site.ledger.request_by_key(idempotency_key)
-                if known is not None:
-                    return _same_request(known[0], known[1], fingerprint)
-            theirs = records_of(site, people)
-            single = site.ledger.locations(list(record_tokens))
-            found = {*site.tokens("subject", list(theirs)), *(item.token for item in single)}
-            self._refuse_unknown(found, subject_tokens | record_tokens)
-            gone = sorted({*single, *(item for items in theirs.values() for item in items)}, key=_place)
-            request = Request(
-                id=f"req-{secrets.token_hex(8)}",
-                state=RequestState.SUBMITTED,
-                reason=reason,
-                idempotency_key=idempotency_key,
-                n_subjects=len(subject_tokens),
-                n_records=len(gone),
-                shards=_earliest(gone),
-                submitted_at=now(),
-            )
-            tombstones = {item.token: "record" for item in gone} | dict.fromkeys(subject_tokens, "subject")
-            site.ledger.begin_forget(request, fingerprint, gone, tombstones)
-            try:
-                damaged = self._finish_forget()
-            except (OSError, StorageError) as error:
-                raise StorageError(
-                    f"request {request.id} is durable and its records are not served any more, but the disk refused to "
-                    f"destroy them all ({error}): make room or access, then run `unlearn recover`, which finishes it; "
-                    "do not submit it again"
-                ) from error
-            done = self.status(request.id)
-            if damaged and done.state is RequestState.SUBMITTED:
-                raise damaged[0]
-            return done
+        if deadline is not None:
+            _check_deadline(deadline)
+        drafted = draft(self._site, named, reason=reason, idempotency_key=idempotency_key, deadline=deadline, at=now())
+        return named, drafted
 
-    def _finish_forget(self) -> list[DamageError]:
-        """Destroy what saw the records of all submitted requests; may be repeated after a crash at any point.
-
-        Returns:
-            What could not be rewritten because it is damaged; the requests concerned stay submitted, and everything
-            else goes on.
-        """
-        site = self._site
-        erasures = site.ledger.erasures()
-        # Checkpoints first: that also frees the room which rewriting needs.
-        purge_checkpoints(site, sorted({item.shard for item in erasures}))
-        forgotten = site.ledger.tombstones_under_way()
-        rewritten, damaged = {}, []
-        for item in erasures:
-            try:
-                rewritten[item.shard, item.position] = rewrite(site, item, forgotten)
-            except DamageError as error:
-                damaged.append(error)
-        site.ledger.replace_slices(rewritten)
-        # Before the request moves on: were it noted as forgotten first, nobody would repeat what fails here.
-        site.ledger.scrub()
-        site.ledger.finish_forget(now())
+    def _finish(self, request_id: str) -> list[DamageError]:
+        """Destroy what a durable request names, and issue its receipt."""
+        try:
+            damaged = destroy(self._site)
+            issue_due(self._site)
+        except (OSError, StorageError) as error:
+            raise StorageError(
+                f"request {request_id} is durable and its records are not served any more, but the disk refused to "
+                f"destroy them all, or to write the receipt ({error}): make room or access, then run `unlearn "
+                "recover`, which finishes it; do not submit it again"
+            ) from error
         return damaged
 
-    def _fingerprint(self, *tokens: Mapping[bytes, str]) -> str:
-        """Keyed digest of what a request names, so that the log can compare but not tell."""
-        parts = [b"".join(sorted(group)) for group in tokens]
-        return digest_parts("request", [self._site.keys.pseudonyms, *parts])
+    def _serve_pending(self) -> list[DamageError]:
+        damaged = serve_pending(self._site)
+        issue_due(self._site)
+        return damaged
 
-    def _refuse_unknown(self, found: Set[bytes], named: Mapping[bytes, str]) -> None:
-        absent = {token: name for token, name in named.items() if token not in found}
-        if not absent:
-            return
-        dead = self._site.ledger.tombstones(list(absent))
-        unknown = [name for token, name in absent.items() if token not in dead]
-        if unknown:
-            raise UnknownIdError(
-                f"{len(unknown)} of the subjects or records are not in {self.path} ({some(unknown)}): check the ids, "
-                "and whether they name subjects or records; nothing was changed"
-            )
-        raise AlreadyForgottenError(
-            f"{len(absent)} of the subjects or records were forgotten before ({some(list(absent.values()))}): leave "
-            "them out, or repeat the first request with its idempotency key; nothing was changed"
-        )
+    # Receipts
+
+    def receipts(self, request_id: str) -> list[Receipt]:
+        """The receipts of a request.
+
+        Args:
+            request_id: The request.
+
+        Returns:
+            The one issued when it was forgotten, then the one issued when it was recovered, as far as it has come.
+
+        Raises:
+            UnknownIdError: If there is no such request.
+            DamageError: If a receipt's file is missing.
+        """
+        return receipts_of(self._site, self.status(request_id).id)
+
+    def receipt(self, request_id: str) -> Receipt:
+        """The latest receipt of a request.
+
+        Args:
+            request_id: The request.
+
+        Returns:
+            The receipt.
+
+        Raises:
+            UnknownIdError: If there is no such request, or it has no receipt yet.
+        """
+        found = self.receipts(request_id)
+        if not found:
+            raise UnknownIdError(f"request {request_id} has no receipt yet: it is issued when it is forgotten")
+        return found[-1]
+
+    @property
+    def public_key(self) -> str:
+        """The key that verifies this workspace's receipts, PEM."""
+        return public_key(self._site)
+
+    def rotate_key(self) -> str:
+        """Sign receipts with a new key from here on. The old key vouches for it, so whoever trusts it goes on.
+
+        Destroy the old private key afterwards if it may be known to others: that is up to you.
+
+        Returns:
+            Id of the new key.
+        """
+        with self._writing():
+            return rotate_key(self._site)
+
+    # What was derived
+
+    def register(self, name: str, kind: str, location: str) -> Artefact:
+        """Note something that was derived from the model as it is served now, and lives elsewhere.
+
+        A distilled student, an exported model, kept predictions: when a later request removes a record the model had
+        seen, the receipt names it as tainted.
+
+        Args:
+            name: Your name for it.
+            kind: What it is, such as `"distilled model"`.
+            location: Where it lies, for whoever must destroy it or make it anew.
+
+        Returns:
+            What was noted.
+        """
+        for what, value in (("name", name), ("kind", kind), ("location", location)):
+            _check_text(what, value)
+        _, steps = self._site.ledger.served()
+        artefact = Artefact(f"art-{secrets.token_hex(8)}", name, kind, location, now())
+        self._site.ledger.add_artefact(artefact, {step.shard: step.position for step in steps})
+        return artefact
+
+    def retire(self, artefact_id: str) -> None:
+        """Note that an artefact was destroyed, or replaced by one that is registered anew.
+
+        Args:
+            artefact_id: Its id.
+
+        Raises:
+            UnknownIdError: If there is no such artefact.
+        """
+        if not self._site.ledger.retire_artefact(artefact_id):
+            raise UnknownIdError(f"{self.path} knows no artefact {artefact_id!r} that is still there")
+
+    def artefacts(self) -> list[Artefact]:
+        """What was derived and registered, oldest first."""
+        return self._site.ledger.artefacts()
 
     # Serving
 
@@ -493,12 +652,11 @@ class Workspace:
             Hex SHA-256 over the canonical content of every shard's served state, the records each has seen, the
             rule that joins them and the classes.
         """
-        _, steps = self._site.ledger.served()
         task = self.task
         return digest_json(
             "state",
             {
-                "shards": [[step.shard, step.content, step.records] for step in steps],
+                "shards": served_contents(self._site),
                 "aggregation": self._site.declaration.aggregation,
                 "classes": [] if task is None else list(task.classes),
             },
@@ -547,6 +705,7 @@ class Workspace:
             visits_missing=sum(step.visits for step in missing),
             generation=generation,
             requests={state.value: number for state, number in ledger.count_requests().items()},
+            overdue=tuple(request.id for request in ledger.open_requests() if request.is_overdue(now())),
         )
 
     def requests(self) -> list[Request]:
@@ -556,16 +715,19 @@ class Workspace:
     # Writing, and what a crash left behind
 
     @contextmanager
-    def _writing(self, timeout: float = LOCK_SECONDS) -> Iterator[None]:
-        """Be the only writer, and finish first what a crash left behind."""
+    def _writing(self, timeout: float = LOCK_SECONDS, *, serve: bool = True) -> Iterator[None]:
+        """Be the only writer; finish first what a crash left behind, and serve first what was submitted."""
         with _naming_full_disks(self.path), exclusive(self.path / "lock", timeout):
             if self._unfinished():
                 self._settle()
+            if serve and self._site.ledger.has_pending():
+                # What is damaged keeps its own request waiting, as the status shows, and nobody else's.
+                self._serve_pending()
             yield
 
     def _unfinished(self) -> bool:
         ledger = self._site.ledger
-        return bool(ledger.operation() or ledger.is_forgetting())
+        return bool(ledger.operation() or ledger.is_forgetting() or ledger.receipts_due())
 
     def _settle(self) -> None:
         site = self._site
@@ -573,17 +735,18 @@ class Workspace:
         operation = site.ledger.operation()
         if operation == "ingest":
             purge_record_files(site)
-        if operation == "train":
+        if operation in {"train", "replay"}:
             for shard in shards:
                 site.clear_staging(shard)
+        if operation == "train":
             if not site.ledger.is_forgetting():
                 adopt(site, shards)
             purge_checkpoints(site, shards)
         if operation:
             site.ledger.end_operation()
         if site.ledger.is_forgetting():
-            # What is damaged keeps its own request waiting, as the status shows, and nobody else's.
-            self._finish_forget()
+            destroy(site)
+        issue_due(site)
 
 
 def _make(folder: Path, declaration: Declaration, random_state: int | None) -> None:
@@ -591,20 +754,41 @@ def _make(folder: Path, declaration: Declaration, random_state: int | None) -> N
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A folder that is there already may be somebody's current one, or a mounted volume: it is filled, not replaced.
     existed = folder.exists()
-    draft = folder if existed else folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    draft.mkdir(mode=0o700, exist_ok=existed)
+    made = folder if existed else folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    made.mkdir(mode=0o700, exist_ok=existed)
     try:
-        Ledger.create(draft / "ledger.db").close()
-        declared.write(draft, declaration, declared.make_secrets(random_state))
+        key = create_key(made / "keys").stem
+        ledger = Ledger.create(_database(made, declaration), declaration.id, declaration.digest)
+        ledger.add_key(key, "")
+        ledger.change_epoch(Inbox(made / "inbox").begin_epoch())
+        ledger.close()
+        declared.write(made, declaration, declared.make_secrets(random_state))
         if not existed:
-            draft.rename(folder)
+            made.rename(folder)
     except BaseException:
-        for path in draft.iterdir():
-            path.unlink()
+        for path in made.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not existed:
-            draft.rmdir()
+            made.rmdir()
         raise
     sync_directory(folder.parent)
+
+
+def _database(folder: Path, declaration: Declaration) -> Database:
+    if declaration.ledger is None:
+        return Database.sqlite(folder / "ledger.db")
+    return Database.postgresql(declaration.ledger, declaration.schema)
+
+
+def _open_ledger(folder: Path, declaration: Declaration) -> Ledger:
+    if declaration.ledger is None:
+        return Ledger.open(folder / "ledger.db")
+    return Ledger(Database.postgresql(declaration.ledger, declaration.schema))
+
+
+def _check_deadline(deadline: object) -> None:
+    if not isinstance(deadline, datetime) or deadline.tzinfo is None:
+        raise InputError(f"a deadline is a datetime with a time zone, got {deadline!r}; nothing was changed")
 
 
 def _check_text(name: str, value: object) -> None:
@@ -625,26 +809,6 @@ def _named(ids: Any, what: str) -> tuple[str, ...]:
     if isinstance(ids, str | int | np.integer):
         return to_ids([ids], what)
     return tuple(dict.fromkeys(to_ids(list(ids) if isinstance(ids, set | frozenset) else ids, what)))
-
-
-def _place(item: Location) -> tuple[int, int, bytes]:
-    return item.shard, item.position, item.token
-
-
-def _earliest(gone: Sequence[Location]) -> dict[int, int]:
-    earliest: dict[int, int] = {}
-    for item in gone:
-        earliest[item.shard] = min(item.position, earliest.get(item.shard, item.position))
-    return earliest
-
-
-def _same_request(request: Request, known: str, fingerprint: str) -> Request:
-    if known != fingerprint:
-        raise IdempotencyError(
-            f"the idempotency key {request.idempotency_key!r} was used for another request ({request.id}): choose "
-            "another key; nothing was changed"
-        )
-    return request
 
 
 def _differences(old: Any, new: Any) -> str:

@@ -25,9 +25,9 @@ from typing import Any
 
 from shards.code import code_digest
 from shards.digest import Json
-from shards.environment import describe, environment_digest
+from shards.environment import describe, environment_digest, step_environment
 from shards.errors import DamageError, EnvironmentMismatchError
-from shards.train import ChainOrder, StepBuilt, build_chain, code_of, learner_from, step_environment
+from shards.train import ChainOrder, StepBuilt, build_chain, code_of, learner_from
 
 PROGRESS_SECONDS = 0.2
 """At most one progress message in this many seconds."""

@@ -25,7 +25,7 @@ Examples:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        help="Train in shards, forget, recover, and compare with a training that never had the data.",
+        help="Train in shards, forget, recover, compare with a training without the data, verify the receipts.",
         epilog=EXAMPLE,
     )(demo)
 
@@ -81,6 +81,8 @@ def _say_stage(stage: Stage) -> None:
 
 
 def _what(stage: Stage) -> str:
+    if stage.name == "verify":
+        return "every receipt, against the workspace and by training all steps again"
     shards = counted(stage.shards, "shard")
     if stage.steps is not None:
         steps, visits = counted(stage.steps, "step"), counted(stage.visits or 0, "record-visit")
@@ -90,7 +92,7 @@ def _what(stage: Stage) -> str:
 
 
 def _judgement(stage: Stage) -> str:
-    if stage.name in {"create", "ingest"}:
+    if stage.name in {"create", "ingest", "verify"}:
         return ""
     if stage.accuracy is None:
         return "; no shard can predict until recovery"
@@ -106,6 +108,12 @@ def _say_result(result: DemoResult, workspace: Path | None) -> None:
     say(f"state digest after forgetting and recovering  {result.recovered_digest}")
     say(f"state digest of the training without them     {result.fresh_digest}")
     say(f"The two are {same}.")
+    say("")
+    proof = result.proof
+    say(f"{counted(proof.receipts, 'receipt')} issued and verified; the last one, step by step:")
+    for step in proof.steps:
+        say(f"{step.number:>3}. {step.title}: {step.detail}")
+    say(f"The same receipt with one letter changed: {proof.tampered}")
     say("")
     for sentence in sentences(result):
         say(sentence)

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.build import say_built
 from unlearn.cli.output import as_duration, counted, print_json, say
+
+if TYPE_CHECKING:
+    from unlearn.request import Request
+
+Subjects: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="ID", help="A subject, with all records; repeatable.")
+]
+Records: TypeAlias = Annotated[list[str] | None, typer.Option(metavar="ID", help="A single record; repeatable.")]
+IdsFrom: TypeAlias = Annotated[Path | None, typer.Option(help="File with one subject a line, UTF-8.")]
+Reason: TypeAlias = Annotated[str, typer.Option(help="Why, for the log; do not name the person in it.")]
+IdempotencyKey: TypeAlias = Annotated[
+    str | None, typer.Option(help="Your own name of the request; repeated, it is the same request.")
+]
+Deadline: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Until when it must be done, UTC.", show_default="in a month"
+    ),
+]
 
 EXAMPLE = """\b
 Examples:
@@ -28,40 +49,68 @@ def register(app: typer.Typer) -> None:
 
 def forget(
     run: Run,
-    subject: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="A subject, with all records; repeatable.")
-    ] = None,
-    record: Annotated[list[str] | None, typer.Option(metavar="ID", help="A single record; repeatable.")] = None,
-    ids_from: Annotated[Path | None, typer.Option(help="File with one subject a line, UTF-8.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the log; do not name the person in it.")] = "",
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Your own name of the request; repeated, it is the same request.")
-    ] = None,
+    subject: Subjects = None,
+    record: Records = None,
+    ids_from: IdsFrom = None,
+    reason: Reason = "",
+    idempotency_key: IdempotencyKey = None,
+    deadline: Deadline = None,
     recover: Annotated[bool, typer.Option("--recover", help="Rebuild at once what forgetting removed.")] = False,
     *,
     json: AsJson = False,
 ) -> None:
     """Forget subjects or records."""
-    if not subject and not record and ids_from is None:
-        raise typer.BadParameter("nothing to forget: give --subject, --record or --ids-from")
-    subjects = [*(subject or ()), *(() if ids_from is None else read_ids(ids_from))]
+    subjects = named_ids(subject, record, ids_from)
+    until = None if deadline is None else deadline.replace(tzinfo=UTC)
     with opened(run) as workspace:
         started = time.perf_counter()
-        request = workspace.forget(subjects, record or (), reason=reason, idempotency_key=idempotency_key)
+        request = workspace.forget(
+            subjects, record or (), reason=reason, idempotency_key=idempotency_key, deadline=until
+        )
         seconds = time.perf_counter() - started
         if not json:
             say(
                 f"{request.id}: {request.state.value} {counted(request.n_records, 'record')} of "
                 f"{counted(len(request.shards), 'shard')} in {as_duration(seconds)}"
             )
+            say_opening(request)
         report = workspace.recover() if recover else None
+        paths = [receipt.path for receipt in workspace.receipts(request.id)]
         if json:
-            final = workspace.status(request.id)
-            print_json({"request": final, "seconds": seconds, "recover": report})
-        elif report is not None:
+            final = replace(workspace.status(request.id), opening=request.opening)
+            print_json({"request": final, "seconds": seconds, "recover": report, "receipts": paths})
+            return
+        if report is not None:
             say_built(report)
-        elif not request.state.is_terminal:
+        for path in paths:
+            say(f"receipt: {path}")
+        if report is None and not request.state.is_terminal:
             say(f"these shards serve their last state before the data; next: unlearn recover {run}")
+
+
+def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Path | None) -> list[str]:
+    """The subjects named on the command line and in a file.
+
+    Args:
+        subject: Subjects.
+        record: Single records, which count as something named.
+        ids_from: File with more subjects.
+
+    Returns:
+        All subjects.
+
+    Raises:
+        BadParameter: If nothing is named at all.
+    """
+    if not subject and not record and ids_from is None:
+        raise typer.BadParameter("nothing to forget: give --subject, --record or --ids-from")
+    return [*(subject or ()), *(() if ids_from is None else read_ids(ids_from))]
+
+
+def say_opening(request: Request) -> None:
+    """Show the submitter's secret, which is kept nowhere."""
+    if request.opening is not None:
+        say(f"opening, shown once, to check later that a receipt is about these ids: {request.opening}")
 
 
 def read_ids(path: Path) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
-from unlearn.cli.output import as_time, print_json, print_table, to_plain
+from unlearn.cli.output import as_time, print_json, print_table, say, to_plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\b
 Examples:
   unlearn status runs/people
+  unlearn status runs/people --overdue
   unlearn status runs/people req-0123456789abcdef --json"""
 
 
@@ -32,11 +34,17 @@ def status(
     request_id: Annotated[
         str | None, typer.Argument(metavar="REQUEST_ID", help="One request only.", show_default=False)
     ] = None,
+    overdue: Annotated[
+        bool, typer.Option("--overdue", help="Only requests past their deadline; exit status 1 if there are any.")
+    ] = False,
     *,
     json: AsJson = False,
 ) -> None:
     """Say where things stand."""
     with opened(run) as workspace:
+        if overdue:
+            _say_overdue(workspace, json)
+            return
         if request_id is not None:
             request = workspace.status(request_id)
             print_json(request) if json else print_table(request_table(request))
@@ -46,7 +54,7 @@ def status(
             print_json(
                 {
                     **to_plain(workspace.status()),
-                    "state_digest": workspace.state_digest(),
+                    "state_digest": _digest(workspace),
                     "request_list": requests,
                 }
             )
@@ -54,6 +62,28 @@ def status(
         print_table(workspace_table(workspace))
         if requests:
             print_table(requests_table(requests))
+
+
+def _say_overdue(workspace: Workspace, json: bool) -> None:
+    late = [request for request in workspace.requests() if request.is_overdue(datetime.now(UTC))]
+    if json:
+        print_json(late)
+    elif late:
+        print_table(requests_table(late))
+    else:
+        say("no request is overdue")
+    if late:
+        raise typer.Exit(1)
+
+
+def _digest(workspace: Workspace) -> str:
+    """The state digest, or what is wrong with the state."""
+    from unlearn.errors import DamageError
+
+    try:
+        return workspace.state_digest()
+    except DamageError as error:
+        return f"none: {error}"
 
 
 def workspace_table(workspace: Workspace) -> Table:
@@ -73,7 +103,8 @@ def workspace_table(workspace: Workspace) -> Table:
             ("shards behind", f"{len(found.behind):,}" + (f" ({behind})" if behind else "")),
             ("steps missing", f"{found.steps_missing:,} ({found.visits_missing:,} record-visits)"),
             ("requests", waiting or "none"),
-            ("state digest", workspace.state_digest()),
+            ("overdue", ", ".join(found.overdue) or "none"),
+            ("state digest", _digest(workspace)),
         ),
     )
 
@@ -88,10 +119,13 @@ def request_table(request: Request) -> Table:
             ("subjects named", f"{request.n_subjects:,}"),
             ("shards", ", ".join(map(str, sorted(request.shards))) or "-"),
             ("submitted", f"{as_time(request.submitted_at)} UTC"),
-            ("forgotten", f"{as_time(request.forgotten_at)} UTC"),
+            ("deadline", f"{as_time(request.deadline)} UTC" + (" (OVERDUE)" if _is_overdue(request) else "")),
+            ("withdrawn", "-" if request.withdrawn_at is None else f"{as_time(request.withdrawn_at)} UTC"),
+            ("forgotten", "-" if request.forgotten_at is None else f"{as_time(request.forgotten_at)} UTC"),
             ("recovered", "-" if request.recovered_at is None else f"{as_time(request.recovered_at)} UTC"),
             ("reason", request.reason or "-"),
             ("idempotency key", request.idempotency_key or "-"),
+            ("failure", request.failure or "-"),
         ),
     )
 
@@ -104,7 +138,7 @@ def requests_table(requests: Iterable[Request]) -> Table:
     table = Table("request", "state", title="requests (times in UTC)", title_justify="left")
     for name in ("records", "shards"):
         table.add_column(name, justify="right")
-    for name in ("submitted", "forgotten", "recovered", "reason"):
+    for name in ("submitted", "deadline", "forgotten", "recovered", "reason"):
         table.add_column(name)
     for item in requests:
         table.add_row(
@@ -113,11 +147,16 @@ def requests_table(requests: Iterable[Request]) -> Table:
             f"{item.n_records:,}",
             f"{len(item.shards):,}",
             as_time(item.submitted_at),
+            as_time(item.deadline) + (" OVERDUE" if _is_overdue(item) else ""),
             as_time(item.forgotten_at),
             as_time(item.recovered_at),
             escape(item.reason) or "-",
         )
     return table
+
+
+def _is_overdue(request: Request) -> bool:
+    return request.is_overdue(datetime.now(UTC))
 
 
 def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:

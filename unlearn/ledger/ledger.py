@@ -1,125 +1,130 @@
-"""The ledger: every durable fact about a workspace, in one SQLite database.
+"""The ledger: every durable fact about a workspace, and the log of how it came about.
 
-Each public method is one transaction: it happens whole or not at all, and is on disk when it returns. Callers
-hold the workspace's lock around anything that writes. Deleted rows are overwritten (`secure_delete`), and
-`scrub` empties the write-ahead log, which would otherwise keep the pages as they were.
+Each public method is one transaction: it happens whole or not at all, and is on disk when it returns; what it
+changes is said by an event in the same transaction. Callers hold the workspace's lock around whatever changes the
+model or the records. `submit` and what belongs to it need no lock: any number of processes may use them at once.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, func, insert, inspect, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
-from shards.digest import Json, canonical_json
-from unlearn.errors import DamageError, StorageError
+from shards.digest import Json, canonical_json, digest_json
+from unlearn.errors import DamageError, IdempotencyError, UnlearnError
+from unlearn.ledger import chain, recordset
 from unlearn.ledger import schema as s
+from unlearn.ledger.chain import Entry, Head
+from unlearn.ledger.database import Database, insert_plain, upsert
+from unlearn.ledger.evidence import Evidence, gather_recovery, gather_withdrawal, served
+from unlearn.ledger.migrations import migrate
+from unlearn.ledger.rows import (
+    Artefact,
+    BuiltStep,
+    Erasure,
+    Location,
+    NewRecord,
+    NewSlice,
+    Submission,
+    Withdrawal,
+)
 from unlearn.request import Request, RequestState, check_transition
 
+V = TypeVar("V")
+
 CHUNK = 500
-"""Tokens per query: SQLite limits the parameters of a statement."""
+"""Tokens per query: databases limit the parameters of a statement."""
 
-
-@dataclass(frozen=True)
-class NewSlice:
-    """A slice as it lies on disk: file in the shard's `records` folder, count, digest of its commitments."""
-
-    shard: int
-    position: int
-    file: str
-    records: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a present record is; its token is a keyed pseudonym of 16 bytes."""
-
-    token: bytes
-    shard: int
-    position: int
-
-
-@dataclass(frozen=True)
-class BuiltStep:
-    """A step whose checkpoint is published."""
-
-    shard: int
-    position: int
-    key: str
-    environment: str
-    content: str
-    payload: str
-    records: int
-    visits: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Erasure:
-    """A slice to rewrite, with what is recorded of it now; file and digest are None if it was emptied already."""
-
-    shard: int
-    position: int
-    file: str | None
-    digest: str | None
+ROWS = 10_000
+"""Rows of one INSERT of many."""
 
 
 class Ledger:
     """The database of one workspace.
 
     Args:
-        path: The database file.
+        database: Where it lies; it holds a ledger already.
 
     Raises:
-        DamageError: If there is none, or it is no ledger.
+        DamageError: If it is no ledger.
+        WorkspaceError: If it was written by a newer version of this program.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise DamageError(f"the database {path} is missing: restore it from a copy; nothing was changed")
-        self._path = path
-        self._engine = _engine(path)
-        with _translating(path):
-            missing = set(s.metadata.tables) - set(inspect(self._engine).get_table_names())
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        with database.read() as c:
+            there = set(inspect(c).get_table_names())
+        if "migration" in there:
+            migrate(database, now())
+            with database.read() as c:
+                there = set(inspect(c).get_table_names())
+        missing = set(s.metadata.tables) - there
         if missing:
             raise DamageError(
-                f"the database {path} lacks the tables {', '.join(sorted(missing))}: restore it from a copy; nothing "
-                "was changed"
+                f"the database {database.name} lacks the tables {', '.join(sorted(missing))}: restore it from a copy; "
+                "nothing was changed"
             )
 
     @classmethod
-    def create(cls, path: Path) -> Ledger:
-        """Make a new database.
+    def open(cls, path: Path) -> Ledger:
+        """Open a ledger in a file.
 
         Args:
-            path: A file that does not exist yet.
+            path: The file.
 
         Returns:
-            The empty ledger.
+            The ledger.
+
+        Raises:
+            DamageError: If there is none, or it is no ledger.
         """
-        engine = _engine(path)
-        with _translating(path):
-            s.metadata.create_all(engine)
-        engine.dispose()
-        return cls(path)
+        if not path.is_file():
+            raise DamageError(f"the database {path} is missing: restore it from a copy; nothing was changed")
+        return cls(Database.sqlite(path))
+
+    @classmethod
+    def create(cls, database: Database, workspace: str, description: str) -> Ledger:
+        """Make a new ledger in an empty database.
+
+        Args:
+            database: Where.
+            workspace: The workspace's id.
+            description: Digest of its description.
+
+        Returns:
+            The ledger.
+        """
+        at = now()
+        migrate(database, at)
+        with database.write() as c:
+            chain.append(c, "created", at, workspace=workspace, description=description)
+        return cls(database)
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self._database.close()
+
+    @property
+    def name(self) -> str:
+        """Where it lies, for messages."""
+        return self._database.name
 
     @contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        with _translating(self._path), self._engine.begin() as connection:
+    def _read(self) -> Iterator[Connection]:
+        with self._database.read() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._database.write() as connection:
             yield connection
 
     # Single values
@@ -134,12 +139,12 @@ class Ledger:
 
     def begin_operation(self, name: str) -> None:
         """Note that a long operation is under way, so that a crash in it is noticed."""
-        with self._begin() as c:
+        with self._write() as c:
             _set(c, "operation", name)
 
     def end_operation(self) -> None:
         """Note that nothing is under way."""
-        with self._begin() as c:
+        with self._write() as c:
             _set(c, "operation", "")
 
     def task(self) -> Json | None:
@@ -152,8 +157,8 @@ class Ledger:
         return int(self._meta("batches") or 0)
 
     def _meta(self, name: str) -> str | None:
-        with self._begin() as c:
-            return c.execute(select(s.meta.c.value).where(s.meta.c.name == name)).scalar()
+        with self._read() as c:
+            return _get(c, name)
 
     # Records
 
@@ -166,67 +171,83 @@ class Ledger:
         Returns:
             One location per present record, sorted by place and token.
         """
-        with self._begin() as c:
-            found = {Location(row.token, row.shard, row.position) for row in _rows(c, s.record, tokens)}
+        with self._read() as c:
+            found = {Location(bytes(row.token), row.shard, row.position) for row in _rows(c, s.record, tokens)}
         return sorted(found, key=lambda item: (item.shard, item.position, item.token))
 
     def present(self, shard: int, position: int) -> set[bytes]:
         """Tokens of the records that are in a slice, by looking at every record: for rare cases only."""
         query = select(s.record.c.token).where((s.record.c.shard == shard) & (s.record.c.position == position))
-        with self._begin() as c:
-            return {row.token for row in c.execute(query)}
+        with self._read() as c:
+            return {bytes(row.token) for row in c.execute(query)}
 
     def tombstones(self, tokens: Sequence[bytes]) -> set[bytes]:
         """Those of the tokens that were forgotten."""
-        with self._begin() as c:
-            return {row.token for row in _rows(c, s.tombstone, tokens)}
+        with self._read() as c:
+            return {bytes(row.token) for row in _rows(c, s.tombstone, tokens)}
 
     def tombstones_under_way(self) -> set[bytes]:
-        """Tokens named by requests that are submitted but not yet forgotten."""
-        query = (
-            select(s.tombstone.c.token)
-            .join(s.request, s.request.c.id == s.tombstone.c.request)
-            .where(s.request.c.state == RequestState.SUBMITTED.value)
-        )
-        with self._begin() as c:
-            return {row.token for row in c.execute(query)}
+        """Tokens named by requests that are withdrawn but not yet forgotten."""
+        query = select(s.tombstone.c.token).join(s.request, s.request.c.id == s.tombstone.c.request).where(_under_way())
+        with self._read() as c:
+            return {bytes(row.token) for row in c.execute(query)}
 
     def count(self) -> int:
         """How many records are present."""
-        with self._begin() as c:
+        with self._read() as c:
             return int(c.execute(select(func.coalesce(func.sum(s.slice_table.c.records), 0))).scalar_one())
+
+    def record_root(self) -> tuple[bytes, int]:
+        """Root of the tree over the present records' commitments, and how many there are."""
+        with self._read() as c:
+            node = recordset.root(c)
+            return node.hash, node.count
+
+    def commitments(self) -> Iterator[tuple[bytes, int, int, bytes]]:
+        """Every present record, in the order of their commitments.
+
+        Yields:
+            Token, shard, position, commitment.
+        """
+        query = select(s.record).order_by(s.record.c.commitment)
+        with self._read() as c:
+            for row in c.execute(query.execution_options(yield_per=ROWS)):
+                yield bytes(row.token), row.shard, row.position, bytes(row.commitment)
 
     def slices(self, shard: int | None = None) -> dict[tuple[int, int], NewSlice]:
         """The non-empty slices, of one shard or of all, by (shard, position)."""
         query = select(s.slice_table)
         if shard is not None:
             query = query.where(s.slice_table.c.shard == shard)
-        with self._begin() as c:
+        with self._read() as c:
             return {(row.shard, row.position): NewSlice(**row._mapping) for row in c.execute(query)}
 
     def add_batch(
-        self, task: Json, slices: Sequence[NewSlice], records: Iterable[Location], lifted: Sequence[bytes]
+        self, task: Json, slices: Sequence[NewSlice], records: Iterable[NewRecord], lifted: Sequence[bytes]
     ) -> None:
         """Take a batch in; ends the operation under way.
 
         Args:
             task: The declared task.
             slices: Its non-empty slices, whose files are on disk.
-            records: Where each of its records is.
+            records: Its records.
             lifted: Tombstones that a recorded re-consent removes.
         """
-        with self._begin() as c:
+        with self._write() as c:
+            batch = int(_get(c, "batches") or 0)
             _set(c, "task", canonical_json(task).decode())
-            _set(c, "batches", str(int(_get(c, "batches") or 0) + 1))
+            _set(c, "batches", str(batch + 1))
             _set(c, "operation", "")
             for part in _chunks(lifted):
                 c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
             if slices:
                 c.execute(insert(s.slice_table), [vars(item) for item in slices])
-            rows = [(item.token, item.shard, item.position) for item in records]
-            if rows:
-                # Plain tuples: there may be millions, and they need none of the statement builder's conversions.
-                c.exec_driver_sql("INSERT INTO record (token, shard, position) VALUES (?, ?, ?)", rows)
+            rows = [(item.token, item.shard, item.position, item.commitment) for item in records]
+            insert_plain(c, s.record, rows)
+            root = recordset.update(c, [row[3] for row in rows])
+            chain.append(
+                c, "ingested", now(), batch=batch, records=root.hash.hex(), count=root.count, lifted=len(lifted)
+            )
 
     # Steps
 
@@ -235,101 +256,203 @@ class Ledger:
         query = select(s.step)
         if shard is not None:
             query = query.where(s.step.c.shard == shard)
-        with self._begin() as c:
+        with self._read() as c:
             return {(row.shard, row.position): BuiltStep(**row._mapping) for row in c.execute(query)}
 
     def served(self) -> tuple[int, list[BuiltStep]]:
         """The generation and, read with it in one transaction, each shard's last built step."""
-        last = select(s.step.c.shard, func.max(s.step.c.position).label("position")).group_by(s.step.c.shard).subquery()
-        query = (
-            select(s.step)
-            .join(last, (s.step.c.shard == last.c.shard) & (s.step.c.position == last.c.position))
-            .order_by(s.step.c.shard)
-        )
-        with self._begin() as c:
-            generation = int(_get(c, "generation") or 0)
-            return generation, [BuiltStep(**row._mapping) for row in c.execute(query)]
+        with self._read() as c:
+            return int(_get(c, "generation") or 0), served(c)
 
     def record_step(self, built: BuiltStep) -> None:
         """A step's checkpoint is published: serve it."""
-        with self._begin() as c:
+        with self._write() as c:
             c.execute(delete(s.step).where((s.step.c.shard == built.shard) & (s.step.c.position == built.position)))
             c.execute(insert(s.step), vars(built))
             _next_generation(c)
+            chain.append(
+                c,
+                "built",
+                now(),
+                shard=built.shard,
+                position=built.position,
+                key=built.key,
+                environment=built.environment,
+                state=built.commitment,
+                records=built.records,
+                visits=built.visits,
+            )
 
-    def drop_steps(self, steps: Sequence[tuple[int, int]]) -> None:
+    def drop_steps(self, steps: Sequence[BuiltStep]) -> None:
         """Stop serving steps whose checkpoints are missing, damaged or superseded."""
         if not steps:
             return
-        with self._begin() as c:
-            for shard, position in steps:
-                c.execute(delete(s.step).where((s.step.c.shard == shard) & (s.step.c.position == position)))
+        with self._write() as c:
+            at = now()
+            for item in steps:
+                c.execute(delete(s.step).where((s.step.c.shard == item.shard) & (s.step.c.position == item.position)))
+                chain.append(c, "dropped", at, shard=item.shard, position=item.position, key=item.key)
             _next_generation(c)
 
     def record_environment(self, digest: str, description: Json) -> None:
         """Keep an environment's description, so that a digest can be explained later."""
-        with self._begin() as c:
+        with self._write() as c:
             c.execute(
-                upsert(s.environment)
+                upsert(c, s.environment)
                 .values(digest=digest, description=canonical_json(description).decode())
                 .on_conflict_do_nothing()
             )
 
     def environments(self) -> dict[str, Json]:
         """Descriptions of the environments steps were built in, by digest."""
-        with self._begin() as c:
+        with self._read() as c:
             return {row.digest: json.loads(row.description) for row in c.execute(select(s.environment))}
 
-    # Requests
+    # Requests accepted
 
-    def begin_forget(
-        self,
-        request: Request,
-        fingerprint: str,
-        gone: Sequence[Location],
-        tombstones: Mapping[bytes, str],
-    ) -> None:
-        """Commit a deletion request and swap the served state, in one transaction.
+    def epoch(self) -> str:
+        """Name of the key that submitted ids are to be encrypted under; empty before the first."""
+        return self._meta("epoch") or ""
+
+    def submit(self, submissions: Sequence[Submission]) -> list[Request | UnlearnError | None]:
+        """Accept requests, all in one transaction.
+
+        Args:
+            submissions: The requests, with their ids encrypted.
+
+        Returns:
+            For each: the request as it is durable now, or, under a known idempotency key, the one it repeats; the
+            error if the key was used for something else; None if its key is not the current one any more: then
+            encrypt anew and repeat.
+        """
+        if not submissions:
+            return []
+        with self._write() as c:
+            return _accept(c, submissions, _get(c, "epoch") or "")
+
+    def accepted(self, request_ids: Sequence[str]) -> set[str]:
+        """Those of some requests that are durable."""
+        with self._read() as c:
+            return _there(c, request_ids)
+
+    def change_epoch(self, name: str) -> None:
+        """Have ids encrypted under another key from here on; none under an older key is accepted after this."""
+        with self._write() as c:
+            _set(c, "epoch", name)
+
+    def pending(self) -> list[Submission]:
+        """The accepted requests nobody has served yet, oldest first."""
+        query = select(s.request, s.pending.c.epoch, s.pending.c.sealed).join(
+            s.pending, s.pending.c.request == s.request.c.id
+        )
+        with self._read() as c:
+            return [
+                Submission(_request(row, {}), row.fingerprint, row.epoch, bytes(row.sealed))
+                for row in c.execute(query.order_by(s.request.c.number))
+            ]
+
+    def has_pending(self) -> bool:
+        """Whether an accepted request waits to be served."""
+        with self._read() as c:
+            return c.execute(select(s.pending.c.request).limit(1)).first() is not None
+
+    def reseal(self, sealed: Mapping[str, tuple[str, bytes]]) -> None:
+        """Replace the encrypted ids of requests that have to wait.
+
+        Args:
+            sealed: Request to name of the key and encrypted ids.
+        """
+        with self._write() as c:
+            for name, (epoch, data) in sealed.items():
+                c.execute(update(s.pending).where(s.pending.c.request == name).values(epoch=epoch, sealed=data))
+
+    def fail(self, request_id: str, code: str, why: str) -> None:
+        """Give up a request that cannot be carried out; its ids are dropped.
+
+        Args:
+            request_id: The request.
+            code: Why, in a word or two without any id, for the log.
+            why: Why, for the status; no id either.
+        """
+        with self._write() as c:
+            _move(c, RequestState.SUBMITTED, RequestState.FAILED, request_id, failure=why)
+            c.execute(delete(s.pending).where(s.pending.c.request == request_id))
+            chain.append(c, "failed", now(), request=request_id, why=code)
+
+    def extend(self, request_id: str, deadline: datetime) -> None:
+        """Move a request's deadline."""
+        with self._write() as c:
+            c.execute(update(s.request).where(s.request.c.id == request_id).values(deadline=deadline.isoformat()))
+            chain.append(c, "extended", now(), request=request_id, deadline=deadline.isoformat())
+
+    # Requests carried out
+
+    def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+        """Commit deletion requests and swap the served state, in one transaction.
 
         From here on the records are not found, their ids are refused, the shards serve the last step that never
         saw them, and the slices to rewrite are noted.
 
         Args:
-            request: The request, in state submitted.
-            fingerprint: Keyed digest of what it names, for idempotency.
-            gone: Where its records are.
-            tombstones: Token to kind (`"subject"` or `"record"`) of what must not return.
+            withdrawals: What to remove; requests that were not submitted before are, by this.
+
+        Raises:
+            DamageError: If a record to remove is not among those present.
         """
-        with self._begin() as c:
-            c.execute(
-                insert(s.request).values(
-                    id=request.id,
-                    idempotency_key=request.idempotency_key,
-                    fingerprint=fingerprint,
-                    reason=request.reason,
-                    state=request.state.value,
-                    n_subjects=request.n_subjects,
-                    n_records=request.n_records,
-                    submitted_at=request.submitted_at.isoformat(),
-                )
-            )
-            c.execute(
-                insert(s.request_shard),
-                [{"request": request.id, "shard": k, "position": v} for k, v in request.shards.items()],
-            )
-            c.execute(
-                insert(s.tombstone),
-                [{"token": k, "kind": v, "request": request.id} for k, v in tombstones.items()],
-            )
-            for part in _chunks([item.token for item in gone]):
-                c.execute(delete(s.record).where(s.record.c.token.in_(part)))
-            c.execute(
-                upsert(s.erasure).on_conflict_do_nothing(),
-                [{"shard": a, "position": b} for a, b in sorted({(g.shard, g.position) for g in gone})],
-            )
-            for shard, position in request.shards.items():
-                c.execute(delete(s.step).where((s.step.c.shard == shard) & (s.step.c.position >= position)))
+        with self._write() as c:
+            for item in withdrawals:
+                self._withdraw(c, item)
             _next_generation(c)
+
+    def _withdraw(self, c: Connection, item: Withdrawal) -> None:
+        request, at = item.request, now()
+        if c.execute(select(s.request.c.id).where(s.request.c.id == request.id)).first() is None:
+            _add_requests(c, [(request, item.fingerprint)])
+        c.execute(delete(s.pending).where(s.pending.c.request == request.id))
+        here = s.request.c.id == request.id
+        c.execute(
+            update(s.request)
+            .where(here)
+            .values(n_subjects=request.n_subjects, n_records=len(item.gone), withdrawn_at=at.isoformat())
+        )
+        tokens = [location.token for location in item.gone]
+        commitments = sorted(bytes(row.commitment) for row in _rows(c, s.record, tokens))
+        if len(commitments) != len(tokens):
+            raise DamageError(
+                f"{len(tokens) - len(commitments)} of the records of request {request.id} are in the record files but "
+                f"not in the ledger {self.name}: restore both from the same copy; nothing was changed"
+            )
+        found = gather_withdrawal(c, request.shards, commitments)
+        _insert_many(
+            c, s.request_shard, [{"request": request.id, "shard": k, "position": v} for k, v in request.shards.items()]
+        )
+        kinds = [{"token": k, "kind": v, "request": request.id} for k, v in item.tombstones.items()]
+        if kinds:
+            # A subject of whom something was forgotten before is in the list already.
+            c.execute(upsert(c, s.tombstone).on_conflict_do_nothing(), kinds)
+        for part in _chunks(tokens):
+            c.execute(delete(s.record).where(s.record.c.token.in_(part)))
+        _insert_many(c, s.removed, [{"request": request.id, "commitment": data} for data in commitments])
+        places = sorted({(g.shard, g.position) for g in item.gone})
+        if places:
+            c.execute(upsert(c, s.erasure).on_conflict_do_nothing(), [{"shard": a, "position": b} for a, b in places])
+        for shard, position in request.shards.items():
+            c.execute(delete(s.step).where((s.step.c.shard == shard) & (s.step.c.position >= position)))
+        _taint(c, request, at)
+        root = recordset.update(c, commitments)
+        evidence = found.complete(c, root)
+        _keep_evidence(c, request.id, "withdrawal", evidence)
+        chain.append(
+            c,
+            "withdrawn",
+            at,
+            request=request.id,
+            n_records=len(commitments),
+            evidence=digest_json("withdrawal", evidence),
+            records=[evidence["records"]["before"]["root"], root.hash.hex()],
+            counts=[evidence["records"]["before"]["count"], root.count],
+            shards=[number for pair in sorted(request.shards.items()) for number in pair],
+        )
 
     def erasures(self) -> list[Erasure]:
         """The slices that still have to be rewritten."""
@@ -337,7 +460,7 @@ class Ledger:
             s.slice_table,
             (s.erasure.c.shard == s.slice_table.c.shard) & (s.erasure.c.position == s.slice_table.c.position),
         )
-        with self._begin() as c:
+        with self._read() as c:
             return [Erasure(row.shard, row.position, row.file, row.digest) for row in c.execute(query)]
 
     def replace_slices(self, rewritten: Mapping[tuple[int, int], NewSlice | None]) -> None:
@@ -348,7 +471,7 @@ class Ledger:
         """
         if not rewritten:
             return
-        with self._begin() as c:
+        with self._write() as c:
             for (shard, position), piece in rewritten.items():
                 here = (s.slice_table.c.shard == shard) & (s.slice_table.c.position == position)
                 c.execute(delete(s.slice_table).where(here))
@@ -357,105 +480,267 @@ class Ledger:
                 c.execute(delete(s.erasure).where((s.erasure.c.shard == shard) & (s.erasure.c.position == position)))
 
     def is_forgetting(self) -> bool:
-        """Whether a request is submitted and not yet forgotten."""
-        query = select(s.request.c.id).where(s.request.c.state == RequestState.SUBMITTED.value).limit(1)
-        with self._begin() as c:
-            return c.execute(query).first() is not None
+        """Whether a request is withdrawn and not yet forgotten."""
+        with self._read() as c:
+            return c.execute(select(s.request.c.id).where(_under_way()).limit(1)).first() is not None
 
-    def finish_forget(self, at: datetime) -> None:
-        """Move the submitted requests on, but for those with a slice that could not be rewritten.
-
-        Args:
-            at: Time, UTC.
-        """
+    def finish_forget(self) -> None:
+        """Move the withdrawn requests on, but for those with a slice that could not be rewritten."""
         stuck = (
             select(s.request_shard.c.request)
             .join(s.erasure, s.erasure.c.shard == s.request_shard.c.shard)
             .where(s.erasure.c.position >= s.request_shard.c.position)
         )
-        query = select(s.request.c.id).where(
-            (s.request.c.state == RequestState.SUBMITTED.value) & s.request.c.id.not_in(stuck)
-        )
-        with self._begin() as c:
+        query = select(s.request.c.id).where(_under_way() & s.request.c.id.not_in(stuck)).order_by(s.request.c.number)
+        with self._write() as c:
+            at = now()
             for name in c.execute(query).scalars().all():
-                _move(c, RequestState.SUBMITTED, RequestState.FORGOTTEN, name, "forgotten_at", at)
+                _move(c, RequestState.SUBMITTED, RequestState.FORGOTTEN, name, forgotten_at=at.isoformat())
+                chain.append(c, "forgotten", at, request=name)
 
-    def finish_recover(self, complete: Iterable[int], at: datetime) -> list[str]:
+    def finish_recover(self, complete: Iterable[int]) -> list[str]:
         """Move on the forgotten requests all of whose shards are complete again.
 
         Args:
             complete: Shards whose every step is built.
-            at: Time, UTC.
 
         Returns:
             Ids of the requests that are now recovered.
         """
         whole = set(complete)
-        done = [request.id for request in self.waiting() if set(request.shards) <= whole]
-        with self._begin() as c:
-            for name in done:
-                _move(c, RequestState.FORGOTTEN, RequestState.RECOVERED, name, "recovered_at", at)
-        return done
+        done = [request for request in self.waiting() if set(request.shards) <= whole]
+        with self._write() as c:
+            at = now()
+            for request in done:
+                _move(c, RequestState.FORGOTTEN, RequestState.RECOVERED, request.id, recovered_at=at.isoformat())
+                query = select(s.removed.c.commitment).where(s.removed.c.request == request.id)
+                commitments = sorted(bytes(row) for row in c.execute(query).scalars())
+                evidence = gather_recovery(c, request.shards, commitments)
+                _keep_evidence(c, request.id, "recovery", evidence)
+                chain.append(
+                    c,
+                    "recovered",
+                    at,
+                    request=request.id,
+                    evidence=digest_json("recovery", evidence),
+                    records=evidence["records"]["root"],
+                    count=evidence["records"]["count"],
+                )
+        return [request.id for request in done]
+
+    # Requests looked up
 
     def request(self, request_id: str) -> Request | None:
         """The request with this id, or None."""
-        with self._begin() as c:
+        with self._read() as c:
             row = c.execute(select(s.request).where(s.request.c.id == request_id)).first()
             return None if row is None else _request(row, _shards(c, row.id))
 
     def request_by_key(self, idempotency_key: str) -> tuple[Request, str] | None:
         """The request submitted under this key, with its fingerprint, or None."""
-        with self._begin() as c:
-            row = c.execute(select(s.request).where(s.request.c.idempotency_key == idempotency_key)).first()
-            return None if row is None else (_request(row, _shards(c, row.id)), row.fingerprint)
+        with self._read() as c:
+            return _by_key(c, idempotency_key)
 
     def requests(self) -> list[Request]:
         """All requests, oldest first."""
-        with self._begin() as c:
+        with self._read() as c:
             shards: dict[str, dict[int, int]] = {}
             for row in c.execute(select(s.request_shard).order_by(s.request_shard.c.shard)):
                 shards.setdefault(row.request, {})[row.shard] = row.position
-            rows = c.execute(select(s.request).order_by(s.request.c.submitted_at, s.request.c.id)).all()
+            rows = c.execute(select(s.request).order_by(s.request.c.number)).all()
             return [_request(row, shards.get(row.id, {})) for row in rows]
 
     def count_requests(self) -> dict[RequestState, int]:
         """How many requests are in each state."""
         query = select(s.request.c.state, func.count()).group_by(s.request.c.state)
-        with self._begin() as c:
-            found = {RequestState(state): int(number) for state, number in c.execute(query)}
+        with self._read() as c:
+            found = {RequestState(row[0]): int(row[1]) for row in c.execute(query)}
         return {state: found.get(state, 0) for state in RequestState}
+
+    def open_requests(self) -> list[Request]:
+        """The requests whose data is not gone, failed ones included."""
+        query = select(s.request).where(s.request.c.forgotten_at.is_(None)).order_by(s.request.c.number)
+        with self._read() as c:
+            return [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
 
     def waiting(self) -> list[Request]:
         """The requests that are forgotten and wait to be recovered."""
-        query = select(s.request).where(s.request.c.state == RequestState.FORGOTTEN.value)
-        with self._begin() as c:
+        query = select(s.request).where(s.request.c.state == RequestState.FORGOTTEN.value).order_by(s.request.c.number)
+        with self._read() as c:
             return [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
 
-    # Erasure of the database itself
+    # Receipts
 
-    def compact(self) -> None:
-        """Write the database anew, so that no copy of a deleted cell is left in an unused part of a page.
+    def receipts_due(self) -> list[tuple[str, str]]:
+        """Request and stage (`"forgotten"`, `"recovered"`) of the receipts that have to be issued, in that order."""
+        past = s.request.c.state.in_([RequestState.FORGOTTEN.value, RequestState.RECOVERED.value])
+        first = select(s.receipt.c.request).where(s.receipt.c.stage == "forgotten")
+        late = s.request.c.state == RequestState.RECOVERED.value
+        queries = {
+            "forgotten": select(s.request.c.id).where(past & s.request.c.id.not_in(first)),
+            "recovered": select(s.request.c.id).where(late),
+        }
+        with self._read() as c:
+            return [
+                (name, stage)
+                for stage, query in queries.items()
+                for name in c.execute(query.order_by(s.request.c.number)).scalars()
+            ]
 
-        Deleted cells are overwritten at once (`secure_delete`), but where the database moves cells between pages,
-        it may leave copies behind. Takes time in proportion to the database.
-        """
-        with _translating(self._path), closing(self._engine.raw_connection()) as connection:
-            connection.cursor().execute("VACUUM")
+    def evidence(self, request_id: str) -> Evidence:
+        """What the receipts of a request show, read in one transaction.
 
-    def scrub(self) -> None:
-        """Empty the write-ahead log into the database, so that no old page survives in it.
+        Args:
+            request_id: The request.
+
+        Returns:
+            Its evidence.
 
         Raises:
-            StorageError: If a reader holds the log for longer than it should.
+            DamageError: If it is missing.
         """
-        with _translating(self._path), closing(self._engine.raw_connection()) as connection:
-            # Outside of any transaction: inside one, the log could not be emptied.
-            busy = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy is None or busy[0] != 0:
-            raise StorageError(
-                f"the write-ahead log of {self._path} could not be emptied: another program keeps the database open "
-                "in the middle of a read; close it, then run `unlearn recover`"
+        with self._read() as c:
+            row = c.execute(select(s.request).where(s.request.c.id == request_id)).first()
+            parts = {
+                item.part: json.loads(bytes(item.body))
+                for item in c.execute(select(s.evidence).where(s.evidence.c.request == request_id))
+            }
+            if row is None or "withdrawal" not in parts:
+                raise DamageError(f"the ledger {self.name} lacks the evidence of {request_id}: restore it from a copy")
+            head = chain.head(c)
+            entries = [
+                (entry, chain.inclusion(c, entry.number, head.size)) for entry in chain.of_request(c, request_id)
+            ]
+            previous = c.execute(
+                select(s.receipt.c.digest).where(
+                    (s.receipt.c.request == request_id) & (s.receipt.c.stage == "forgotten")
+                )
+            ).scalar()
+            return Evidence(
+                request=_request(row, _shards(c, request_id)),
+                withdrawal=parts["withdrawal"],
+                recovery=parts.get("recovery"),
+                head=head,
+                entries=entries,
+                previous=previous,
+                rotations=_rotations(c),
+                artefacts=_tainted(c, request_id),
             )
+
+    def record_receipts(self, issued: Sequence[tuple[str, str, str]]) -> None:
+        """Receipts are published.
+
+        Args:
+            issued: Request, stage (`"forgotten"`, or `"recovered"`, which ends the request), and SHA-256 of the signed
+                payload, hex.
+        """
+        with self._write() as c:
+            at = now()
+            for name, stage, digest in issued:
+                c.execute(insert(s.receipt).values(request=name, stage=stage, digest=digest))
+                chain.append(c, "receipted", at, request=name, stage=stage, receipt=digest)
+                if stage == "recovered":
+                    _move(c, RequestState.RECOVERED, RequestState.RECEIPTED, name)
+                    c.execute(delete(s.evidence).where(s.evidence.c.request == name))
+                    c.execute(delete(s.removed).where(s.removed.c.request == name))
+
+    def receipt_digests(self, request_id: str) -> dict[str, str]:
+        """Digest of every receipt issued for a request, by stage."""
+        query = select(s.receipt.c.stage, s.receipt.c.digest).where(s.receipt.c.request == request_id)
+        with self._read() as c:
+            return {row.stage: row.digest for row in c.execute(query)}
+
+    def signing_keys(self) -> list[tuple[str, str]]:
+        """Ids of the signing keys, the current one last, each with the rotation that introduced it (or nothing)."""
+        with self._read() as c:
+            return [(row.id, row.rotation) for row in c.execute(select(s.key).order_by(s.key.c.number))]
+
+    def add_key(self, key_id: str, rotation: str) -> None:
+        """Sign with another key from here on.
+
+        Args:
+            key_id: Its id.
+            rotation: The signed statement that introduces it; empty for the first.
+        """
+        with self._write() as c:
+            number = c.execute(select(func.count()).select_from(s.key)).scalar_one()
+            c.execute(insert(s.key).values(number=number, id=key_id, rotation=rotation))
+            chain.append(c, "key-added", now(), key=key_id)
+
+    # What was derived
+
+    def add_artefact(self, artefact: Artefact, sources: Mapping[int, int]) -> None:
+        """Register something derived from the model or the records.
+
+        Args:
+            artefact: What it is.
+            sources: Shard to the latest position it depends on.
+        """
+        with self._write() as c:
+            c.execute(
+                insert(s.artefact).values(
+                    id=artefact.id,
+                    name=artefact.name,
+                    kind=artefact.kind,
+                    location=artefact.location,
+                    registered_at=artefact.registered_at.isoformat(),
+                )
+            )
+            rows = [{"artefact": artefact.id, "shard": k, "position": v} for k, v in sorted(sources.items())]
+            _insert_many(c, s.artefact_source, rows)
+            flat = [number for pair in sorted(sources.items()) for number in pair]
+            chain.append(c, "artefact-registered", artefact.registered_at, artefact=artefact.id, sources=flat)
+
+    def retire_artefact(self, artefact_id: str) -> bool:
+        """Note that an artefact is gone or was made anew; whether there is such a one."""
+        at = now()
+        with self._write() as c:
+            here = (s.artefact.c.id == artefact_id) & s.artefact.c.retired_at.is_(None)
+            if c.execute(select(s.artefact.c.id).where(here)).first() is None:
+                return False
+            c.execute(update(s.artefact).where(here).values(retired_at=at.isoformat()))
+            chain.append(c, "artefact-retired", at, artefact=artefact_id)
+            return True
+
+    def artefacts(self) -> list[Artefact]:
+        """All registered artefacts, oldest first."""
+        with self._read() as c:
+            taints: dict[str, list[str]] = {}
+            for row in c.execute(select(s.taint).order_by(s.taint.c.request)):
+                taints.setdefault(row.artefact, []).append(row.request)
+            rows = c.execute(select(s.artefact).order_by(s.artefact.c.registered_at, s.artefact.c.id)).all()
+            return [_artefact(row, taints.get(row.id, [])) for row in rows]
+
+    # The log
+
+    def head(self) -> Head:
+        """Size and root of the log."""
+        with self._read() as c:
+            return chain.head(c)
+
+    def root_at(self, size: int) -> bytes:
+        """Root of the log's first `size` events."""
+        with self._read() as c:
+            return chain.root_at(c, size)
+
+    def consistency(self, old: int, size: int) -> list[bytes]:
+        """Proof that the log of `size` events only added to that of `old`."""
+        with self._read() as c:
+            return chain.consistency(c, old, size)
+
+    def inclusion(self, number: int, size: int) -> list[bytes]:
+        """Proof that an event is among the first `size`."""
+        with self._read() as c:
+            return chain.inclusion(c, number, size)
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """All events from a number on.
+
+        Yields:
+            The events, in order.
+        """
+        with self._read() as c:
+            yield from chain.entries(c, start)
 
 
 def now() -> datetime:
@@ -463,48 +748,144 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}")
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        # Transactions are begun explicitly: the driver's own guess would leave reads outside of them.
-        connection.isolation_level = None
-        for pragma in (
-            "busy_timeout=10000",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "secure_delete=ON",
-            "temp_store=MEMORY",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-@contextmanager
-def _translating(path: Path) -> Iterator[None]:
-    """Say in the project's words what the database refused."""
-    try:
-        yield
-    except (IntegrityError, ProgrammingError):
-        raise  # a mistake of this program's, not of the disk's
-    except OperationalError as error:
-        raise StorageError(
-            f"the database {path} refused: {error.orig}. Nothing of this step was recorded; make room or access, "
-            "then try again"
-        ) from error
-    except DatabaseError as error:
-        raise DamageError(f"the database {path} is damaged: {error.orig}. Restore it from a copy") from error
+def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Request | UnlearnError | None]:
+    """Add the requests that are new, with few statements for many."""
+    keys = {item.request.idempotency_key for item in items if item.request.idempotency_key is not None}
+    known = {key: found for key in keys if (found := _by_key(c, key)) is not None}
+    there = _there(c, [item.request.id for item in items])
+    results: list[Request | UnlearnError | None] = []
+    new: list[Submission] = []
+    for item in items:
+        request, key = item.request, item.request.idempotency_key
+        if key is not None and key in known:
+            results.append(check_repeat(*known[key], item.fingerprint))
+        elif request.id in there:
+            results.append(request)
+        elif item.epoch != epoch:
+            results.append(None)
+        else:
+            new.append(item)
+            results.append(request)
+            there.add(request.id)
+            if key is not None:
+                known[key] = (replace(request, opening=None), item.fingerprint)
+    _add_requests(c, [(item.request, item.fingerprint) for item in new])
+    insert_plain(c, s.pending, [(item.request.id, item.epoch, item.sealed) for item in new])
+    return results
 
 
-def _chunks(tokens: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def check_repeat(known: Request, fingerprint: str, wanted: str) -> Request | IdempotencyError:
+    """Tell the repetition of a request from another one under the same key.
+
+    Args:
+        known: The request that has the key.
+        fingerprint: Keyed digest of what that one names.
+        wanted: Keyed digest of what the present one names.
+
+    Returns:
+        The known request, or the error to raise.
+    """
+    if fingerprint == wanted:
+        return known
+    return IdempotencyError(
+        f"the idempotency key {known.idempotency_key!r} was used for another request ({known.id}): choose another key; "
+        "nothing was changed"
+    )
+
+
+def _add_requests(c: Connection, added: Sequence[tuple[Request, str]]) -> None:
+    """Note requests, each with its fingerprint, as submitted."""
+    if not added:
+        return
+    last = c.execute(select(func.max(s.request.c.number))).scalar()
+    rows, drafts = [], []
+    for number, (request, fingerprint) in enumerate(added, 0 if last is None else last + 1):
+        deadline = None if request.deadline is None else request.deadline.isoformat()
+        rows.append(
+            (
+                *(number, request.id, request.idempotency_key, fingerprint, request.digest, request.reason),
+                *(RequestState.SUBMITTED.value, request.n_subjects, request.n_records),
+                *(request.submitted_at.isoformat(), deadline, None, None, None, ""),
+            )
+        )
+        drafts.append(
+            chain.draft(
+                "submitted",
+                request.submitted_at,
+                request=request.id,
+                digest=request.digest,
+                n_subjects=request.n_subjects,
+                deadline=deadline,
+            )
+        )
+    insert_plain(c, s.request, rows)
+    chain.append_all(c, drafts)
+
+
+def _there(c: Connection, names: Sequence[str]) -> set[str]:
+    """Those of some requests that the ledger holds."""
+    found: set[str] = set()
+    for part in _chunks(names):
+        found |= set(c.execute(select(s.request.c.id).where(s.request.c.id.in_(part))).scalars())
+    return found
+
+
+def _under_way() -> Any:
+    return (s.request.c.state == RequestState.SUBMITTED.value) & s.request.c.withdrawn_at.is_not(None)
+
+
+def _by_key(c: Connection, idempotency_key: str) -> tuple[Request, str] | None:
+    row = c.execute(select(s.request).where(s.request.c.idempotency_key == idempotency_key)).first()
+    return None if row is None else (_request(row, _shards(c, row.id)), row.fingerprint)
+
+
+def _taint(c: Connection, request: Request, at: datetime) -> None:
+    """Note which artefacts depend on a slice that a request hits."""
+    if not request.shards:
+        return
+    source, alive = s.artefact_source, s.artefact.c.retired_at.is_(None)
+    query = select(source).join(s.artefact, s.artefact.c.id == source.c.artefact).where(alive)
+    hit = {row.artefact for row in c.execute(query) if row.position >= request.shards.get(row.shard, row.position + 1)}
+    for name in sorted(hit):
+        c.execute(insert(s.taint).values(artefact=name, request=request.id))
+        chain.append(c, "artefact-tainted", at, artefact=name, request=request.id)
+
+
+def _tainted(c: Connection, request_id: str) -> list[Artefact]:
+    query = select(s.artefact).join(s.taint, s.taint.c.artefact == s.artefact.c.id)
+    rows = c.execute(query.where(s.taint.c.request == request_id).order_by(s.artefact.c.id))
+    return [_artefact(row, [request_id]) for row in rows]
+
+
+def _artefact(row: Row[Any], tainted_by: Sequence[str]) -> Artefact:
+    return Artefact(
+        id=row.id,
+        name=row.name,
+        kind=row.kind,
+        location=row.location,
+        registered_at=datetime.fromisoformat(row.registered_at),
+        retired_at=_time(row.retired_at),
+        tainted_by=tuple(tainted_by),
+    )
+
+
+def _rotations(c: Connection) -> list[Json]:
+    rows = c.execute(select(s.key.c.rotation).order_by(s.key.c.number)).scalars()
+    return [json.loads(text) for text in rows if text]
+
+
+def _keep_evidence(c: Connection, request_id: str, part: str, body: Json) -> None:
+    c.execute(insert(s.evidence).values(request=request_id, part=part, body=canonical_json(body)))
+
+
+def _chunks(tokens: Sequence[V]) -> Iterator[Sequence[V]]:
     for start in range(0, len(tokens), CHUNK):
         yield tokens[start : start + CHUNK]
+
+
+def _insert_many(c: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    for start in range(0, len(rows), ROWS):
+        c.execute(insert(table), rows[start : start + ROWS])
 
 
 def _rows(c: Connection, table: Table, tokens: Sequence[bytes]) -> Iterator[Row[Any]]:
@@ -512,7 +893,7 @@ def _rows(c: Connection, table: Table, tokens: Sequence[bytes]) -> Iterator[Row[
     if len(tokens) > CHUNK and c.execute(select(func.count()).select_from(table)).scalar_one() <= len(tokens):
         # Reading it all is less than asking for so many: the usual case when a batch is taken in.
         wanted = set(tokens)
-        yield from (row for row in c.execute(select(table)) if row.token in wanted)
+        yield from (row for row in c.execute(select(table)) if bytes(row.token) in wanted)
         return
     for part in _chunks(tokens):
         yield from c.execute(select(table).where(table.c.token.in_(part)))
@@ -523,7 +904,7 @@ def _get(c: Connection, name: str) -> str | None:
 
 
 def _set(c: Connection, name: str, value: str) -> None:
-    statement = upsert(s.meta).values(name=name, value=value)
+    statement = upsert(c, s.meta).values(name=name, value=value)
     c.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
@@ -531,11 +912,11 @@ def _next_generation(c: Connection) -> None:
     _set(c, "generation", str(int(_get(c, "generation") or 0) + 1))
 
 
-def _move(c: Connection, before: RequestState, after: RequestState, name: str, column: str, at: datetime) -> None:
+def _move(c: Connection, before: RequestState, after: RequestState, name: str, **values: str) -> None:
     """Move a request along the transition table."""
     check_transition(before, after)
     here = (s.request.c.id == name) & (s.request.c.state == before.value)
-    c.execute(update(s.request).where(here).values({"state": after.value, column: at.isoformat()}))
+    c.execute(update(s.request).where(here).values({"state": after.value, **values}))
 
 
 def _shards(c: Connection, request_id: str) -> dict[int, int]:
@@ -543,19 +924,24 @@ def _shards(c: Connection, request_id: str) -> dict[int, int]:
     return {row.shard: row.position for row in c.execute(query)}
 
 
-def _request(row: Row[Any], shards: dict[int, int]) -> Request:
-    def time(text: str | None) -> datetime | None:
-        return None if text is None else datetime.fromisoformat(text)
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
+
+def _request(row: Row[Any], shards: dict[int, int]) -> Request:
     return Request(
         id=row.id,
         state=RequestState(row.state),
         reason=row.reason,
         idempotency_key=row.idempotency_key,
+        digest=row.digest,
         n_subjects=row.n_subjects,
         n_records=row.n_records,
         shards=shards,
         submitted_at=datetime.fromisoformat(row.submitted_at),
-        forgotten_at=time(row.forgotten_at),
-        recovered_at=time(row.recovered_at),
+        deadline=_time(row.deadline),
+        withdrawn_at=_time(row.withdrawn_at),
+        forgotten_at=_time(row.forgotten_at),
+        recovered_at=_time(row.recovered_at),
+        failure=row.failure,
     )

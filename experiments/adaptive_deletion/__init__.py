@@ -1,0 +1,1 @@
+"""What requests that depend on the published model do to sharded training, and what helps."""

@@ -1,0 +1,121 @@
+"""`unlearn submit`, `process`, `extend`, `export`: requests at a deletion desk."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.forget import Deadline, IdempotencyKey, IdsFrom, Reason, Records, Subjects, named_ids, say_opening
+from unlearn.cli.output import as_time, counted, print_json, say
+
+SUBMIT = """\b
+Examples:
+  unlearn submit runs/people --subject w17 --idempotency-key case-4711
+  unlearn submit runs/people --ids-from leavers.txt --deadline 2027-01-31"""
+
+PROCESS = """\b
+Example:
+  unlearn process runs/people && unlearn recover runs/people"""
+
+EXTEND = """\b
+Example:
+  unlearn extend runs/people req-0123456789abcdef --until 2027-03-31"""
+
+EXPORT = """\b
+Examples:
+  unlearn export runs/people --output requests.csv
+  unlearn export runs/people --output - --json"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        help="Accept a request to forget, durably and without waiting; it takes effect with the next `process`.",
+        epilog=SUBMIT,
+    )(submit)
+    app.command(help="Carry out every request that was submitted.", epilog=PROCESS)(process)
+    app.command(help="Move the deadline of a request.", epilog=EXTEND)(extend)
+    app.command(help="Write the register of requests, for a data-protection officer.", epilog=EXPORT)(export)
+
+
+def submit(
+    run: Run,
+    subject: Subjects = None,
+    record: Records = None,
+    ids_from: IdsFrom = None,
+    reason: Reason = "",
+    idempotency_key: IdempotencyKey = None,
+    deadline: Deadline = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Accept a request to forget."""
+    subjects = named_ids(subject, record, ids_from)
+    with opened(run) as workspace:
+        request = workspace.submit(
+            subjects, record or (), reason=reason, idempotency_key=idempotency_key, deadline=as_utc(deadline)
+        )
+    if json:
+        print_json(request)
+        return
+    say(f"{request.id}: accepted, {request.state.value}; its deadline is {as_time(request.deadline)} UTC")
+    say_opening(request)
+    say(f"it takes effect with the next: unlearn process {run}")
+
+
+def process(run: Run, *, json: AsJson = False) -> None:
+    """Carry out what was submitted."""
+    with opened(run) as workspace:
+        requests = workspace.process()
+    if json:
+        print_json(requests)
+        return
+    for request in requests:
+        what = request.failure or f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
+        say(f"{request.id}: {request.state.value}, {what}")
+    if not requests:
+        say("no request was waiting")
+    elif any(request.shards for request in requests):
+        say(f"next: unlearn recover {run}")
+
+
+def extend(
+    run: Run,
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The new deadline, UTC.")],
+    *,
+    json: AsJson = False,
+) -> None:
+    """Move a deadline."""
+    with opened(run) as workspace:
+        request = workspace.extend(request_id, until.replace(tzinfo=UTC))
+    print_json(request) if json else say(f"{request.id}: the deadline is {as_time(request.deadline)} UTC now")
+
+
+def export(
+    run: Run,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .csv or .json; - for the screen.")],
+    *,
+    json: AsJson = False,
+) -> None:
+    """Write the register of requests."""
+    from unlearn.export import as_csv, as_json
+
+    with opened(run) as workspace:
+        requests = workspace.requests()
+    write = as_json if json or output.suffix == ".json" else as_csv
+    text = write(requests, datetime.now(UTC))
+    if str(output) == "-":
+        typer.echo(text, nl=False)
+        return
+    output.write_text(text, encoding="utf-8")
+    say(f"{counted(len(requests), 'request')} written to {output}")
+
+
+def as_utc(deadline: datetime | None) -> datetime | None:
+    """A deadline from the command line, which is in UTC."""
+    return None if deadline is None else deadline.replace(tzinfo=UTC)

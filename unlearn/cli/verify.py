@@ -1,0 +1,179 @@
+"""`unlearn verify`, `receipts`, `key`, `countersign`: what proves that something was forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.forget import IdsFrom, Records, Subjects, read_ids
+from unlearn.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from unlearn.verification import Verification
+
+VERIFY = """\b
+Examples:
+  unlearn verify receipt.json --public-key office.pub.pem
+  unlearn verify receipt.json --public-key office.pub.pem --workspace runs/people --replay"""
+
+RECEIPTS = """\b
+Example:
+  unlearn receipts runs/people req-0123456789abcdef"""
+
+KEY = """\b
+Examples:
+  unlearn key runs/people > office.pub.pem
+  unlearn key runs/people --rotate"""
+
+COUNTERSIGN = """\b
+Example:
+  unlearn countersign receipt.json --key officer.pem"""
+
+Receipt: TypeAlias = Annotated[Path, typer.Argument(metavar="RECEIPT", help="The receipt's file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(help="Verify a receipt: alone, against its workspace, or by training again.", epilog=VERIFY)(verify)
+    app.command(help="Say where the receipts of a request are.", epilog=RECEIPTS)(receipts)
+    app.command(help="Print the public key that verifies a workspace's receipts, or replace the key.", epilog=KEY)(key)
+    app.command(help="Add a signature to a receipt.", epilog=COUNTERSIGN)(countersign)
+
+
+def verify(
+    receipt: Receipt,
+    public_key: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Public key that is to have signed it, PEM; repeatable.")
+    ],
+    workspace: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Hold it against this workspace.", show_default="receipt alone")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Train every step again in fresh processes, and compare.")
+    ] = False,
+    shard: Annotated[
+        list[int] | None, typer.Option(min=0, help="Train only this shard again; repeatable.", show_default="all")
+    ] = None,
+    threshold: Annotated[int, typer.Option(min=1, help="How many of the keys must have signed.")] = 1,
+    request: Annotated[
+        str | None, typer.Option(metavar="REQUEST_ID", help="The request it is to be about.", show_default="any")
+    ] = None,
+    opening: Annotated[
+        str | None, typer.Option(metavar="HEX", help="The submitter's secret: also check whom the request named.")
+    ] = None,
+    subject: Subjects = None,
+    record: Records = None,
+    ids_from: IdsFrom = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Verify a receipt."""
+    if replay and workspace is None:
+        raise typer.BadParameter("to train again, the workspace is needed", param_hint="--replay")
+    if shard and not replay:
+        raise typer.BadParameter("shards are chosen for training again: add --replay", param_hint="--shard")
+    from unlearn.errors import InputError
+    from unlearn.verification import verify as check
+
+    try:
+        keys = [path.read_bytes() for path in public_key]
+    except OSError as error:
+        raise InputError(
+            f"the public key {error.filename} cannot be read ({error.strerror}): check the path"
+        ) from error
+    found = check(
+        receipt,
+        keys,
+        workspace=workspace,
+        replay=replay,
+        shards=shard,
+        threshold=threshold,
+        request_id=request,
+        opening=opening,
+        subjects=[*(subject or ()), *(() if ids_from is None else read_ids(ids_from))],
+        record_ids=record or (),
+    )
+    if json:
+        said = found.predicate
+        print_json(
+            {
+                "valid": True,
+                "receipt": found.receipt,
+                "stage": said.stage,
+                "steps": found.steps,
+                "guarantee": said.guarantee,
+                "not_proven": said.not_proven,
+            }
+        )
+    else:
+        say_verified(found)
+
+
+def say_verified(found: Verification) -> None:
+    """Print what was verified, and what no receipt can show.
+
+    Args:
+        found: The verification.
+    """
+    for step in found.steps:
+        say(f"{step.number:>2}. {step.title}: {step.detail}")
+    say("")
+    say(f"verified: {found.predicate.guarantee}")
+    say("not proven by it:")
+    for limit in found.predicate.not_proven:
+        say(f"  - {limit}")
+
+
+def receipts(
+    run: Run,
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request.")],
+    *,
+    json: AsJson = False,
+) -> None:
+    """Say where receipts are."""
+    with opened(run) as workspace:
+        found = workspace.receipts(request_id)
+        if json:
+            print_json([{"stage": item.stage, "path": item.path, "digest": item.digest} for item in found])
+            return
+        for item in found:
+            say(str(item.path))
+        if not found:
+            say("none yet: a receipt is issued when the request is forgotten, and one when it is recovered")
+
+
+def key(
+    run: Run,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new key first; the old one vouches for it.")] = False,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Print the public key."""
+    with opened(run) as workspace:
+        if rotate:
+            workspace.rotate_key()
+        pem = workspace.public_key
+    print_json({"public_key": pem}) if json else typer.echo(pem, nl=False)
+
+
+def countersign(
+    receipt: Receipt,
+    key: Annotated[Path, typer.Option(metavar="FILE", help="Private key, PEM, Ed25519, readable by you alone.")],
+    *,
+    json: AsJson = False,
+) -> None:
+    """Add a signature."""
+    from unlearn.receipt import countersign as sign
+    from unlearn.receipt import load_signer
+    from unlearn.verification import read_receipt
+
+    signer = load_signer(key)
+    data = sign(read_receipt(receipt), signer)
+    draft = receipt.with_name(f".{receipt.name}.draft")
+    draft.write_bytes(data)
+    draft.replace(receipt)
+    keyid = signer.public_key.keyid
+    print_json({"receipt": receipt, "key": keyid}) if json else say(f"{receipt}: also signed with {keyid[:16]}…")

@@ -1,0 +1,94 @@
+"""The register of deletion requests, for a data-protection officer: CSV for a spreadsheet, JSON for a program.
+
+One row a request, no ids of anybody: counts, times, deadlines, where it stands. Pure.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from shards.digest import Json
+from unlearn.request import Request
+
+COLUMNS = (
+    "request",
+    "idempotency_key",
+    "state",
+    "overdue",
+    "submitted_at",
+    "deadline",
+    "withdrawn_at",
+    "forgotten_at",
+    "recovered_at",
+    "subjects_named",
+    "records_removed",
+    "shards_hit",
+    "reason",
+    "failure",
+    "digest",
+)
+"""What a row holds."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings that a spreadsheet would take for a formula."""
+
+
+def rows(requests: Sequence[Request], at: datetime) -> list[dict[str, Json]]:
+    """Requests as rows.
+
+    Args:
+        requests: The requests.
+        at: The time, UTC, which decides what is overdue.
+
+    Returns:
+        One mapping of `COLUMNS` a request; times in ISO 8601, UTC.
+    """
+    return [dict(zip(COLUMNS, _row(request, at), strict=True)) for request in requests]
+
+
+def as_json(requests: Sequence[Request], at: datetime) -> str:
+    """The register as a JSON list."""
+    return json.dumps(rows(requests, at), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_csv(requests: Sequence[Request], at: datetime) -> str:
+    """The register as CSV; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows(requests, at):
+        writer.writerow({name: _harmless(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _row(request: Request, at: datetime) -> tuple[Json, ...]:
+    withdrawn = request.withdrawn_at is not None
+    return (
+        request.id,
+        request.idempotency_key,
+        request.state.value,
+        request.is_overdue(at),
+        _time(request.submitted_at),
+        _time(request.deadline),
+        _time(request.withdrawn_at),
+        _time(request.forgotten_at),
+        _time(request.recovered_at),
+        request.n_subjects,
+        request.n_records if withdrawn else None,
+        len(request.shards) if withdrawn else None,
+        request.reason,
+        request.failure,
+        request.digest,
+    )
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _harmless(value: Json) -> Json:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

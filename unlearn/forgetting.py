@@ -1,0 +1,248 @@
+"""Carry deletion requests out: find what they name, withdraw it from service, destroy what saw it.
+
+The order of a deletion, whatever crashes in between:
+
+1. the request is durable, its records are not found any more, its ids are refused, and the shards it touches
+   serve the last step that never saw them (one transaction);
+2. every checkpoint that saw them is destroyed;
+3. the slices that held them are rewritten without them;
+4. the request is noted as forgotten.
+
+A crash after 1 is finished by whoever opens the workspace next; a crash before 1 leaves the request as it was:
+accepted, if it was submitted, and unheard of otherwise.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shards.digest import digest_parts
+from unlearn.erasure import purge_checkpoints, rewrite
+from unlearn.errors import AlreadyForgottenError, DamageError, UnknownIdError, some
+from unlearn.ledger import Location, Submission, Withdrawal
+from unlearn.lookup import records_of
+from unlearn.receipt.predicate import OPENING_BYTES, request_digest
+from unlearn.request import RESPONSE_MONTHS, Request, RequestState, months_later
+from unlearn.site import Site
+
+GROUP = 200
+"""Requests withdrawn in one transaction: enough to share its cost, few enough not to keep others waiting."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a request names.
+
+    Attributes:
+        subjects: Subjects, none twice.
+        record_ids: Single records, none twice.
+    """
+
+    subjects: tuple[str, ...]
+    record_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A request as somebody makes it, before anything is looked up.
+
+    Attributes:
+        request: The request, in state submitted, with its opening.
+        fingerprint: Keyed digest of what it names, so that the log can compare but not tell.
+    """
+
+    request: Request
+    fingerprint: str
+
+
+def draft(
+    site: Site, named: Named, *, reason: str, idempotency_key: str | None, deadline: datetime | None, at: datetime
+) -> Draft:
+    """Write a request down.
+
+    Args:
+        site: The workspace.
+        named: What it names.
+        reason: Why.
+        idempotency_key: The submitter's own key, or None.
+        deadline: Until when it must be forgotten; None: a month from now.
+        at: The time, UTC.
+
+    Returns:
+        The request.
+    """
+    opening = secrets.token_bytes(OPENING_BYTES)
+    request = Request(
+        id=f"req-{secrets.token_hex(8)}",
+        state=RequestState.SUBMITTED,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        digest=request_digest(opening, named.subjects, named.record_ids),
+        n_subjects=len(named.subjects),
+        n_records=len(named.record_ids),
+        shards={},
+        submitted_at=at,
+        deadline=deadline or months_later(at, RESPONSE_MONTHS),
+        opening=opening.hex(),
+    )
+    tokens = (site.tokens("subject", named.subjects), site.tokens("record", named.record_ids))
+    parts = [b"".join(sorted(group)) for group in tokens]
+    return Draft(request, digest_parts("request", [site.keys.pseudonyms, *parts]))
+
+
+def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Set[bytes] = frozenset()) -> Withdrawal:
+    """Find out what a request removes.
+
+    Args:
+        site: The workspace.
+        request: The request.
+        fingerprint: Keyed digest of what it names.
+        named: What it names.
+        taken: Tokens that requests before it, not yet carried out, remove.
+
+    Returns:
+        What it removes; of ids that were forgotten before, nothing.
+
+    Raises:
+        UnknownIdError: If an id was never in the workspace.
+        DamageError: If a record file cannot be read that may hold some of them.
+    """
+    theirs = records_of(site, named.subjects)
+    subject_tokens = dict(zip(site.tokens("subject", named.subjects), named.subjects, strict=True))
+    record_tokens = dict(zip(site.tokens("record", named.record_ids), named.record_ids, strict=True))
+    single = site.ledger.locations(list(record_tokens))
+    found = {*site.tokens("subject", list(theirs)), *(item.token for item in single), *taken}
+    absent = {token: name for token, name in (subject_tokens | record_tokens).items() if token not in found}
+    dead = site.ledger.tombstones(list(absent)) if absent else set()
+    unknown = [name for token, name in absent.items() if token not in dead]
+    if unknown:
+        raise UnknownIdError(
+            f"{len(unknown)} of the subjects or records are not in {site.path} ({some(unknown)}): check the ids, and "
+            "whether they name subjects or records; nothing was changed"
+        )
+    everything = {*single, *(item for items in theirs.values() for item in items)}
+    gone = sorted((item for item in everything if item.token not in taken), key=_place)
+    return Withdrawal(
+        request=replace(request, n_records=len(gone), shards=_earliest(gone)),
+        fingerprint=fingerprint,
+        gone=tuple(gone),
+        tombstones={item.token: "record" for item in gone} | dict.fromkeys(subject_tokens, "subject"),
+    )
+
+
+def refuse_repeated(site: Site, named: Named) -> None:
+    """Refuse ids that were forgotten before, for callers who want to know.
+
+    Args:
+        site: The workspace.
+        named: What a request names.
+
+    Raises:
+        AlreadyForgottenError: If there are some.
+    """
+    tokens = {
+        **dict(zip(site.tokens("subject", named.subjects), named.subjects, strict=True)),
+        **dict(zip(site.tokens("record", named.record_ids), named.record_ids, strict=True)),
+    }
+    dead = site.ledger.tombstones(list(tokens))
+    present = {item.token for item in site.ledger.locations(list(dead))} if dead else set()
+    theirs = set(site.tokens("subject", list(records_of(site, [tokens[token] for token in dead])))) if dead else set()
+    again = [tokens[token] for token in dead - present - theirs]
+    if again:
+        raise AlreadyForgottenError(
+            f"{len(again)} of the subjects or records were forgotten before ({some(sorted(again))}): leave them out, "
+            "or repeat the first request with its idempotency key; nothing was changed"
+        )
+
+
+def destroy(site: Site) -> list[DamageError]:
+    """Destroy what saw the records of all withdrawn requests; may be repeated after a crash at any point.
+
+    Args:
+        site: The workspace, whose lock the caller holds.
+
+    Returns:
+        What could not be rewritten because it is damaged; the requests concerned stay submitted, and everything
+        else goes on.
+    """
+    erasures = site.ledger.erasures()
+    # Checkpoints first: that also frees the room which rewriting needs.
+    purge_checkpoints(site, sorted({item.shard for item in erasures}))
+    forgotten = site.ledger.tombstones_under_way()
+    rewritten, damaged = {}, []
+    for item in erasures:
+        try:
+            rewritten[item.shard, item.position] = rewrite(site, item, forgotten)
+        except DamageError as error:
+            damaged.append(error)
+    site.ledger.replace_slices(rewritten)
+    site.ledger.finish_forget()
+    return damaged
+
+
+def serve_pending(site: Site) -> list[DamageError]:
+    """Carry out every request that was accepted and waits, and destroy the ids they named.
+
+    A request that names an id nobody knows fails, and changes nothing. One whose record files are damaged waits on.
+
+    Args:
+        site: The workspace, whose lock the caller holds.
+
+    Returns:
+        What keeps requests waiting.
+    """
+    epoch = site.inbox.begin_epoch()
+    site.ledger.change_epoch(epoch)
+    waiting = site.ledger.pending()
+    damaged: list[DamageError] = []
+    kept: dict[str, tuple[str, bytes]] = {}
+    for start in range(0, len(waiting), GROUP):
+        damaged += _serve(site, waiting[start : start + GROUP], epoch, kept)
+        damaged += destroy(site)
+    if kept:
+        site.ledger.reseal(kept)
+    site.inbox.end_epochs_but({epoch, *(item.epoch for item in site.ledger.pending())})
+    return damaged
+
+
+def _serve(
+    site: Site, group: Sequence[Submission], epoch: str, kept: dict[str, tuple[str, bytes]]
+) -> list[DamageError]:
+    """Withdraw a group of requests together; `kept` takes the ids of those that have to wait, encrypted anew."""
+    withdrawals: list[Withdrawal] = []
+    damaged: list[DamageError] = []
+    taken: set[bytes] = set()
+    for item in group:
+        request = item.request
+        try:
+            named = Named(*site.inbox.open(item.epoch, request.id, item.sealed))
+        except DamageError as error:
+            damaged.append(error)
+            continue
+        try:
+            withdrawal = find(site, request, item.fingerprint, named, taken)
+        except UnknownIdError:
+            site.ledger.fail(request.id, "unknown id", "names a subject or record that was never here")
+        except DamageError as error:
+            damaged.append(error)
+            kept[request.id] = (epoch, site.inbox.seal(epoch, request.id, named.subjects, named.record_ids))
+        else:
+            taken |= withdrawal.tombstones.keys()
+            withdrawals.append(withdrawal)
+    if withdrawals:
+        site.ledger.withdraw(withdrawals)
+    return damaged
+
+
+def _place(item: Location) -> tuple[int, int, bytes]:
+    return item.shard, item.position, item.token
+
+
+def _earliest(gone: Sequence[Location]) -> dict[int, int]:
+    earliest: dict[int, int] = {}
+    for item in gone:
+        earliest[item.shard] = min(item.position, earliest.get(item.shard, item.position))
+    return earliest

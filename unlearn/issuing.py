@@ -1,0 +1,233 @@
+"""Issue receipts: after everything a receipt states has been done, and before anybody is told that it has.
+
+A receipt is written under its final name before the log says that it was issued. A crash in between has it issued
+again, over the first: both are true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from shards.digest import Json
+from shards.store import sync_directory
+from unlearn.errors import DamageError
+from unlearn.ledger import Evidence, now
+from unlearn.receipt.envelope import parse_envelope, seal
+from unlearn.receipt.keys import create_key, load_signer, public_pem, rotation
+from unlearn.receipt.predicate import SOFTWARE, Stage, statement
+from unlearn.request import Request
+from unlearn.site import Site
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+
+GROUP = 100
+"""Receipts recorded in one transaction."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A receipt as a file.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path
+
+    @cached_property
+    def data(self) -> bytes:
+        """The file's bytes: a DSSE envelope."""
+        return self.path.read_bytes()
+
+    @cached_property
+    def statement(self) -> dict[str, Any]:
+        """What it says, unverified: an in-toto statement. `unlearn.verify` says whether to believe it."""
+        return cast(dict[str, Any], json.loads(parse_envelope(self.data).payload))
+
+    @property
+    def stage(self) -> str:
+        """`"forgotten"` or `"recovered"`."""
+        return str(self.statement["predicate"]["stage"])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was signed, hex."""
+        return hashlib.sha256(parse_envelope(self.data).payload).hexdigest()
+
+
+def issue_due(site: Site) -> None:
+    """Issue every receipt that is due.
+
+    Args:
+        site: The workspace, whose lock the caller holds.
+
+    Raises:
+        InputError: If the signing key cannot be read; what the receipts would state has been done all the same.
+    """
+    due = site.ledger.receipts_due()
+    if not due:
+        return
+    signer = current_signer(site)
+    environments = site.ledger.environments()
+    for stage in ("forgotten", "recovered"):
+        names = [name for name, wanted in due if wanted == stage]
+        for start in range(0, len(names), GROUP):
+            _issue(site, names[start : start + GROUP], stage, signer, environments)
+
+
+def _issue(
+    site: Site, requests: Sequence[str], stage: Stage, signer: CryptoSigner, environments: dict[str, Json]
+) -> None:
+    site.receipts_folder.mkdir(mode=0o700, exist_ok=True)
+    digests = []
+    for name in requests:
+        data = seal(_state(site, site.ledger.evidence(name), stage, environments), [signer])
+        _publish(receipt_path(site, name, stage), data)
+        digests.append((name, stage, hashlib.sha256(parse_envelope(data).payload).hexdigest()))
+    sync_directory(site.receipts_folder)
+    sync_directory(site.path)
+    site.ledger.record_receipts(digests)
+
+
+def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str, Json]) -> Json:
+    recovery = evidence.recovery if stage == "recovered" else None
+    used = {} if recovery is None else {item[3]: environments.get(item[3]) for item in recovery["rebuilt"]}
+    kinds = {"submitted", "extended", "withdrawn", "forgotten"} | (set() if recovery is None else {"recovered"})
+    events = [(entry, proof) for entry, proof in evidence.entries if entry.event.kind in kinds]
+    return statement(
+        stage=stage,
+        workspace={"id": site.declaration.id, "description": site.declaration.digest},
+        request=_describe(evidence.request, stage),
+        withdrawal=evidence.withdrawal,
+        recovery=recovery,
+        environments=used,
+        artefacts=[{"name": item.name, "kind": item.kind, "location": item.location} for item in evidence.artefacts],
+        log={
+            "size": evidence.head.size,
+            "root": evidence.head.root.hex(),
+            "events": [
+                {"index": entry.number, "body": entry.body.decode(), "proof": [item.hex() for item in proof]}
+                for entry, proof in events
+            ],
+        },
+        previous=evidence.previous if stage == "recovered" else None,
+        keys=evidence.rotations,
+        software_version=software_version(),
+    )
+
+
+def _describe(request: Request, stage: Stage) -> Json:
+    def text(name: str) -> str | None:
+        value = getattr(request, name)
+        return None if value is None else value.isoformat()
+
+    return {
+        "id": request.id,
+        "digest": request.digest,
+        "n_subjects": request.n_subjects,
+        "n_records": request.n_records,
+        "submitted_at": text("submitted_at"),
+        "deadline": text("deadline"),
+        "withdrawn_at": text("withdrawn_at"),
+        "forgotten_at": text("forgotten_at"),
+        "recovered_at": text("recovered_at") if stage == "recovered" else None,
+    }
+
+
+def _publish(path: Path, data: bytes) -> None:
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def receipt_path(site: Site, request_id: str, stage: str) -> Path:
+    """Where a receipt lies."""
+    return site.receipts_folder / f"{request_id}-{stage}.json"
+
+
+def receipts_of(site: Site, request_id: str) -> list[Receipt]:
+    """The receipts issued for a request.
+
+    Args:
+        site: The workspace.
+        request_id: The request.
+
+    Returns:
+        The one of its being forgotten, then the one of its recovery, as far as they are issued.
+
+    Raises:
+        DamageError: If one was issued and its file is missing.
+    """
+    issued = site.ledger.receipt_digests(request_id)
+    found = []
+    for stage in ("forgotten", "recovered"):
+        path = receipt_path(site, request_id, stage)
+        if stage in issued:
+            if not path.is_file():
+                raise DamageError(f"the receipt {path} was issued and is missing: restore it from a copy")
+            found.append(Receipt(path))
+    return found
+
+
+def key_path(site: Site, key_id: str) -> Path:
+    """Where a private key lies."""
+    return site.keys_folder / f"{key_id}.pem"
+
+
+def current_signer(site: Site) -> CryptoSigner:
+    """The key that receipts are signed with now.
+
+    Args:
+        site: The workspace.
+
+    Returns:
+        The signer.
+
+    Raises:
+        DamageError: If the ledger names no key.
+    """
+    keys = site.ledger.signing_keys()
+    if not keys:
+        raise DamageError(f"the ledger {site.ledger.name} names no signing key: restore it from a copy")
+    return load_signer(key_path(site, keys[-1][0]))
+
+
+def public_key(site: Site) -> str:
+    """The current public key, PEM."""
+    return public_pem(current_signer(site).public_key)
+
+
+def rotate_key(site: Site) -> str:
+    """Sign with a new key from here on; the old one vouches for it.
+
+    Args:
+        site: The workspace, whose lock the caller holds.
+
+    Returns:
+        The new key's id.
+    """
+    old = current_signer(site)
+    new = load_signer(create_key(site.keys_folder))
+    statement = rotation(old, new, site.declaration.id, now())
+    site.ledger.add_key(new.public_key.keyid, json.dumps(statement))
+    return str(new.public_key.keyid)
+
+
+def software_version() -> str:
+    """Version of this program."""
+    try:
+        return version(SOFTWARE)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,199 @@
+"""The log as a Merkle tree in the database (RFC 6962): append, prove, verify.
+
+Functions take a connection whose transaction the caller holds; `append` needs one that nobody writes beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection, select, tuple_
+
+from shards.digest import Json
+from unlearn.errors import DamageError
+from unlearn.ledger import events, merkle
+from unlearn.ledger import schema as s
+from unlearn.ledger.database import insert_plain
+
+T = TypeVar("T")
+
+PAGE = 10_000
+"""Events read at once."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event with its place in the log.
+
+    Attributes:
+        number: From 0.
+        body: Its bytes, as they were hashed.
+    """
+
+    number: int
+    body: bytes
+
+    @property
+    def event(self) -> events.Event:
+        """What it says."""
+        return events.decode(self.body)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An event that is to be added.
+
+    Attributes:
+        body: Its bytes.
+        request: The request it is about, or None.
+    """
+
+    body: bytes
+    request: str | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the log comes to: how many events, and the root of the tree over them."""
+
+    size: int
+    root: bytes
+
+
+def append(c: Connection, kind: str, at: datetime, **fields: Json) -> None:
+    """Add an event.
+
+    Args:
+        c: A connection in a transaction that is the only one to write.
+        kind: What happened; see `events.FIELDS`.
+        at: The time, UTC.
+        fields: Those of the kind.
+    """
+    append_all(c, [draft(kind, at, **fields)])
+
+
+def draft(kind: str, at: datetime, **fields: Json) -> Draft:
+    """Write an event down that is to be added.
+
+    Args:
+        kind: What happened; see `events.FIELDS`.
+        at: The time, UTC.
+        fields: Those of the kind.
+
+    Returns:
+        The event.
+    """
+    request = fields.get("request")
+    return Draft(events.encode(kind, at, **fields), request if isinstance(request, str) else None)
+
+
+def append_all(c: Connection, drafts: Sequence[Draft]) -> None:
+    """Add events, in their order.
+
+    Args:
+        c: A connection in a transaction that is the only one to write.
+        drafts: The events.
+    """
+    start = size(c)
+    appender = _over_stored(c, lambda subtree: merkle.Appender(start, subtree))
+    nodes = [node for item in drafts for node in appender.append(merkle.leaf_hash(item.body))]
+    insert_plain(c, s.event, [(number, item.body, item.request) for number, item in enumerate(drafts, start)])
+    insert_plain(c, s.tree, nodes)
+
+
+def size(c: Connection) -> int:
+    """How many events there are."""
+    last = c.exec_driver_sql("SELECT max(number) FROM event").scalar()
+    return 0 if last is None else int(last) + 1
+
+
+def subtrees(c: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """The stored hashes of complete subtrees.
+
+    Args:
+        c: A connection.
+        places: Level (the logarithm of its number of leaves) and number among those of its level, of each.
+
+    Returns:
+        Place to hash.
+
+    Raises:
+        DamageError: If one is missing.
+    """
+    wanted = set(places)
+    found: dict[tuple[int, int], bytes] = {}
+    if wanted:
+        query = select(s.tree).where(tuple_(s.tree.c.level, s.tree.c.position).in_(sorted(wanted)))
+        found = {(row.level, row.position): bytes(row.hash) for row in c.execute(query)}
+    if len(found) != len(wanted):
+        raise DamageError("the ledger's log is damaged (a node of its tree is missing): restore it from a copy")
+    return found
+
+
+def _over_stored(c: Connection, compute: Callable[[merkle.Subtree], T]) -> T:
+    """Compute something from stored subtrees, with one query for all of them."""
+    # Which ones it takes depends on numbers alone, never on hashes: so it is asked once before there are any.
+    places: list[tuple[int, int]] = []
+
+    def note(level: int, position: int) -> bytes:
+        places.append((level, position))
+        return bytes(merkle.HASH_BYTES)
+
+    compute(note)
+    stored = subtrees(c, places)
+    return compute(lambda level, position: stored[level, position])
+
+
+def head(c: Connection) -> Head:
+    """Size and root of the log."""
+    count = size(c)
+    return Head(count, root_at(c, count))
+
+
+def root_at(c: Connection, count: int) -> bytes:
+    """Root of the first `count` events."""
+    return _over_stored(c, lambda subtree: merkle.root_at(count, subtree))
+
+
+def of_request(c: Connection, request_id: str) -> list[Entry]:
+    """The events about a request, in order."""
+    query = select(s.event.c.number, s.event.c.body).where(s.event.c.request == request_id).order_by(s.event.c.number)
+    return [Entry(row.number, bytes(row.body)) for row in c.execute(query)]
+
+
+def inclusion(c: Connection, number: int, count: int) -> list[bytes]:
+    """Proof that an event is among the first `count`."""
+    return _over_stored(c, lambda subtree: merkle.inclusion_proof(number, count, subtree))
+
+
+def consistency(c: Connection, old: int, count: int) -> list[bytes]:
+    """Proof that the log of `count` events only added to that of `old`."""
+    return _over_stored(c, lambda subtree: merkle.consistency_proof(old, count, subtree))
+
+
+def entries(c: Connection, start: int = 0) -> Iterator[Entry]:
+    """All events from a number on, read page by page.
+
+    Args:
+        c: A connection.
+        start: The first to read.
+
+    Yields:
+        The events, in order.
+
+    Raises:
+        DamageError: If a number is missing.
+    """
+    while True:
+        query = select(s.event.c.number, s.event.c.body).where(s.event.c.number >= start)
+        rows = c.execute(query.order_by(s.event.c.number).limit(PAGE)).all()
+        for row in rows:
+            if row.number != start:
+                raise DamageError(f"the ledger's log is damaged: entry {start} is missing; restore it from a copy")
+            yield Entry(row.number, bytes(row.body))
+            start += 1
+        if len(rows) < PAGE:
+            return

@@ -1,0 +1,235 @@
+"""One database, SQLite or PostgreSQL: connections, transactions, and errors in the project's words.
+
+A `write` transaction is the only one at its time, so that whoever adds to the log sees the end of it; a `read` sees
+one moment. Both are on disk when they end well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
+
+from unlearn.errors import ConfigurationError, DamageError, StorageError
+
+BUSY_SECONDS = 30
+"""How long a transaction waits for the one before it."""
+
+_SCHEMA = re.compile("[a-z_][a-z0-9_]{0,62}")
+
+
+class Database:
+    """Where a ledger lies.
+
+    Attributes:
+        name: How to call it in messages; holds no password.
+    """
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.name = name
+        self._engine = engine
+
+    @classmethod
+    def sqlite(cls, path: Path) -> Database:
+        """The database in a file; the file is made if there is none.
+
+        Args:
+            path: The file, on a disk of this machine: its write-ahead log does not work across a network.
+
+        Returns:
+            The database.
+        """
+        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: Any) -> None:
+            # Transactions are begun explicitly: the driver's own guess would leave reads outside of them.
+            connection.isolation_level = None
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
+                connection.execute(f"PRAGMA {pragma}")
+
+        return cls(engine, str(path))
+
+    @classmethod
+    def postgresql(cls, url: str, schema: str) -> Database:
+        """A schema of its own in a PostgreSQL database.
+
+        Args:
+            url: `postgresql://[user@]host[:port]/database`; the password comes from PGPASSWORD or ~/.pgpass.
+            schema: Its name, lower-case.
+
+        Returns:
+            The database.
+
+        Raises:
+            ConfigurationError: If the URL is none, holds a password, or the driver is not installed.
+        """
+        check_url(url)
+        if not _SCHEMA.fullmatch(schema):
+            raise ConfigurationError(f"{schema[:80]!r} is no name of a schema: use lower-case letters, digits and _")
+        parsed = make_url(url).set(drivername="postgresql+psycopg")
+        try:
+            engine = create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                'a ledger in PostgreSQL needs psycopg: pip install "sisa-unlearn[postgresql]"'
+            ) from error
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(f'SET search_path TO "{schema}"')
+                cursor.execute(f"SET lock_timeout TO '{BUSY_SECONDS}s'")
+                # An acknowledged request is on the disk, whatever the server's default.
+                cursor.execute("SET synchronous_commit TO on")
+            connection.commit()
+
+        return cls(engine, f"{parsed.render_as_string(hide_password=True)} (schema {schema})")
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite, else it is PostgreSQL."""
+        return self._engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one moment and changes nothing.
+
+        Yields:
+            The connection.
+        """
+        with translating(self.name), self._engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """The only transaction at its time that changes something; undone if the block raises.
+
+        Yields:
+            The connection.
+        """
+        with translating(self.name), self._engine.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                # Released with the transaction; readers are not held up.
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(current_schema()))")
+            yield connection
+
+    @contextmanager
+    def bare(self) -> Iterator[Connection]:
+        """A transaction before there are tables.
+
+        Yields:
+            The connection.
+        """
+        with translating(self.name), self._engine.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no URL of a PostgreSQL database, and passwords where others can read them.
+
+    Args:
+        url: The URL.
+
+    Raises:
+        ConfigurationError: Saying what is wrong.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise ConfigurationError(
+            "the ledger's URL cannot be read: give postgresql://user@host:port/database"
+        ) from error
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigurationError(
+            f"a ledger is kept in SQLite, inside the workspace, or in PostgreSQL, not in {parsed.get_backend_name()!r}: "
+            "give postgresql://user@host:port/database, or no URL"
+        )
+    if parsed.password is not None:
+        raise ConfigurationError(
+            "the ledger's URL holds a password, which would be written into the workspace's description: leave it out "
+            "and set PGPASSWORD, or put it into ~/.pgpass"
+        )
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT that can say `ON CONFLICT`, in the dialect of the connection."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def insert_plain(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert plain tuples: there may be millions, and they need none of the statement builder's conversions.
+
+    Args:
+        connection: A connection in a writing transaction.
+        table: The table.
+        rows: One value for every column of the table, in their order.
+    """
+    if rows:
+        connection.exec_driver_sql(_insertion(table, connection.dialect.name), list(rows))
+
+
+@cache
+def _insertion(table: Table, dialect: str) -> str:
+    marks = ", ".join(["?" if dialect == "sqlite" else "%s"] * len(table.c))
+    columns = ", ".join(f'"{column.name}"' for column in table.c)
+    return f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})'  # noqa: S608
+
+
+@contextmanager
+def translating(name: str) -> Iterator[None]:
+    """Say in the project's words what the database refused.
+
+    Args:
+        name: The database, for the message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StorageError: If it cannot take more, or cannot be reached.
+        DamageError: If it is no database any more.
+    """
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise  # a mistake of this program's, not of the disk's
+    except OperationalError as error:
+        raise StorageError(
+            f"the database {name} refused: {_said(error)}. Nothing of this step was recorded; make room or access, "
+            "then try again"
+        ) from error
+    except DatabaseError as error:
+        raise DamageError(f"the database {name} is damaged: {_said(error)}. Restore it from a copy") from error
+
+
+def _said(error: DatabaseError) -> str:
+    return str(error.orig).strip().partition("\n")[0]

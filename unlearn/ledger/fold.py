@@ -1,0 +1,154 @@
+"""What the log comes to. Pure: events in, the state they tell of out.
+
+The tables of the ledger are kept for quick answers; this is where those answers come from. Whoever verifies a
+workspace compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from unlearn.errors import DamageError, UnlearnError
+from unlearn.ledger.chain import Entry
+from unlearn.ledger.events import FIELDS, Event
+from unlearn.ledger.radix import EMPTY
+from unlearn.request import RequestState, check_transition
+
+
+@dataclass
+class Story:
+    """The state a log tells of.
+
+    Attributes:
+        workspace: The workspace's id.
+        description: Digest of its description.
+        keys: Ids of the signing keys, oldest first.
+        batches: Batches ingested.
+        root: Root of the tree over the present records, hex.
+        count: How many there are.
+        steps: Built steps: (shard, position) to key and commitment of the state.
+        requests: Requests and where they stand.
+        receipts: Request and stage to digest of the receipt.
+    """
+
+    workspace: str = ""
+    description: str = ""
+    keys: list[str] = field(default_factory=list)
+    batches: int = 0
+    root: str = EMPTY.hash.hex()
+    count: int = 0
+    steps: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    requests: dict[str, RequestState] = field(default_factory=dict)
+    receipts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def fold(entries: Iterable[Entry]) -> Story:
+    """Tell the state a log comes to.
+
+    Args:
+        entries: The whole log, in order.
+
+    Returns:
+        The state.
+
+    Raises:
+        DamageError: If an event cannot follow those before it, or is of a kind this version does not know.
+    """
+    story = Story()
+    for entry in entries:
+        event = entry.event
+        if event.kind not in FIELDS:
+            raise DamageError(
+                f"entry {entry.number} of the log is of the kind {event.kind[:40]!r}, which this version does not "
+                "know: upgrade to verify this workspace"
+            )
+        handler = _HANDLERS.get(event.kind)
+        if handler is None:
+            continue
+        try:
+            handler(story, event)
+        except (UnlearnError, KeyError, TypeError) as error:
+            raise DamageError(
+                f"entry {entry.number} of the log ({event.kind}) cannot follow those before it: {error}"
+            ) from error
+    return story
+
+
+def _created(story: Story, event: Event) -> None:
+    if story.workspace:
+        raise DamageError("the workspace exists already")
+    story.workspace, story.description = event.fields["workspace"], event.fields["description"]
+
+
+def _key_added(story: Story, event: Event) -> None:
+    story.keys.append(event.fields["key"])
+
+
+def _ingested(story: Story, event: Event) -> None:
+    if event.fields["batch"] != story.batches:
+        raise DamageError(f"it is batch {event.fields['batch']}, and batch {story.batches} is the next")
+    story.batches += 1
+    story.root, story.count = event.fields["records"], event.fields["count"]
+
+
+def _built(story: Story, event: Event) -> None:
+    place = event.fields["shard"], event.fields["position"]
+    story.steps[place] = event.fields["key"], event.fields["state"]
+
+
+def _dropped(story: Story, event: Event) -> None:
+    del story.steps[event.fields["shard"], event.fields["position"]]
+
+
+def _submitted(story: Story, event: Event) -> None:
+    if event.fields["request"] in story.requests:
+        raise DamageError("the request was submitted before")
+    story.requests[event.fields["request"]] = RequestState.SUBMITTED
+
+
+def _withdrawn(story: Story, event: Event) -> None:
+    if story.requests[event.fields["request"]] is not RequestState.SUBMITTED:
+        raise DamageError("the request was carried out before")
+    before, after = event.fields["records"]
+    counts = event.fields["counts"]
+    if (before, counts[0]) != (story.root, story.count):
+        raise DamageError("the records it was taken from are not those that were there")
+    story.root, story.count = after, counts[1]
+    flat = event.fields["shards"]
+    hit = dict(zip(flat[::2], flat[1::2], strict=True))
+    story.steps = {place: step for place, step in story.steps.items() if place[1] < hit.get(place[0], place[1] + 1)}
+
+
+def _to(state: RequestState) -> Callable[[Story, Event], None]:
+    def move(story: Story, event: Event) -> None:
+        name = event.fields["request"]
+        check_transition(story.requests[name], state)
+        story.requests[name] = state
+
+    return move
+
+
+def _receipted(story: Story, event: Event) -> None:
+    name, stage = event.fields["request"], event.fields["stage"]
+    if (name, stage) in story.receipts:
+        raise DamageError("the receipt was issued before")
+    story.receipts[name, stage] = event.fields["receipt"]
+    if stage == "recovered":
+        _to(RequestState.RECEIPTED)(story, event)
+
+
+_HANDLERS: dict[str, Callable[[Story, Event], None]] = {
+    "created": _created,
+    "key-added": _key_added,
+    "ingested": _ingested,
+    "built": _built,
+    "dropped": _dropped,
+    "submitted": _submitted,
+    "failed": _to(RequestState.FAILED),
+    "withdrawn": _withdrawn,
+    "forgotten": _to(RequestState.FORGOTTEN),
+    "recovered": _to(RequestState.RECOVERED),
+    "receipted": _receipted,
+}
+"""What the events do to the state; the others do nothing to what is compared."""

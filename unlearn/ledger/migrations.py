@@ -1,0 +1,96 @@
+"""How a database came to its present form: named steps, each committed together with its name.
+
+A step is never changed once a version with it is out: what an older database lacks is added by a new step at the
+end. A step that finds a database half way cannot exist, since each is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, inspect, select
+
+from unlearn.errors import WorkspaceError
+from unlearn.ledger import chain
+from unlearn.ledger import schema as s
+from unlearn.ledger.database import Database
+
+Migration = tuple[str, Callable[[Connection], None]]
+"""Name, and what it does within one transaction."""
+
+
+def _initial(c: Connection) -> None:
+    s.metadata.create_all(c)
+    for statement in _APPEND_ONLY[c.dialect.name]:
+        c.exec_driver_sql(statement)
+
+
+_APPEND_ONLY = {
+    "sqlite": [
+        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        for table in ("event", "tree")
+        for verb in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$",
+        *(
+            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+            for table in ("event", "tree")
+        ),
+    ],
+}
+"""Against mistakes, not against whoever owns the database: that is what the hashes are for."""
+
+MIGRATIONS: tuple[Migration, ...] = (("0001-initial", _initial),)
+"""All of them, oldest first."""
+
+
+def applied(database: Database) -> list[str]:
+    """Names of the steps a database went through.
+
+    Args:
+        database: The database.
+
+    Returns:
+        The names, in order; none if there are no tables.
+    """
+    with database.bare() as c:
+        if not inspect(c).has_table("migration"):
+            return []
+        return list(c.execute(select(s.migration.c.name).order_by(s.migration.c.name)).scalars())
+
+
+def migrate(database: Database, at: datetime, migrations: Sequence[Migration] = MIGRATIONS) -> list[str]:
+    """Bring a database to the newest form.
+
+    Args:
+        database: The database.
+        at: The time, UTC.
+        migrations: All that there are.
+
+    Returns:
+        Names of the steps that were taken.
+
+    Raises:
+        WorkspaceError: If the database went through a step this program does not know.
+    """
+    done = applied(database)
+    unknown = sorted(set(done) - {name for name, _ in migrations})
+    if unknown:
+        raise WorkspaceError(
+            f"the database {database.name} was written by a newer version of this program (it went through "
+            f"{', '.join(unknown)}): upgrade to open it"
+        )
+    taken = []
+    for name, change in migrations:
+        if name not in done:
+            with database.bare() as c:
+                change(c)
+                c.execute(s.migration.insert().values(name=name, at=at.isoformat()))
+                chain.append(c, "migrated", at, name=name)
+            taken.append(name)
+    return taken

@@ -1,0 +1,691 @@
+"""What a receipt says: its fields, its words, and how its parts are digested. Pure.
+
+A receipt is an in-toto statement about one deletion request. Whoever issues one builds it with `statement`; whoever
+verifies one reads it with `read_statement`, which takes exactly the form that version 1 has and nothing else.
+
+Source: in-toto attestation framework, Statement v1, https://github.com/in-toto/attestation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from shards.digest import Json, canonical_json, digest_json, digest_parts
+from shards.environment import described_environment
+from unlearn.errors import InputError
+from unlearn.receipt import strict
+from unlearn.receipt.keys import STATEMENT_TYPE
+from unlearn.receipt.strict import ReceiptError
+
+RECEIPT_TYPE = "urn:sisa-unlearn:receipt:v1"
+SOFTWARE = "sisa-unlearn"
+OPENING_BYTES = 32
+
+Stage = Literal["forgotten", "recovered"]
+
+FORGOTTEN_GUARANTEE = (
+    "Exact, for a reduced training set. No state of the served model has seen the forgotten records: every "
+    "shard serves a state that was trained on a part of the data without them, or serves none. Until the "
+    "model is recovered it may therefore have learned from fewer records than remain."
+)
+RECOVERED_GUARANTEE = (
+    "Exact. Every state of the served model is byte for byte the one that training gives from the start on "
+    "data that never held the forgotten records, with the same constants, order and seeds, in the numeric "
+    "environment in which it was built."
+)
+ASSUMPTIONS = (
+    (
+        "The software that trained the model followed its rules: a training step depends on nothing but the "
+        "records, constants and seed that its key names, and a shard reads no other shard's records."
+    ),
+    (
+        "Where a record is placed follows from its subject's id alone, and whatever was declared public (classes,"
+        " shapes, numbers of shards and slices, hyper-parameters) was not fitted on the forgotten records."
+    ),
+    "Environments with equal digests compute equal floating-point bits.",
+    (
+        "SHA-256 is collision resistant, Ed25519 signatures cannot be forged, and nobody but the operator knew "
+        "the signing key."
+    ),
+)
+NOT_PROVEN = (
+    (
+        "That no backup, snapshot, export or other copy outside of the workspace still holds the records or a "
+        "model that saw them."
+    ),
+    (
+        "That nothing can be read from the storage medium any more: deleted blocks may survive on a disk, in a "
+        "journal or in flash memory until they are overwritten."
+    ),
+    (
+        "That the guarantee holds for adaptive requests: if requests are chosen by looking at released models, "
+        "what is asked to be forgotten itself depends on the data (Gupta et al. 2021, Adaptive Machine "
+        "Unlearning)."
+    ),
+    (
+        "That declared constants and hyper-parameters owe nothing to the forgotten records: whoever chose them by"
+        " looking at the data carried something of it over."
+    ),
+    (
+        "That models, predictions and other results which were derived from the model before, and are kept "
+        "elsewhere, are free of the records. Those that were registered are listed as artefacts."
+    ),
+    (
+        "That the operator's machine ran this software on this data: a proof over digests does not bind weights "
+        "to data (Zhang et al. 2024, arXiv:2408.00929). With the workspace at hand, steps can be rebuilt and "
+        "compared."
+    ),
+    "That nobody learned something of the records from the model while it still knew them.",
+)
+
+_GUARANTEES: dict[str, str] = {"forgotten": FORGOTTEN_GUARANTEE, "recovered": RECOVERED_GUARANTEE}
+_WORKSPACE = re.compile("[0-9a-f]{32}")
+_MAX_NAME = 4096
+_TOP = (
+    "stage", "workspace", "request", "guarantee", "withdrawal", "recovery", "environments", "artefacts", "log",
+    "previous", "keys", "not_proven", "software",
+)  # fmt: skip
+_REQUEST = (
+    "id", "digest", "n_subjects", "n_records", "submitted_at", "deadline", "withdrawn_at", "forgotten_at",
+    "recovered_at",
+)  # fmt: skip
+
+
+class State(NamedTuple):
+    """A state that a shard serves.
+
+    Attributes:
+        shard: The shard.
+        position: Position of the step in the shard's chain.
+        key: Digest of everything that determined it.
+        commitment: Salted digest of its content.
+        records: Records it was trained on.
+    """
+
+    shard: int
+    position: int
+    key: str
+    commitment: str
+    records: int
+
+
+class Destroyed(NamedTuple):
+    """A step whose checkpoint was destroyed; as `State`."""
+
+    shard: int
+    position: int
+    key: str
+
+
+class Rebuilt(NamedTuple):
+    """A step that was built again; as `State`, with the digest of the environment it was built in."""
+
+    shard: int
+    position: int
+    key: str
+    environment: str
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """The tree over the commitments of all present records.
+
+    Attributes:
+        count: How many there are.
+        root: Hash of the tree's root, hex.
+    """
+
+    count: int
+    root: str
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What taking the records out of service did.
+
+    Attributes:
+        removed: Commitments of the forgotten records, hex, ascending.
+        shards: Shard to the earliest position whose step had seen one of them.
+        before: All records before it.
+        after: All records after it.
+        presence: Pruned tree that shows the forgotten ones among those before.
+        absence: Pruned tree that shows that none is among those after.
+        states_before: What each shard served before, by shard.
+        states_after: What each shard served after, by shard.
+        destroyed: The steps that were destroyed, by shard and position.
+        digest: Of all this, as the log holds it.
+    """
+
+    removed: tuple[str, ...]
+    shards: dict[int, int]
+    before: RecordSet
+    after: RecordSet
+    presence: Json = field(repr=False)
+    absence: Json = field(repr=False)
+    states_before: tuple[State, ...]
+    states_after: tuple[State, ...]
+    destroyed: tuple[Destroyed, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What building again did.
+
+    Attributes:
+        records: All records at that time.
+        absence: Pruned tree that shows that no forgotten record is among them.
+        states: What each shard serves, by shard.
+        rebuilt: The steps that were built again, by shard and position.
+        digest: Of all this, as the log holds it.
+    """
+
+    records: RecordSet
+    absence: Json = field(repr=False)
+    states: tuple[State, ...]
+    rebuilt: tuple[Rebuilt, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """An event of the log and the proof that it is in there.
+
+    Attributes:
+        index: Its number in the log.
+        body: Its exact text.
+        proof: Hashes from its sibling up, hex.
+    """
+
+    index: int
+    body: str
+    proof: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LogHead:
+    """The log as it stood when the receipt was issued, and this request's events in it.
+
+    Attributes:
+        size: Number of events.
+        root: Hash of the Merkle tree over them, hex.
+        events: Those of this request, in order.
+    """
+
+    size: int
+    root: str
+    events: tuple[LogEntry, ...]
+
+
+@dataclass(frozen=True)
+class RequestFacts:
+    """The request, without saying whose it is.
+
+    Attributes:
+        id: Its name.
+        digest: Of its opening: a secret and the ids it named.
+        n_subjects: Subjects it named.
+        n_records: Records it removed.
+        submitted_at: When it became durable.
+        deadline: Until when it was to be carried out, or None.
+        withdrawn_at: When its records were no longer served.
+        forgotten_at: When they were destroyed, with all that saw them.
+        recovered_at: When the model was rebuilt, or None.
+    """
+
+    id: str
+    digest: str
+    n_subjects: int
+    n_records: int
+    submitted_at: datetime
+    deadline: datetime | None
+    withdrawn_at: datetime
+    forgotten_at: datetime
+    recovered_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Something derived from the model, kept elsewhere, that had seen the records.
+
+    Attributes:
+        name: Its name.
+        kind: What it is.
+        location: Where it is.
+    """
+
+    name: str
+    kind: str
+    location: str
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """What a receipt says.
+
+    Attributes:
+        stage: How far the request has come.
+        workspace: Id of the workspace.
+        description: Digest of the workspace's description.
+        request: The request.
+        guarantee: What is guaranteed, in words.
+        assumptions: What the guarantee rests on, in words.
+        withdrawal: What taking the records out of service did.
+        recovery: What building again did; None at stage forgotten.
+        environments: Digest to description of the environments that steps were rebuilt in.
+        artefacts: What elsewhere is tainted.
+        log: The log, and the request's events in it.
+        previous: SHA-256 of the payload of the forgotten receipt; None at stage forgotten.
+        keys: Key rotations, oldest first.
+        not_proven: What this receipt does not show, in words.
+        software_version: Version of the software that issued it.
+    """
+
+    stage: Stage
+    workspace: str
+    description: str
+    request: RequestFacts
+    guarantee: str
+    assumptions: tuple[str, ...]
+    withdrawal: Withdrawal
+    recovery: Recovery | None
+    environments: dict[str, Json]
+    artefacts: tuple[Artefact, ...]
+    log: LogHead
+    previous: str | None
+    keys: tuple[Json, ...] = field(repr=False)
+    not_proven: tuple[str, ...]
+    software_version: str
+
+
+class Statement(NamedTuple):
+    """An in-toto statement of a receipt.
+
+    Attributes:
+        subject_name: What it is about.
+        subject_digest: SHA-256 of that, hex.
+        predicate: What it says.
+    """
+
+    subject_name: str
+    subject_digest: str
+    predicate: Predicate
+
+
+def request_digest(opening: bytes, subjects: Iterable[str], record_ids: Iterable[str]) -> str:
+    """Digest of what a request asked to be forgotten; without the opening it says nothing.
+
+    Args:
+        opening: 32 random bytes, given to the submitter alone.
+        subjects: Ids of subjects, in any order; one given twice counts once.
+        record_ids: Ids of records, likewise.
+
+    Returns:
+        64 hex digits.
+
+    Raises:
+        InputError: If the opening has another length, or an id is no text.
+    """
+    if len(opening) != OPENING_BYTES:
+        raise InputError(
+            f"the opening of a request has {OPENING_BYTES} bytes, not {len(opening)}: check that it is complete"
+        )
+    named = {"subjects": set(subjects), "record_ids": set(record_ids)}
+    for what, ids in named.items():
+        if not all(isinstance(name, str) for name in ids):
+            raise InputError(f"{what} must be texts: convert them as they were when the request was submitted")
+    try:
+        content = canonical_json({what: sorted(ids) for what, ids in named.items()})
+    except UnicodeEncodeError as error:
+        raise InputError(f"an id holds a lone surrogate ({error.reason}); correct the text") from error
+    return digest_parts("request opening", [opening, content])
+
+
+def withdrawal_digest(withdrawal: Json) -> str:
+    """Digest of a withdrawal, as the log's event holds it, hex."""
+    return digest_json("withdrawal", _as_read(withdrawal))
+
+
+def recovery_digest(recovery: Json) -> str:
+    """Digest of a recovery, as the log's event holds it, hex."""
+    return digest_json("recovery", _as_read(recovery))
+
+
+def _as_read(value: Json) -> Json:
+    """A value as a verifier will see it: tuples are lists there, keys are texts and sorted as such."""
+    return strict.parse(canonical_json(value), "the statement")
+
+
+def statement(
+    *,
+    stage: Stage,
+    workspace: Mapping[str, Json],
+    request: Mapping[str, Json],
+    withdrawal: Json,
+    recovery: Json,
+    environments: Mapping[str, Json],
+    artefacts: Sequence[Mapping[str, Json]],
+    log: Mapping[str, Json],
+    previous: str | None,
+    keys: Sequence[Json],
+    software_version: str,
+) -> Json:
+    """Put a receipt's statement together; the words for guarantee and limits follow from the stage.
+
+    Args:
+        stage: How far the request has come.
+        workspace: `id` (32 hex digits) and `description` (64 hex digits).
+        request: The fields of `RequestFacts`, times as `datetime.isoformat` writes them.
+        withdrawal: The JSON whose digest the event `withdrawn` holds.
+        recovery: The JSON whose digest the event `recovered` holds; None at stage forgotten.
+        environments: Digest to description, of exactly the environments that `recovery` names.
+        artefacts: `name`, `kind` and `location` of what is tainted elsewhere.
+        log: `size`, `root` and `events`, each with `index`, `body` and `proof`.
+        previous: SHA-256 of the payload of the forgotten receipt; None at stage forgotten.
+        keys: Key rotations, oldest first.
+        software_version: Version of the software that issues it.
+
+    Returns:
+        The statement, to be sealed.
+
+    Raises:
+        ReceiptError: If it would not be well-formed: a mistake of the caller, found before anything is signed.
+    """
+    made = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": _subject(str(request.get("id"))), "digest": {"sha256": request.get("digest")}}],
+        "predicateType": RECEIPT_TYPE,
+        "predicate": {
+            "stage": stage,
+            "workspace": dict(workspace),
+            "request": dict(request),
+            "guarantee": {
+                "kind": "exact",
+                "statement": _GUARANTEES.get(stage),
+                "assumptions": list(ASSUMPTIONS),
+            },
+            "withdrawal": withdrawal,
+            "recovery": recovery,
+            "environments": dict(environments),
+            "artefacts": [dict(artefact) for artefact in artefacts],
+            "log": dict(log),
+            "previous": previous,
+            "keys": list(keys),
+            "not_proven": list(NOT_PROVEN),
+            "software": {"name": SOFTWARE, "version": software_version},
+        },
+    }
+    read = _as_read(made)
+    read_statement(read)
+    return read
+
+
+def read_statement(value: Json) -> Statement:
+    """Read a statement of a receipt, in the form of version 1 and no other.
+
+    Args:
+        value: JSON, from `strict.parse`.
+
+    Returns:
+        The statement. What its parts say of each other is not compared yet.
+
+    Raises:
+        ReceiptError: If anything is missing, unknown, or not of its form.
+    """
+    found = strict.fields(value, "the statement", ("_type", "subject", "predicateType", "predicate"))
+    strict.constant(found["_type"], "_type", STATEMENT_TYPE)
+    strict.constant(found["predicateType"], "predicateType", RECEIPT_TYPE)
+    (listed,) = strict.items(found["subject"], "subject", 1)
+    subject = strict.fields(listed, "subject", ("name", "digest"))
+    digests = strict.fields(subject["digest"], "subject: digest", ("sha256",))
+    return Statement(
+        strict.text(subject["name"], "subject: name", 2 * _MAX_NAME),
+        strict.digest(digests["sha256"], "subject: digest: sha256"),
+        _predicate(found["predicate"]),
+    )
+
+
+def subject_of(predicate: Predicate) -> tuple[str, str]:
+    """Name and digest that the statement's subject must have."""
+    return _subject(predicate.request.id), predicate.request.digest
+
+
+def _subject(request: str) -> str:
+    return f"request/{request}"
+
+
+def _predicate(value: Json) -> Predicate:
+    found = strict.fields(value, "predicate", _TOP)
+    stage = _stage(found["stage"])
+    workspace = strict.fields(found["workspace"], "workspace", ("id", "description"))
+    if not isinstance(workspace["id"], str) or _WORKSPACE.fullmatch(workspace["id"]) is None:
+        raise ReceiptError(f"workspace: id must be 32 hex digits in lower case, not {strict.shown(workspace['id'])}")
+    guarantee = strict.fields(found["guarantee"], "guarantee", ("kind", "statement", "assumptions"))
+    strict.constant(guarantee["kind"], "guarantee: kind", "exact")
+    _words(guarantee["statement"], "guarantee: statement", _GUARANTEES[stage])
+    _all_words(guarantee["assumptions"], "guarantee: assumptions", ASSUMPTIONS)
+    _all_words(found["not_proven"], "not_proven", NOT_PROVEN)
+    software = strict.fields(found["software"], "software", ("name", "version"))
+    strict.constant(software["name"], "software: name", SOFTWARE)
+    recovered = stage == "recovered"
+    recovery = _recovery(found["recovery"]) if _given(found["recovery"], "recovery", recovered) else None
+    previous = found["previous"]
+    return Predicate(
+        stage=stage,
+        workspace=workspace["id"],
+        description=strict.digest(workspace["description"], "workspace: description"),
+        request=_request(found["request"], recovered),
+        guarantee=_GUARANTEES[stage],
+        assumptions=ASSUMPTIONS,
+        withdrawal=_withdrawal(found["withdrawal"]),
+        recovery=recovery,
+        environments=_environments(found["environments"], recovery),
+        artefacts=_artefacts(found["artefacts"]),
+        log=_log(found["log"]),
+        previous=strict.digest(previous, "previous") if _given(previous, "previous", recovered) else None,
+        keys=tuple(strict.items(found["keys"], "keys")),
+        not_proven=NOT_PROVEN,
+        software_version=strict.text(software["version"], "software: version", _MAX_NAME),
+    )
+
+
+def _stage(value: Json) -> Stage:
+    if value == "forgotten":
+        return "forgotten"
+    if value == "recovered":
+        return "recovered"
+    raise ReceiptError(f"stage must be 'forgotten' or 'recovered', not {strict.shown(value)}")
+
+
+def _given(value: Json, where: str, recovered: bool) -> bool:
+    """Whether a field that belongs to stage recovered is there; refuse it at the other stage."""
+    if recovered and value is None:
+        raise ReceiptError(f"{where} is missing, which a receipt at stage recovered must have")
+    if not recovered and value is not None:
+        raise ReceiptError(f"{where} must be null in a receipt at stage forgotten, not {strict.shown(value)}")
+    return recovered
+
+
+def _words(value: Json, where: str, expected: str) -> None:
+    """Refuse wording of one's own: version 1 says one thing in one way."""
+    if value != expected:
+        raise ReceiptError(f"{where} is not worded as version 1 of receipts words it, but {strict.shown(value)}")
+
+
+def _all_words(value: Json, where: str, expected: Sequence[str]) -> None:
+    for number, (item, words) in enumerate(zip(strict.items(value, where, len(expected)), expected, strict=True), 1):
+        _words(item, f"{where}: entry {number}", words)
+
+
+def _request(value: Json, recovered: bool) -> RequestFacts:
+    found = strict.fields(value, "request", _REQUEST)
+    recovered_at = found["recovered_at"]
+    return RequestFacts(
+        id=strict.text(found["id"], "request: id", _MAX_NAME),
+        digest=strict.digest(found["digest"], "request: digest"),
+        n_subjects=strict.number(found["n_subjects"], "request: n_subjects"),
+        n_records=strict.number(found["n_records"], "request: n_records"),
+        submitted_at=strict.time(found["submitted_at"], "request: submitted_at"),
+        deadline=strict.time_or_null(found["deadline"], "request: deadline"),
+        withdrawn_at=strict.time(found["withdrawn_at"], "request: withdrawn_at"),
+        forgotten_at=strict.time(found["forgotten_at"], "request: forgotten_at"),
+        recovered_at=(
+            strict.time(recovered_at, "request: recovered_at")
+            if _given(recovered_at, "request: recovered_at", recovered)
+            else None
+        ),
+    )
+
+
+def _withdrawal(value: Json) -> Withdrawal:
+    found = strict.fields(
+        value, "withdrawal", ("removed", "shards", "records", "presence", "absence", "states", "destroyed")
+    )
+    removed = tuple(
+        strict.digest(item, f"withdrawal: removed: entry {number}")
+        for number, item in enumerate(strict.items(found["removed"], "withdrawal: removed"), 1)
+    )
+    _ascending(removed, "withdrawal: removed")
+    records = strict.fields(found["records"], "withdrawal: records", ("before", "after"))
+    states = strict.fields(found["states"], "withdrawal: states", ("before", "after"))
+    destroyed = tuple(
+        Destroyed(*_step(item, place, 3)) for place, item in _numbered(found["destroyed"], "withdrawal: destroyed")
+    )
+    _ascending([item[:2] for item in destroyed], "withdrawal: destroyed")
+    return Withdrawal(
+        removed=removed,
+        shards=_hit(found["shards"]),
+        before=_record_set(records["before"], "withdrawal: records: before"),
+        after=_record_set(records["after"], "withdrawal: records: after"),
+        presence=found["presence"],
+        absence=found["absence"],
+        states_before=_states(states["before"], "withdrawal: states: before"),
+        states_after=_states(states["after"], "withdrawal: states: after"),
+        destroyed=destroyed,
+        digest=digest_json("withdrawal", value),
+    )
+
+
+def _recovery(value: Json) -> Recovery:
+    found = strict.fields(value, "recovery", ("records", "absence", "states", "rebuilt"))
+    rebuilt = tuple(
+        Rebuilt(*_step(item, place, 4), strict.digest(item[3], f"{place}: environment"))
+        for place, item in _numbered(found["rebuilt"], "recovery: rebuilt")
+    )
+    _ascending([item[:2] for item in rebuilt], "recovery: rebuilt")
+    return Recovery(
+        records=_record_set(found["records"], "recovery: records"),
+        absence=found["absence"],
+        states=_states(found["states"], "recovery: states"),
+        rebuilt=rebuilt,
+        digest=digest_json("recovery", value),
+    )
+
+
+def _hit(value: Json) -> dict[int, int]:
+    """Shard to earliest position."""
+    if not isinstance(value, dict):
+        raise ReceiptError(f"withdrawal: shards must be an object, not {strict.shown(value)}")
+    found: dict[int, int] = {}
+    for name, position in value.items():
+        if re.fullmatch("0|[1-9][0-9]{0,17}", name) is None:
+            raise ReceiptError(f"withdrawal: shards: {strict.shown(name)} is no number of a shard")
+        found[int(name)] = strict.number(position, f"withdrawal: shards: {name}")
+    return found
+
+
+def _record_set(value: Json, where: str) -> RecordSet:
+    found = strict.fields(value, where, ("count", "root"))
+    return RecordSet(strict.number(found["count"], f"{where}: count"), strict.digest(found["root"], f"{where}: root"))
+
+
+def _states(value: Json, where: str) -> tuple[State, ...]:
+    found = tuple(
+        State(
+            *_step(item, place, 5),
+            strict.digest(item[3], f"{place}: commitment"),
+            strict.number(item[4], f"{place}: records"),
+        )
+        for place, item in _numbered(value, where)
+    )
+    _ascending([state.shard for state in found], where)
+    return found
+
+
+def _step(value: Json, where: str, length: int) -> tuple[int, int, str]:
+    """Shard, position and key, with which every entry about a step begins."""
+    strict.items(value, where, length)
+    return (
+        strict.number(value[0], f"{where}: shard"),
+        strict.number(value[1], f"{where}: position"),
+        strict.digest(value[2], f"{where}: key"),
+    )
+
+
+def _numbered(value: Json, where: str) -> list[tuple[str, Json]]:
+    return [(f"{where}: entry {number}", item) for number, item in enumerate(strict.items(value, where), 1)]
+
+
+def _ascending(values: Sequence[object], where: str) -> None:
+    """Refuse entries that are not in order, or there twice."""
+    if any(not later > earlier for earlier, later in pairwise(values)):  # type: ignore[operator]
+        raise ReceiptError(f"{where}: the entries must be in ascending order, none of them twice")
+
+
+def _environments(value: Json, recovery: Recovery | None) -> dict[str, Json]:
+    """The environments that the rebuilt steps name, no more and no fewer, each under its own digest."""
+    if not isinstance(value, dict):
+        raise ReceiptError(f"environments must be an object, not {strict.shown(value)}")
+    named = {step.environment for step in recovery.rebuilt} if recovery else set()
+    for digest, description in value.items():
+        if digest not in named:
+            raise ReceiptError(f"environments: no rebuilt step names {strict.shown(digest)}")
+        if _environment_digest(description, f"environments: {digest[:16]}…") != digest:
+            raise ReceiptError(f"environments: {digest} is not the digest of what is described under it")
+    missing = sorted(named - value.keys())
+    if missing:
+        raise ReceiptError(f"environments: {missing[0]}, in which a step was rebuilt, is not described")
+    return value
+
+
+def _environment_digest(description: Json, where: str) -> str:
+    """Digest of a described environment, all of whose fields are part of it."""
+    found = strict.fields(description, where, ("numeric", "kernel", "distributions"))
+    for name in ("numeric", "distributions"):
+        if not isinstance(found[name], dict):
+            raise ReceiptError(f"{where}: {name} must be an object, not {strict.shown(found[name])}")
+    strict.text(found["kernel"], f"{where}: kernel")
+    return described_environment(found)
+
+
+def _artefacts(value: Json) -> tuple[Artefact, ...]:
+    names = ("name", "kind", "location")
+    found: dict[str, Artefact] = {}
+    for place, item in _numbered(value, "artefacts"):
+        entry = strict.fields(item, place, names)
+        artefact = Artefact(*(strict.text(entry[name], f"{place}: {name}", _MAX_NAME) for name in names))
+        if artefact.name in found:
+            raise ReceiptError(f"{place}: the artefact {strict.shown(artefact.name)} is there twice")
+        found[artefact.name] = artefact
+    return tuple(found.values())
+
+
+def _log(value: Json) -> LogHead:
+    found = strict.fields(value, "log", ("size", "root", "events"))
+    events = []
+    for place, item in _numbered(found["events"], "log: events"):
+        entry = strict.fields(item, place, ("index", "body", "proof"))
+        proof = strict.items(entry["proof"], f"{place}: proof")
+        events.append(
+            LogEntry(
+                strict.number(entry["index"], f"{place}: index"),
+                strict.text(entry["body"], f"{place}: body"),
+                tuple(strict.digest(digest, f"{place}: proof: hash {step}") for step, digest in enumerate(proof, 1)),
+            )
+        )
+    return LogHead(strict.number(found["size"], "log: size"), strict.digest(found["root"], "log: root"), tuple(events))

@@ -1,0 +1,170 @@
+"""Submissions handed from process to process, so that one wait for the disk acknowledges those of many.
+
+One process at a time adds submissions to the ledger. Who finds it busy leaves its own in a file beside the keys of the
+inbox; who comes next commits whatever lies there together with its own. Nothing is owed to such a file: what counts is
+in the ledger, where everybody looks before it says that a request was accepted. So it is not synced, and one that is
+torn, or that a crashed process left behind, is thrown away. It holds what the ledger is to hold, the ids encrypted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from shards.digest import canonical_json
+from unlearn.errors import StorageError, UnlearnError
+from unlearn.ledger import Ledger, Submission
+from unlearn.ledger.database import BUSY_SECONDS
+from unlearn.request import Request, RequestState
+
+POLL_SECONDS = 0.002
+"""How often who waits looks again."""
+
+_DIGEST = hashlib.sha256().digest_size
+_TIMES = tuple(name for name, hint in get_type_hints(Request).items() if hint in {datetime, datetime | None})
+
+Results = list[Request | UnlearnError | None]
+
+
+class Relay:
+    """Commits submissions together with those of other processes.
+
+    Args:
+        folder: Where they meet, on one file system for all of them.
+        ledger: Where submissions go.
+    """
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self._folder = folder
+        self._ledger = ledger
+
+    def commit(self, own: Sequence[Submission]) -> Results:
+        """Add submissions to the ledger, or have another process do it.
+
+        Args:
+            own: This process's submissions.
+
+        Returns:
+            What `Ledger.submit` says of each.
+
+        Raises:
+            StorageError: If the disk refuses, or the process whose turn it is does not get on.
+        """
+        with self._handle() as handle:
+            if _try_lock(handle):
+                return self._lead(own)
+            left = self._leave(own)
+            try:
+                if self._wait(handle, left):
+                    return self._lead(own, left)
+            finally:
+                left.unlink(missing_ok=True)
+            # Another process has dealt with them. One it refused, or whose key went, is decided on by ourselves.
+            done = self._ledger.accepted([item.request.id for item in own])
+            rest = [item for item in own if item.request.id not in done]
+            decided: Results = []
+            if rest:
+                self._wait(handle)
+                decided = self._lead(rest)
+            answers = iter(decided)
+            return [item.request if item.request.id in done else next(answers) for item in own]
+
+    @contextmanager
+    def _handle(self) -> Iterator[int]:
+        handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _wait(self, handle: int, left: Path | None = None) -> bool:
+        """Wait for the turn (true), or until what was left is dealt with (false)."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while not _try_lock(handle):
+            if left is not None and not left.exists():
+                return False
+            if time.monotonic() >= deadline:
+                raise StorageError(
+                    f"another process has been adding to {self._ledger.name} for {BUSY_SECONDS} seconds and does not "
+                    "get on: end it, or wait, then try again; nothing was recorded"
+                )
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def _lead(self, own: Sequence[Submission], left: Path | None = None) -> Results:
+        """Commit our own and all that lies there; the lock is held."""
+        others = {path: read for path, read in self._lying() if path != left}
+        submissions = [*own, *(item for group in others.values() for item in group)]
+        results = self._ledger.submit(submissions)[: len(own)]
+        for path in others:
+            path.unlink(missing_ok=True)
+        return results
+
+    def _leave(self, own: Sequence[Submission]) -> Path:
+        draft = self._folder / f"{secrets.token_hex(8)}.draft"
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_encode(own))
+        return draft.rename(draft.with_suffix(".left"))
+
+    def _lying(self) -> Iterator[tuple[Path, list[Submission]]]:
+        """What others wait for; what nobody waits for any more, or nobody can read, is thrown away."""
+        for path in self._folder.iterdir():
+            if path.suffix not in {".draft", ".left"}:
+                continue
+            try:
+                is_stale = time.time() - path.stat().st_mtime > 2 * BUSY_SECONDS
+                found = _decode(path.read_bytes()) if path.suffix == ".left" else []
+            except FileNotFoundError:
+                continue  # whoever left it has given up
+            if is_stale or found is None:
+                path.unlink(missing_ok=True)
+            elif found:
+                yield path, found
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _encode(submissions: Sequence[Submission]) -> bytes:
+    body = canonical_json([_describe(item) for item in submissions])
+    return hashlib.sha256(body).digest() + body
+
+
+def _describe(item: Submission) -> dict[str, Any]:
+    # The opening is its submitter's alone.
+    request = asdict(replace(item.request, shards={}, opening=None))
+    request |= {name: value.isoformat() for name in _TIMES if (value := request[name]) is not None}
+    return {"request": request, "fingerprint": item.fingerprint, "epoch": item.epoch, "sealed": item.sealed.hex()}
+
+
+def _decode(data: bytes) -> list[Submission] | None:
+    """Submissions from a file, or None if it is torn or of another version."""
+    digest, body = data[:_DIGEST], data[_DIGEST:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    names = {field.name for field in fields(Request)}
+    found = []
+    for item in json.loads(body):
+        request = item["request"]
+        if request.keys() != names:
+            return None
+        request |= {name: datetime.fromisoformat(request[name]) for name in _TIMES if request[name] is not None}
+        request["state"] = RequestState(request["state"])
+        found.append(Submission(Request(**request), item["fingerprint"], item["epoch"], bytes.fromhex(item["sealed"])))
+    return found

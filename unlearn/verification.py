@@ -1,0 +1,446 @@
+"""Verify a receipt, alone or against the workspace it speaks of.
+
+Steps 1 to 10 need nothing but the receipt and a public key (`unlearn.receipt.offline`). With the workspace:
+
+11. it is the workspace the receipt is about;
+12. its log begins with the log the receipt was issued from, and holds the receipt;
+13. its log tells the very state its tables hold;
+14. its record files hold exactly the records of the log, and none that the receipt says are gone;
+15. its checkpoints are exactly those of the log, each the state that was committed to;
+16. every receipt ever issued is there and unchanged;
+17. with `replay`: trained again in fresh processes, every step gives the state that is stored.
+
+The first step that fails raises `VerificationError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shards import slicefile
+from shards.executors.local import close_workers
+from shards.learners.base import Features
+from shards.store import CheckpointHeader
+from shards.train import SliceFile, StepBuilt
+from unlearn.building import chain_order, plan, replay_program
+from unlearn.errors import DamageError, InputError, UnlearnError, VerificationError
+from unlearn.issuing import Receipt
+from unlearn.ledger import Ledger, merkle, radix
+from unlearn.ledger.fold import Story, fold
+from unlearn.receipt.envelope import parse_envelope
+from unlearn.receipt.keys import public_key_from_pem
+from unlearn.receipt.offline import Step, verify_offline
+from unlearn.receipt.predicate import Predicate
+from unlearn.site import Site
+from unlearn.workspace import Workspace
+
+TITLES = {
+    11: "the workspace",
+    12: "its log",
+    13: "what its log comes to",
+    14: "its records",
+    15: "its checkpoints",
+    16: "its receipts",
+    17: "trained again",
+}
+"""What each step looks at."""
+
+TOLERANCE = 1e-3
+"""How far predictions of a step trained again in another environment may be from those of the stored one."""
+
+PROBES = 256
+"""Records of a shard on which such predictions are compared, at most."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A receipt that stood up to every step.
+
+    Attributes:
+        predicate: What it says, its limits included (`not_proven`).
+        steps: The steps that were passed, in order, with what each found.
+        receipt: SHA-256 of what was signed, hex.
+        signers: Ids of the trusted keys that signed it.
+    """
+
+    predicate: Predicate
+    steps: tuple[Step, ...]
+    receipt: str
+    signers: tuple[str, ...] = field(default=())
+
+
+def verify(
+    receipt: Receipt | bytes | str | Path,
+    public_key: str | bytes | Sequence[str | bytes],
+    *,
+    workspace: Workspace | str | Path | None = None,
+    replay: bool = False,
+    shards: Iterable[int] | None = None,
+    tolerance: float = TOLERANCE,
+    threshold: int = 1,
+    request_id: str | None = None,
+    opening: str | None = None,
+    subjects: Iterable[str] = (),
+    record_ids: Iterable[str] = (),
+    forgotten: Receipt | bytes | str | Path | None = None,
+) -> Verification:
+    """Verify a receipt.
+
+    Args:
+        receipt: A receipt, its file, or its bytes.
+        public_key: PEM of the key that is to have signed it, or several.
+        workspace: The workspace it speaks of, to be held against it; nothing is changed there. None: the receipt alone.
+        replay: Also train every step again, in fresh processes, and compare: takes as long as the training did.
+        shards: Only the steps of these shards; None: all.
+        tolerance: How far predictions may be apart where a step was built in another environment than this one.
+        threshold: How many of the keys must have signed.
+        request_id: The request it is to be about; None: any.
+        opening: The secret the submitter was given (`Request.opening`), hex, to check what the request named.
+        subjects: With the opening: exactly the subjects it named.
+        record_ids: With the opening: exactly the single records it named.
+        forgotten: With a receipt of a recovery: the receipt of the forgetting before it.
+
+    Returns:
+        What it says and what was found.
+
+    Raises:
+        InputError: If the arguments make no sense; nothing was verified.
+        VerificationError: If a step fails; says which, and what that means.
+        LockedError: If another process is writing to the workspace.
+    """
+    keys = [public_key] if isinstance(public_key, str | bytes) else list(public_key)
+    if replay and workspace is None:
+        raise InputError("to train again, the workspace is needed: give it")
+    found = verify_offline(
+        read_receipt(receipt),
+        [public_key_from_pem(key.encode() if isinstance(key, str) else key) for key in keys],
+        threshold,
+        opening=None if opening is None else _unhex(opening),
+        subjects=subjects,
+        record_ids=record_ids,
+        request_id=request_id,
+        forgotten=None if forgotten is None else read_receipt(forgotten),
+    )
+    steps = list(found.steps)
+    if workspace is not None:
+        opened = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+        try:
+            with opened.unchanging() as site:
+                steps += _check_workspace(site, found.predicate, found.payload)
+                if replay:
+                    steps.append(_replay(opened, site, shards, tolerance))
+        finally:
+            if opened is not workspace:
+                opened.close()
+    return Verification(found.predicate, tuple(steps), found.payload, found.signers)
+
+
+def read_receipt(receipt: Receipt | bytes | str | Path) -> bytes:
+    """The bytes of a receipt.
+
+    Args:
+        receipt: A receipt, its file, or its bytes.
+
+    Returns:
+        The envelope.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    if isinstance(receipt, bytes):
+        return receipt
+    if isinstance(receipt, Receipt):
+        return receipt.data
+    try:
+        return Path(receipt).read_bytes()
+    except OSError as error:
+        raise InputError(f"the receipt {receipt} cannot be read ({error.strerror}): check the path") from error
+
+
+def _unhex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise InputError("the opening is the hex text that `submit` or `forget` returned: check it") from error
+
+
+@contextmanager
+def _step(number: int) -> Iterator[None]:
+    """Give what goes wrong inside the number of a step."""
+    try:
+        yield
+    except VerificationError:
+        raise
+    except UnlearnError as error:
+        raise VerificationError(number, TITLES[number], str(error)) from error
+
+
+def _check_workspace(site: Site, predicate: Predicate, payload: str) -> list[Step]:
+    details = {}
+    with _step(11):
+        details[11] = _check_identity(site, predicate)
+    with _step(12):
+        details[12] = _check_log(site.ledger, predicate, payload)
+    with _step(13):
+        story, details[13] = _check_story(site)
+    with _step(14):
+        details[14] = _check_records(site, story, predicate)
+    with _step(15):
+        details[15] = _check_states(site, story, predicate)
+    with _step(16):
+        details[16] = _check_receipts(site, story)
+    return [Step(number, TITLES[number], detail) for number, detail in details.items()]
+
+
+def _check_identity(site: Site, predicate: Predicate) -> str:
+    if site.declaration.id != predicate.workspace:
+        raise DamageError(
+            f"the receipt is about workspace {predicate.workspace}, and {site.path} is {site.declaration.id}: it was "
+            "another model that forgot"
+        )
+    if site.declaration.digest != predicate.description:
+        raise DamageError(
+            f"the description of {site.path} (workspace.json) is not the one the receipt was issued under: it was "
+            "changed since"
+        )
+    return f"{site.path} is the workspace of the receipt, and its description is unchanged."
+
+
+def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
+    """Every event is hashed again; the nodes that are stored are not believed."""
+    leaves = [merkle.leaf_hash(entry.body) for entry in ledger.entries()]
+    log = predicate.log
+    if len(leaves) < log.size:
+        raise DamageError(
+            f"its log holds {len(leaves):,} events, and the receipt was issued from one of {log.size:,}: the workspace "
+            "is older than the receipt, as if restored from an old copy, and what was forgotten may be back; or its "
+            "log was cut off"
+        )
+    if merkle.root(leaves[: log.size]).hex() != log.root:
+        raise DamageError(
+            f"its first {log.size:,} events are not those the receipt was issued from: history was rewritten, or this "
+            "is another copy of the workspace that went its own way"
+        )
+    if ledger.head().root != merkle.root(leaves):
+        raise DamageError("the stored tree over its events is not theirs: an event was changed, or the tree was")
+    issued = ledger.receipt_digests(predicate.request.id)
+    if issued.get(predicate.stage) != payload:
+        raise DamageError(
+            "the receipt is not the one the log says was issued for this request: it was signed with the right key, "
+            "but not by this workspace"
+        )
+    return f"All {len(leaves):,} events hashed again; the first {log.size:,} are those the receipt was issued from."
+
+
+def _check_story(site: Site) -> tuple[Story, str]:
+    story = fold(site.ledger.entries())
+    recorded = {place: (step.key, step.commitment) for place, step in site.ledger.steps().items()}
+    requests = {request.id: request.state for request in site.ledger.requests()}
+    root, count = site.ledger.record_root()
+    for what, told, held in (
+        ("workspace", story.workspace, site.declaration.id),
+        ("description", story.description, site.declaration.digest),
+        ("signing keys", story.keys, [name for name, _ in site.ledger.signing_keys()]),
+        ("batches", story.batches, site.ledger.batches()),
+        ("built steps", story.steps, recorded),
+        ("requests", story.requests, requests),
+        ("records", (story.root, story.count), (root.hex(), count)),
+    ):
+        if told != held:
+            raise DamageError(
+                f"the log tells of other {what} than the tables of the ledger hold: the database was changed by "
+                "something else than this program; restore it from a copy"
+            )
+    detail = (
+        f"{len(story.requests):,} requests, {story.batches:,} batches, {story.count:,} records, {len(story.steps):,} "
+        "trained steps: as the tables say."
+    )
+    return story, detail
+
+
+def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
+    slices = site.ledger.slices()
+    found: list[bytes] = []
+    for (shard, position), item in sorted(slices.items()):
+        data = slicefile.read(site.folder(shard).records / item.file)
+        commitments = slicefile.commitments(data)
+        if slicefile.slice_digest(commitments) != item.digest or len(commitments) != item.records:
+            raise DamageError(
+                f"the record file {item.file} of shard {shard} is not the one that was recorded: a record in it was "
+                "changed, added or taken out"
+            )
+        if set(site.tokens("record", data.record_ids)) != site.ledger.present(shard, position):
+            raise DamageError(f"the record file {item.file} of shard {shard} holds other records than the ledger says")
+        found += [row.tobytes() for row in commitments]
+    foreign = _foreign_files(site, {(shard, item.file) for (shard, _), item in slices.items()})
+    if foreign:
+        raise DamageError(
+            f"{foreign[0]} is a file the ledger does not know: it may hold records that were forgotten; move it away"
+        )
+    tree = radix.root(found)
+    if (tree.hash.hex(), tree.count) != (story.root, story.count):
+        raise DamageError(
+            "the records in the files are not those whose tree the log holds: some were changed or exchanged"
+        )
+    back = sorted(set(predicate.withdrawal.removed) & {item.hex() for item in found})
+    if back:
+        raise DamageError(f"a record that the receipt says is forgotten is there: {back[0][:16]}…")
+    return (
+        f"All {len(found):,} records digested again; they are those of the log, and none of the "
+        f"{len(predicate.withdrawal.removed):,} forgotten ones is among them."
+    )
+
+
+def _foreign_files(site: Site, named: set[tuple[int, str]]) -> list[Path]:
+    """Files in the shards' folders that nothing names."""
+    foreign = []
+    for shard in range(site.declaration.n_shards):
+        folder = site.folder(shard)
+        for part in (folder.records, folder.staging):
+            if part.is_dir():
+                foreign += [path for path in sorted(part.iterdir()) if (shard, path.name) not in named]
+    return foreign
+
+
+def _check_states(site: Site, story: Story, predicate: Predicate) -> str:
+    destroyed = {step.key for step in predicate.withdrawal.destroyed}
+    count = 0
+    for shard in range(site.declaration.n_shards):
+        steps = {place[1]: step for place, step in story.steps.items() if place[0] == shard}
+        there = site.folder(shard).keys()
+        extra = there - {key for key, _ in steps.values()}
+        if extra & destroyed:
+            raise DamageError(
+                f"a checkpoint of shard {shard} that the receipt says is destroyed is on the disk: {min(extra)[:16]}…"
+            )
+        if extra:
+            raise DamageError(f"shard {shard} has a checkpoint the log does not know: {min(extra)[:16]}…; move it away")
+        for position, (key, commitment) in sorted(steps.items()):
+            header = _load(site, shard, key)
+            if header.commitment != commitment:
+                raise DamageError(
+                    f"the checkpoint of shard {shard}, position {position} is not the one that was recorded: it was "
+                    "exchanged; run `unlearn recover` to build it again"
+                )
+            count += 1
+    for shard, item in plan(site, range(site.declaration.n_shards), "").items():
+        wrong = [step.position for step in item.steps if (shard, step.position) in story.steps and not step.built]
+        if wrong:
+            raise DamageError(
+                f"the checkpoint of shard {shard}, position {wrong[0]} was not built from the records and constants "
+                "that are there now"
+            )
+    return f"All {count:,} checkpoints digested again; each is the one the log committed to, and there are no others."
+
+
+def _load(site: Site, shard: int, key: str) -> CheckpointHeader:
+    """A checkpoint's header, after its arrays and its state were digested again."""
+    try:
+        checkpoint = site.folder(shard).load(key)
+    except FileNotFoundError as error:
+        raise DamageError(
+            f"a checkpoint of shard {shard} is missing ({key[:16]}…): run `unlearn recover`, which builds it again"
+        ) from error
+    if site.learner.content_digest(checkpoint.state) != checkpoint.header.content:
+        raise DamageError(f"the state in a checkpoint of shard {shard} is not the one its header names ({key[:16]}…)")
+    return checkpoint.header
+
+
+def _check_receipts(site: Site, story: Story) -> str:
+    for (name, stage), digest in sorted(story.receipts.items()):
+        path = site.receipts_folder / f"{name}-{stage}.json"
+        if not path.is_file():
+            raise DamageError(f"the receipt {path} was issued and is missing: restore it from a copy")
+        if hashlib.sha256(parse_envelope(path.read_bytes()).payload).hexdigest() != digest:
+            raise DamageError(f"the receipt {path} is not the one that was issued: it was exchanged")
+    return f"All {len(story.receipts):,} receipts ever issued are there and unchanged."
+
+
+@dataclass
+class _Comparison:
+    """Counts of what was trained again."""
+
+    same: int = 0
+    near: int = 0
+    largest: float = 0.0
+
+
+def _replay(workspace: Workspace, site: Site, shards: Iterable[int] | None, tolerance: float) -> Step:
+    with _step(17):
+        return Step(17, TITLES[17], _train_again(workspace, site, shards, tolerance))
+
+
+def _train_again(workspace: Workspace, site: Site, shards: Iterable[int] | None, tolerance: float) -> str:
+    known = range(site.declaration.n_shards)
+    wanted = sorted(set(known if shards is None else shards))
+    if not set(wanted) <= set(known):
+        raise InputError(
+            f"there is no shard {max(set(wanted) - set(known))}: they are 0 to {site.declaration.n_shards - 1}"
+        )
+    close_workers()  # so that nothing of this process's past is in those that train
+    executor = workspace.executor
+    program, environment = replay_program(site, executor)
+    steps = site.ledger.steps()
+    orders = []
+    for shard, item in plan(site, wanted, environment).items():
+        built = [step for step in item.steps if (shard, step.position) in steps]
+        if built:
+            orders.append(chain_order(site, shard, item.files, built, environment))
+    done = _Comparison()
+
+    def compare(step: StepBuilt) -> None:
+        header = step.header
+        recorded = steps[header.shard, header.position]
+        stored = site.folder(header.shard).header(recorded.key)
+        try:
+            if header.content == stored.content:
+                done.same += 1
+            elif recorded.environment == environment:
+                raise DamageError(
+                    f"shard {header.shard}, position {header.position}: trained again from its records, it gives "
+                    "another state than the stored one: the stored one was not trained on these records alone"
+                )
+            else:
+                done.near += 1
+                done.largest = max(done.largest, _deviation(site, step, recorded.key))
+                if not done.largest <= tolerance:
+                    raise DamageError(
+                        f"shard {header.shard}, position {header.position}: it was built in another environment, and "
+                        f"trained again in this one its predictions differ by up to {done.largest:.2g}, which is more "
+                        f"than the tolerance of {tolerance:g}"
+                    )
+        finally:
+            step.staged.unlink(missing_ok=True)
+
+    site.ledger.begin_operation("replay")
+    try:
+        executor.run(program, orders, compare, lambda _shard, _position, _visits: None)
+    finally:
+        for order in orders:
+            site.clear_staging(order.shard)
+        site.ledger.end_operation()
+    detail = f"{done.same:,} steps of {len(orders):,} shards trained again in fresh processes, equal byte for byte."
+    if done.near:
+        detail += (
+            f" {done.near:,} were built in another environment, where equal bytes are not to be expected; their "
+            f"predictions differ by {done.largest:.2g} at most (tolerance {tolerance:g})."
+        )
+    return detail
+
+
+def _deviation(site: Site, step: StepBuilt, key: str) -> float:
+    """Largest difference of predictions between a state trained again and the stored one, on the shard's records."""
+    folder, task = site.folder(step.header.shard), site.task()
+    files: list[SliceFile] = site.slice_files(step.header.shard, site.ledger.slices(step.header.shard))
+    name = next(item.name for item in files if item.name is not None)
+    data = slicefile.read(folder.records / name)
+    probes: Features = {field: array[:PROBES] for field, array in data.features.items()}
+    again = site.learner.predictor(folder.load_staged(step.staged, step.header.key).state, task)(probes)
+    stored = site.learner.predictor(folder.load(key).state, task)(probes)
+    return float(np.max(np.abs(again - stored), initial=0.0))
