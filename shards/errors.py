@@ -30,6 +30,10 @@ class DamageError(UnlearnError):
     """Stored bytes do not match their digest; they were not used."""
 
 
+class BudgetSpentError(UnlearnError):
+    """No more labels may be published without breaking the promised epsilon."""
+
+
 class TrainingError(UnlearnError):
     """The user's code raised inside a worker.
 

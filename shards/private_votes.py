@@ -61,17 +61,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.errors import ConfigurationError, InputError, NotServingError, UnlearnError
+from shards.errors import BudgetSpentError, ConfigurationError, InputError, NotServingError
 
 Noise = Callable[[tuple[int, int]], np.ndarray]
 """Shape to independent standard normal numbers, float64."""
 
 _ORDERS = 1.0 + np.logspace(-4, 9, 6_000)
 """Orders a to choose from; each gives a valid bound, and neighbours differ by half a per cent."""
-
-
-class BudgetSpentError(UnlearnError):
-    """No more labels may be published without breaking the promised epsilon."""
 
 
 @dataclass(frozen=True)

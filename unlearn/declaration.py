@@ -22,6 +22,7 @@ from shards.digest import Json, digest_json, digest_parts
 from shards.ensemble import check_aggregation
 from shards.learners.base import Learner
 from shards.placement import KEY_BYTES
+from shards.private_votes import PrivateVotes
 from shards.records import encode_target
 from shards.store import sync_directory
 from shards.train import code_of, describe_learner
@@ -49,7 +50,7 @@ class Declaration:
         classes: Declared class labels, or None: those of the first batch are declared with it.
         n_shards: S.
         n_slices: R, per batch.
-        aggregation: How the shards' outputs are joined.
+        aggregation: How the shards' outputs are joined; noisy votes with their noise and budget.
         root_seed: Seed of everything random in training.
     """
 
@@ -62,13 +63,18 @@ class Declaration:
     classes: list[Json] | None
     n_shards: int
     n_slices: int
-    aggregation: str
+    aggregation: Json
     root_seed: int
 
     @property
     def digest(self) -> str:
         """Digest of all of it, for the log and the receipts."""
         return digest_json("description", asdict(self))
+
+    @property
+    def votes(self) -> PrivateVotes | None:
+        """The noisy vote by which labels are published, if they are."""
+        return None if isinstance(self.aggregation, str) else PrivateVotes(**self.aggregation)
 
     @property
     def schema(self) -> str:
@@ -82,7 +88,7 @@ class Declaration:
             TypeError: If a part is not of its kind.
         """
         whole = (self.n_shards, self.n_slices, self.root_seed)
-        text = (self.id, self.learner["class"], self.code, self.task, self.aggregation)
+        text = (self.id, self.learner["class"], self.code, self.task)
         groups = (self.learner["params"], self.modules)
         if not (
             all(type(value) is int for value in whole)
@@ -90,6 +96,7 @@ class Declaration:
             and all(isinstance(value, dict) for value in groups)
             and (self.classes is None or isinstance(self.classes, list))
             and (self.ledger is None or isinstance(self.ledger, str))
+            and isinstance(self.aggregation, str | dict)
             and _ID.fullmatch(self.id)
         ):
             raise TypeError("a number, a text or a list stands where another kind belongs")
@@ -115,7 +122,7 @@ def declare(
     *,
     n_shards: int,
     n_slices: int,
-    aggregation: str,
+    aggregation: str | PrivateVotes,
     random_state: int | None,
     ledger: str | None = None,
 ) -> Declaration:
@@ -142,7 +149,10 @@ def declare(
             raise ConfigurationError(f"{name} must be a whole number of at least 1, got {value!r}")
     if task not in learner.kinds():
         raise ConfigurationError(f"task must be {' or '.join(map(repr, learner.kinds()))} here, got {task!r}")
-    check_aggregation(aggregation, task)
+    if isinstance(aggregation, PrivateVotes):
+        _check_votes(task, random_state)
+    else:
+        check_aggregation(aggregation, task)
     labels = None if classes is None else np.asarray(classes).tolist()
     if labels is not None:
         encode_target(np.array([], dtype=np.int64), "classification", labels)
@@ -159,9 +169,19 @@ def declare(
         classes=labels,
         n_shards=int(n_shards),
         n_slices=int(n_slices),
-        aggregation=aggregation,
+        aggregation=asdict(aggregation) if isinstance(aggregation, PrivateVotes) else aggregation,
         root_seed=secrets.randbits(63) if random_state is None else int(random_state),
     )
+
+
+def _check_votes(task: str, random_state: int | None) -> None:
+    if task != "classification":
+        raise ConfigurationError("noisy votes are for classification: use 'mean' or 'weighted'")
+    if random_state is not None:
+        raise ConfigurationError(
+            "noisy votes promise privacy, and a placement made from random_state is as secret as that number: leave it "
+            "out"
+        )
 
 
 def make_secrets(random_state: int | None) -> Secrets:

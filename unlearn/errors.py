@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shards.errors import (
+    BudgetSpentError,
     CodeError,
     ConfigurationError,
     DamageError,
@@ -18,6 +19,7 @@ from shards.errors import (
 
 __all__ = [
     "AlreadyForgottenError",
+    "BudgetSpentError",
     "CodeError",
     "ConfigurationError",
     "DamageError",

@@ -25,6 +25,7 @@ from shards.executors.base import Executor
 from shards.learners import as_learner
 from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
+from shards.private_votes import PrivateVotes
 from shards.sources import features_from_table
 from shards.task import Kind
 from unlearn.building import BuildReport
@@ -50,7 +51,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
     n_slices: int
     workspace: str | Path | None
     executor: str | Executor
-    aggregation: str
+    aggregation: str | PrivateVotes
     random_state: int | np.random.RandomState | None
 
     @property
@@ -359,7 +360,7 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
         *,
         classes: Sequence[Any] | np.ndarray | None = None,
         executor: str | Executor = "local",
-        aggregation: str = "mean",
+        aggregation: str | PrivateVotes = "mean",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.learner = learner
@@ -402,8 +403,10 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
             NotServingError: If no shard has a state, since all records were forgotten.
             InputError: If the features are not those of `fit`.
         """
-        chosen = self.predict_proba(X).argmax(axis=1)
-        labels: np.ndarray = self.classes_[chosen]
+        workspace, features = self._served(X)
+        if workspace.declaration.votes is not None:  # which publishes labels, and nothing to choose them from
+            return workspace.predict(features).astype(self.classes_.dtype)
+        labels: np.ndarray = self.classes_[workspace.predict_proba(features).argmax(axis=1)]
         return labels
 
     def _default_learner(self) -> Any:
@@ -456,7 +459,7 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
         workspace: str | Path | None = None,
         *,
         executor: str | Executor = "local",
-        aggregation: str = "mean",
+        aggregation: str | PrivateVotes = "mean",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.learner = learner

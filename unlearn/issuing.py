@@ -99,6 +99,7 @@ def _issue(
 
 
 def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str, Json]) -> Json:
+    votes = site.declaration.votes
     recovery = evidence.recovery if stage == "recovered" else None
     used = {} if recovery is None else {item[3]: environments.get(item[3]) for item in recovery["rebuilt"]}
     kinds = {"submitted", "extended", "withdrawn", "forgotten"} | (set() if recovery is None else {"recovered"})
@@ -122,6 +123,9 @@ def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str,
         previous=evidence.previous if stage == "recovered" else None,
         keys=evidence.rotations,
         software_version=software_version(),
+        privacy=None
+        if votes is None
+        else {"sigma": votes.sigma, "max_epsilon": votes.max_epsilon, "delta": votes.delta},
     )
 
 

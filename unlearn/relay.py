@@ -27,8 +27,8 @@ from unlearn.ledger import Ledger, Submission
 from unlearn.ledger.database import BUSY_SECONDS
 from unlearn.request import Request, RequestState
 
-POLL_SECONDS = 0.002
-"""How often who waits looks again."""
+POLL_SECONDS = (0.001, 0.02)
+"""How soon who waits looks again, at first and at last: many who look often have no time left for anything else."""
 
 _DIGEST = hashlib.sha256().digest_size
 _TIMES = tuple(name for name, hint in get_type_hints(Request).items() if hint in {datetime, datetime | None})
@@ -69,6 +69,7 @@ class Relay:
                     return self._lead(own, left)
             finally:
                 left.unlink(missing_ok=True)
+            fcntl.flock(handle, fcntl.LOCK_UN)
             # Another process has dealt with them. One it refused, or whose key went, is decided on by ourselves.
             done = self._ledger.accepted([item.request.id for item in own])
             rest = [item for item in own if item.request.id not in done]
@@ -90,16 +91,19 @@ class Relay:
     def _wait(self, handle: int, left: Path | None = None) -> bool:
         """Wait for the turn (true), or until what was left is dealt with (false)."""
         deadline = time.monotonic() + BUSY_SECONDS
-        while not _try_lock(handle):
-            if left is not None and not left.exists():
-                return False
+        pause, longest = POLL_SECONDS
+        while left is None or left.exists():
+            if _try_lock(handle):
+                # Who had the turn before may have dealt with them after we looked.
+                return left is None or left.exists()
             if time.monotonic() >= deadline:
                 raise StorageError(
                     f"another process has been adding to {self._ledger.name} for {BUSY_SECONDS} seconds and does not "
                     "get on: end it, or wait, then try again; nothing was recorded"
                 )
-            time.sleep(POLL_SECONDS)
-        return True
+            time.sleep(pause)
+            pause = min(1.5 * pause, longest)
+        return False
 
     def _lead(self, own: Sequence[Submission], left: Path | None = None) -> Results:
         """Commit our own and all that lies there; the lock is held."""

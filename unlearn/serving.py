@@ -8,6 +8,7 @@ was added withdraws nothing, so it does not make a prediction void.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from shards.digest import Json
 from shards.ensemble import Member, combine
 from shards.errors import DamageError
 from shards.learners.base import Features
+from shards.private_votes import PrivateVotes, system_noise, vote_counts
 from shards.records import check_features, make_features
 from shards.task import Task
 from unlearn.intake import is_table
@@ -44,14 +46,37 @@ class Server:
         Returns:
             Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
         """
+        rule = self._site.declaration.aggregation
+        return self._joined(lambda members: combine(members, rule, features))
+
+    def _joined(self, join: Callable[[list[Member]], np.ndarray]) -> np.ndarray:
+        """What the members say together, of a state that is still served when they have said it."""
         while True:
             with self._lock:
                 self._refresh()
                 generation = self._generation
                 members = list(self._members.values())
-            result = combine([member for _, member in members], self._site.declaration.aggregation, features)
+            result = join([member for _, member in members])
             if self._site.ledger.generation() == generation or self._are_recorded({key for key, _ in members}):
                 return result
+
+    def labels(self, features: Features, votes: PrivateVotes) -> np.ndarray:
+        """Publish labels by a noisy vote, and count them.
+
+        Args:
+            features: Feature name to array `[n, *shape]`, checked against the task.
+            votes: The noise and the budget.
+
+        Returns:
+            `[n]` int64, indices of classes.
+
+        Raises:
+            BudgetSpentError: If so many more may not be published; none is.
+        """
+        counts = self._joined(lambda members: vote_counts([member.predict(features) for member in members]))
+        # Durable before anything is handed out: a crash must not give answers for nothing.
+        self._site.ledger.publish(len(counts), votes.spend)
+        return votes.labels(counts, system_noise)
 
     def _are_recorded(self, keys: set[str]) -> bool:
         """Whether none of these states was withdrawn, only others added: training must not hold predictions up."""

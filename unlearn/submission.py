@@ -11,7 +11,7 @@ import threading
 from unlearn.errors import DamageError, UnlearnError
 from unlearn.forgetting import Draft, Named
 from unlearn.ledger import Submission
-from unlearn.relay import Relay
+from unlearn.relay import Relay, Results
 from unlearn.request import Request
 from unlearn.site import Site
 
@@ -21,12 +21,16 @@ class _Waiting:
 
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
+        self.woken = threading.Event()
         self.is_done = False
         self.result: Request | UnlearnError | None = None
 
 
 class Acceptor:
     """Accepts requests into the ledger.
+
+    Of the threads that wait, one leads: it commits for all. Then it wakes them, and the first that came meanwhile
+    leads.
 
     Args:
         site: The workspace.
@@ -37,8 +41,8 @@ class Acceptor:
         self._relay = Relay(site.path / "inbox", site.ledger)
         self._epoch = ""
         self._queue: list[_Waiting] = []
-        self._queue_lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._is_led = False
+        self._lock = threading.Lock()
 
     def accept(self, draft: Draft, named: Named) -> Request:
         """Accept a request; it is on the disk when this returns.
@@ -82,24 +86,52 @@ class Acceptor:
 
     def _commit(self, submission: Submission) -> Request | UnlearnError | None:
         mine = _Waiting(submission)
-        with self._queue_lock:
+        with self._lock:
             self._queue.append(mine)
-        with self._turn:
-            if not mine.is_done:
-                with self._queue_lock:
-                    together, self._queue = self._queue, []
-                self._commit_all(together, mine)
+            leads, self._is_led = not self._is_led, True
+        try:
+            if not leads:
+                mine.woken.wait()
+                leads = not mine.is_done
+            if leads:
+                self._lead()
+        except BaseException:
+            self._give_up(mine, leads)
+            raise
         return mine.result
 
-    def _commit_all(self, together: list[_Waiting], mine: _Waiting) -> None:
+    def _lead(self) -> None:
+        """Commit for all that wait, this thread's own among them; then have the next one lead."""
+        with self._lock:
+            together, self._queue = self._queue, []
         try:
-            results = self._relay.commit([item.submission for item in together])
-        except UnlearnError as error:
-            results = [error] * len(together)
+            for item, result in zip(together, self._commit_all(together), strict=True):
+                item.result, item.is_done = result, True
+                item.woken.set()
         except BaseException:
-            # Interrupted: the others try for themselves.
-            with self._queue_lock:
-                self._queue = [item for item in together if item is not mine] + self._queue
+            # Interrupted: the others try for themselves. What is committed already stays so, once.
+            with self._lock:
+                self._queue = [item for item in together if not item.is_done] + self._queue
             raise
-        for item, result in zip(together, results, strict=True):
-            item.result, item.is_done = result, True
+        self._pass_on()
+
+    def _commit_all(self, together: list[_Waiting]) -> Results:
+        try:
+            return self._relay.commit([item.submission for item in together])
+        except UnlearnError as error:
+            return [error] * len(together)
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            if self._queue:
+                self._queue[0].woken.set()
+            else:
+                self._is_led = False
+
+    def _give_up(self, mine: _Waiting, leads: bool) -> None:
+        """An interrupted thread leaves the queue, and does not take the lead with it."""
+        with self._lock:
+            if mine in self._queue:
+                self._queue.remove(mine)
+        if leads or (mine.woken.is_set() and not mine.is_done):
+            self._pass_on()

@@ -16,27 +16,33 @@ The first step that fails raises `VerificationError`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from shards import slicefile
+from shards.digest import Json, digest_json
+from shards.environment import described_environment
 from shards.executors.local import close_workers
 from shards.learners.base import Features
+from shards.placement import place
 from shards.store import CheckpointHeader
 from shards.train import SliceFile, StepBuilt
 from unlearn.building import chain_order, plan, replay_program
 from unlearn.errors import DamageError, InputError, UnlearnError, VerificationError
-from unlearn.issuing import Receipt
+from unlearn.issuing import Receipt, key_path
 from unlearn.ledger import Ledger, merkle, radix
-from unlearn.ledger.fold import Story, fold
-from unlearn.receipt.envelope import parse_envelope
-from unlearn.receipt.keys import public_key_from_pem
+from unlearn.ledger.fold import Built, Derived, Story, fold
+from unlearn.receipt.envelope import Trusted, check_signatures, parse_envelope
+from unlearn.receipt.keys import load_signer, public_key_from_pem
 from unlearn.receipt.offline import Step, verify_offline
 from unlearn.receipt.predicate import Predicate
+from unlearn.receipt.strict import ReceiptError
+from unlearn.request import Request, RequestState
 from unlearn.site import Site
 from unlearn.workspace import Workspace
 
@@ -50,6 +56,10 @@ TITLES = {
     17: "trained again",
 }
 """What each step looks at."""
+
+_TIMES = ("submitted_at", "deadline", "withdrawn_at", "forgotten_at", "recovered_at")
+_SHOWING = frozenset({RequestState.FORGOTTEN, RequestState.RECOVERED})
+"""States in which evidence is kept for a receipt that is still to come."""
 
 TOLERANCE = 1e-3
 """How far predictions of a step trained again in another environment may be from those of the stored one."""
@@ -240,8 +250,23 @@ def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
 
 def _check_story(site: Site) -> tuple[Story, str]:
     story = fold(site.ledger.entries())
-    recorded = {place: (step.key, step.commitment) for place, step in site.ledger.steps().items()}
-    requests = {request.id: request.state for request in site.ledger.requests()}
+    recorded = {
+        place: Built(step.key, step.commitment, step.environment, step.records, step.visits)
+        for place, step in site.ledger.steps().items()
+    }
+    requests = site.ledger.requests()
+    states = {request.id: request.state for request in requests}
+    facts = {request.id: _facts(request, story.facts.get(request.id, {})) for request in requests}
+    receipts = {
+        (request.id, stage): digest
+        for request in requests
+        for stage, digest in site.ledger.receipt_digests(request.id).items()
+    }
+    artefacts = {
+        item.id: Derived(item.registered_at.isoformat(), _iso(item.retired_at), list(item.tainted_by))
+        for item in site.ledger.artefacts()
+    }
+    told_artefacts = {name: replace(item, tainted_by=sorted(item.tainted_by)) for name, item in story.artefacts.items()}
     root, count = site.ledger.record_root()
     for what, told, held in (
         ("workspace", story.workspace, site.declaration.id),
@@ -249,7 +274,10 @@ def _check_story(site: Site) -> tuple[Story, str]:
         ("signing keys", story.keys, [name for name, _ in site.ledger.signing_keys()]),
         ("batches", story.batches, site.ledger.batches()),
         ("built steps", story.steps, recorded),
-        ("requests", story.requests, requests),
+        ("requests", story.requests, states),
+        ("facts about requests", story.facts, facts),
+        ("receipts", story.receipts, receipts),
+        ("artefacts", told_artefacts, artefacts),
         ("records", (story.root, story.count), (root.hex(), count)),
     ):
         if told != held:
@@ -257,6 +285,8 @@ def _check_story(site: Site) -> tuple[Story, str]:
                 f"the log tells of other {what} than the tables of the ledger hold: the database was changed by "
                 "something else than this program; restore it from a copy"
             )
+    _check_evidence(site, story)
+    _check_environments(site, story)
     detail = (
         f"{len(story.requests):,} requests, {story.batches:,} batches, {story.count:,} records, {len(story.steps):,} "
         "trained steps: as the tables say."
@@ -264,9 +294,48 @@ def _check_story(site: Site) -> tuple[Story, str]:
     return story, detail
 
 
+def _facts(request: Request, told: Mapping[str, Json]) -> dict[str, Json]:
+    """What the tables hold of a request, as far as the log tells of it."""
+    held = {name: getattr(request, name) for name in told}
+    times = {name: at.isoformat() for name in _TIMES if (at := getattr(request, name)) is not None}
+    return {**held, **times}
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _check_evidence(site: Site, story: Story) -> None:
+    """What receipts that are still to come will show is what the log committed to."""
+    for name in sorted(name for name, state in story.requests.items() if state in _SHOWING):
+        kept = site.ledger.evidence(name)
+        for part, body in (("withdrawal", kept.withdrawal), ("recovery", kept.recovery)):
+            told = story.evidence.get((name, part))
+            if told != (None if body is None else digest_json(part, body)):
+                raise DamageError(
+                    f"the {part} of {name}, of which a receipt is still to tell, is not the one whose digest the log "
+                    "holds: the database was changed by something else than this program; restore it from a copy"
+                )
+
+
+def _check_environments(site: Site, story: Story) -> None:
+    described = site.ledger.environments()
+    missing = {step.environment for step in story.steps.values()} - described.keys()
+    if missing:
+        raise DamageError(f"the environment {min(missing)[:16]}… that steps were built in is not described any more")
+    for digest, description in sorted(described.items()):
+        try:
+            found = described_environment(description)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamageError(f"the description of the environment {digest[:16]}… is damaged ({error!r})") from error
+        if found != digest:
+            raise DamageError(f"the description of the environment {digest[:16]}… is that of another one: exchanged")
+
+
 def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     slices = site.ledger.slices()
     found: list[bytes] = []
+    listed: set[tuple[bytes, int, int, bytes]] = set()
     for (shard, position), item in sorted(slices.items()):
         data = slicefile.read(site.folder(shard).records / item.file)
         commitments = slicefile.commitments(data)
@@ -275,13 +344,23 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
                 f"the record file {item.file} of shard {shard} is not the one that was recorded: a record in it was "
                 "changed, added or taken out"
             )
-        if set(site.tokens("record", data.record_ids)) != site.ledger.present(shard, position):
-            raise DamageError(f"the record file {item.file} of shard {shard} holds other records than the ledger says")
-        found += [row.tobytes() for row in commitments]
+        _check_placement(site, data, shard, position, item.file)
+        rows = [row.tobytes() for row in commitments]
+        listed |= {
+            (token, shard, position, row)
+            for token, row in zip(site.tokens("record", data.record_ids), rows, strict=True)
+        }
+        found += rows
     foreign = _foreign_files(site, {(shard, item.file) for (shard, _), item in slices.items()})
     if foreign:
         raise DamageError(
             f"{foreign[0]} is a file the ledger does not know: it may hold records that were forgotten; move it away"
+        )
+    known = set(site.ledger.commitments())
+    if known != listed:
+        wrong = min(known ^ listed, key=lambda row: row[1:3])
+        raise DamageError(
+            f"the record files hold other records than the ledger says, in shard {wrong[1]}, position {wrong[2]}"
         )
     tree = radix.root(found)
     if (tree.hash.hex(), tree.count) != (story.root, story.count):
@@ -297,15 +376,33 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     )
 
 
+def _check_placement(site: Site, data: slicefile.SliceRecords, shard: int, position: int, file: str) -> None:
+    """Every record lies where the key of this workspace places it, so that its subject's records stay together."""
+    declared = site.declaration
+    placed = place(site.keys.placement, data.subjects, data.record_ids, declared.n_shards, declared.n_slices)
+    if not (
+        (placed.shards == shard).all()
+        and (placed.slices == position % declared.n_slices).all()
+        and np.array_equal(placed.tokens, data.tokens)
+    ):
+        raise DamageError(
+            f"the record file {file} of shard {shard} holds records that do not belong there: the placement key in "
+            f"{site.path / 'secrets.json'} is not the one they were taken in with, or somebody moved them"
+        )
+
+
 def _foreign_files(site: Site, named: set[tuple[int, str]]) -> list[Path]:
-    """Files in the shards' folders that nothing names."""
-    foreign = []
-    for shard in range(site.declaration.n_shards):
-        folder = site.folder(shard)
-        for part in (folder.records, folder.staging):
-            if part.is_dir():
-                foreign += [path for path in sorted(part.iterdir()) if (shard, path.name) not in named]
-    return foreign
+    """Whatever lies in the shards' folders that nothing names; of checkpoints, what does not look like one."""
+    records = {site.folder(shard).records / name for shard, name in named}
+    checkpoints = {
+        site.folder(shard).checkpoint(key)
+        for shard in range(site.declaration.n_shards)
+        for key in site.folder(shard).keys()
+    }
+    locks = {site.folder(shard).path / "busy" for shard in range(site.declaration.n_shards)}
+    known = records | checkpoints | locks
+    there = [path for path in sorted((site.path / "shards").rglob("*")) if path.is_symlink() or not path.is_dir()]
+    return [path for path in there if path.is_symlink() or path not in known]
 
 
 def _check_states(site: Site, story: Story, predicate: Predicate) -> str:
@@ -314,16 +411,18 @@ def _check_states(site: Site, story: Story, predicate: Predicate) -> str:
     for shard in range(site.declaration.n_shards):
         steps = {place[1]: step for place, step in story.steps.items() if place[0] == shard}
         there = site.folder(shard).keys()
-        extra = there - {key for key, _ in steps.values()}
+        extra = there - {step.key for step in steps.values()}
         if extra & destroyed:
             raise DamageError(
                 f"a checkpoint of shard {shard} that the receipt says is destroyed is on the disk: {min(extra)[:16]}…"
             )
         if extra:
             raise DamageError(f"shard {shard} has a checkpoint the log does not know: {min(extra)[:16]}…; move it away")
-        for position, (key, commitment) in sorted(steps.items()):
-            header = _load(site, shard, key)
-            if header.commitment != commitment:
+        for position, step in sorted(steps.items()):
+            header = _load(site, shard, step.key)
+            # What a state has seen weighs its vote, and stands in the file beside what the commitment is of.
+            said = (header.commitment, header.environment, header.records, header.shard, header.position)
+            if said != (step.commitment, step.environment, step.records, shard, position):
                 raise DamageError(
                     f"the checkpoint of shard {shard}, position {position} is not the one that was recorded: it was "
                     "exchanged; run `unlearn recover` to build it again"
@@ -353,13 +452,41 @@ def _load(site: Site, shard: int, key: str) -> CheckpointHeader:
 
 
 def _check_receipts(site: Site, story: Story) -> str:
+    trusted = _keys(site, story)
     for (name, stage), digest in sorted(story.receipts.items()):
         path = site.receipts_folder / f"{name}-{stage}.json"
         if not path.is_file():
             raise DamageError(f"the receipt {path} was issued and is missing: restore it from a copy")
-        if hashlib.sha256(parse_envelope(path.read_bytes()).payload).hexdigest() != digest:
-            raise DamageError(f"the receipt {path} is not the one that was issued: it was exchanged")
+        try:
+            envelope = parse_envelope(path.read_bytes())
+            if hashlib.sha256(envelope.payload).hexdigest() != digest:
+                raise DamageError(f"the receipt {path} is not the one that was issued: it was exchanged")
+            check_signatures(envelope, trusted, 1)
+        except ReceiptError as error:
+            raise DamageError(f"the receipt {path} is damaged: {error}; restore it from a copy") from error
     return f"All {len(story.receipts):,} receipts ever issued are there and unchanged."
+
+
+def _keys(site: Site, story: Story) -> dict[str, Trusted]:
+    """The public keys of the workspace, each the one its id stands for, and no private key beside it another's."""
+    found = {}
+    for name in story.keys:
+        path = key_path(site, name).with_suffix(".pub.pem")
+        try:
+            key = public_key_from_pem(path.read_bytes())
+        except (OSError, InputError) as error:
+            raise DamageError(f"the public key {path} cannot be read ({error}): restore it from a copy") from error
+        private = key_path(site, name)
+        # Whoever only verifies may have been given a copy without private keys.
+        holder = load_signer(private).public_key.keyid if private.exists() else name
+        for file, held in ((path, key.keyid), (private, holder)):
+            if held != name:
+                raise DamageError(
+                    f"the key in {file} is not the one its name says: it was exchanged; restore it from a copy, or "
+                    "whoever put it there signs the next receipts"
+                )
+        found[name] = Trusted(key, name)
+    return found
 
 
 @dataclass
@@ -372,23 +499,21 @@ class _Comparison:
 
 
 def _replay(workspace: Workspace, site: Site, shards: Iterable[int] | None, tolerance: float) -> Step:
-    with _step(17):
-        return Step(17, TITLES[17], _train_again(workspace, site, shards, tolerance))
-
-
-def _train_again(workspace: Workspace, site: Site, shards: Iterable[int] | None, tolerance: float) -> str:
     known = range(site.declaration.n_shards)
     wanted = sorted(set(known if shards is None else shards))
     if not set(wanted) <= set(known):
-        raise InputError(
-            f"there is no shard {max(set(wanted) - set(known))}: they are 0 to {site.declaration.n_shards - 1}"
-        )
+        raise InputError(f"there is no shard {max(set(wanted) - set(known))}: they are 0 to {known[-1]}")
+    with _step(17):
+        return Step(17, TITLES[17], _train_again(workspace, site, wanted, tolerance))
+
+
+def _train_again(workspace: Workspace, site: Site, shards: Sequence[int], tolerance: float) -> str:
     close_workers()  # so that nothing of this process's past is in those that train
     executor = workspace.executor
     program, environment = replay_program(site, executor)
     steps = site.ledger.steps()
     orders = []
-    for shard, item in plan(site, wanted, environment).items():
+    for shard, item in plan(site, shards, environment).items():
         built = [step for step in item.steps if (shard, step.position) in steps]
         if built:
             orders.append(chain_order(site, shard, item.files, built, environment))

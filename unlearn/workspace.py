@@ -23,6 +23,7 @@ from shards.errors import NotServingError
 from shards.executors.base import Executor
 from shards.executors.local import LocalExecutor
 from shards.learners import as_learner
+from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
 from shards.store import sync_directory
 from shards.task import Kind, Task
@@ -80,6 +81,7 @@ class WorkspaceStatus:
         generation: Number that grows whenever the served state changes.
         requests: Deletion requests by state.
         overdue: Ids of the requests whose deadline has passed and whose data is not gone.
+        labels_left: With noisy votes: how many more labels may be published; None otherwise.
     """
 
     path: str
@@ -94,6 +96,7 @@ class WorkspaceStatus:
     generation: int
     requests: Mapping[str, int]
     overdue: tuple[str, ...]
+    labels_left: int | None
 
 
 class Workspace:
@@ -117,7 +120,7 @@ class Workspace:
         n_slices: int = 1,
         task: Kind | None = None,
         classes: Sequence[Json] | None = None,
-        aggregation: str = "mean",
+        aggregation: str | PrivateVotes = "mean",
         random_state: int | None = None,
         executor: str | Executor = "local",
         ledger: str | None = None,
@@ -132,7 +135,8 @@ class Workspace:
             task: What is predicted; None: as the estimator says, else classification.
             classes: Every label there may ever be, a public constant; None: those of the first batch, which
                 then become public and stay known even if all their records are forgotten.
-            aggregation: `"mean"` of probabilities, majority `"vote"`, or mean `"weighted"` by record counts.
+            aggregation: `"mean"` of probabilities, majority `"vote"`, mean `"weighted"` by record counts; or
+                `PrivateVotes`: labels only, by a noisy vote on a budget, for requests that may depend on labels.
             random_state: Makes placement and training repeatable, for experiments; None: fresh and secret.
             executor: `"local"`, or an executor.
             ledger: Where the ledger lies: None for SQLite inside the folder, or the URL of a PostgreSQL database,
@@ -618,6 +622,11 @@ class Workspace:
         """
         if self._site.declaration.task != "classification":
             raise ConfigurationError("predict_proba is for classification; use predict")
+        if self._site.declaration.votes is not None:
+            raise ConfigurationError(
+                f"{self.path} publishes labels by noisy votes and nothing else, since probabilities would tell more: "
+                "use predict"
+            )
         return self._server.outputs(self._features(X))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -632,7 +641,12 @@ class Workspace:
         Raises:
             NotServingError: If no shard has a state.
             InputError: If the features are not the declared ones.
+            BudgetSpentError: With noisy votes: if no more labels may be published.
         """
+        votes = self._site.declaration.votes
+        if votes is not None:
+            found: np.ndarray = np.array(self._site.task().classes)[self._server.labels(self._features(X), votes)]
+            return found
         output = self._server.outputs(self._features(X))
         task = self._site.task()
         if task.kind == "regression":
@@ -688,7 +702,7 @@ class Workspace:
                 raise UnknownIdError(f"{self.path} knows no request {request_id!r}: `unlearn status` lists them")
             return found
         site = self._site
-        ledger, n_shards = site.ledger, site.declaration.n_shards
+        ledger, n_shards, votes = site.ledger, site.declaration.n_shards, site.declaration.votes
         missing = []
         if ledger.task() is not None:
             missing = [step for item in plan(site, range(n_shards), "").values() for step in item.missing]
@@ -706,6 +720,7 @@ class Workspace:
             generation=generation,
             requests={state.value: number for state, number in ledger.count_requests().items()},
             overdue=tuple(request.id for request in ledger.open_requests() if request.is_overdue(now())),
+            labels_left=None if votes is None else max(votes.queries_allowed() - ledger.published(), 0),
         )
 
     def requests(self) -> list[Request]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unlearn.cli.arguments import AsJson, Options, Run, make_learner, parse_classes, parse_options
 from unlearn.cli.output import counted, print_json, say
+
+if TYPE_CHECKING:
+    from shards.private_votes import PrivateVotes
 
 EXAMPLE = """\b
 Examples:
@@ -28,6 +31,7 @@ class Aggregation(StrEnum):
 
     MEAN = "mean"
     VOTE = "vote"
+    NOISY_VOTE = "noisy-vote"
     WEIGHTED = "weighted"
 
 
@@ -58,6 +62,11 @@ def create(
         ),
     ] = None,
     aggregation: Annotated[Aggregation, typer.Option(help="How the shards' outputs are joined.")] = Aggregation.MEAN,
+    noise: Annotated[float | None, typer.Option(help="Of noisy votes: standard deviation, in votes.")] = None,
+    max_epsilon: Annotated[
+        float | None, typer.Option(help="Of noisy votes: the epsilon that all labels together may reach.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Of noisy votes: the delta it is stated for.")] = 1e-5,
     random_state: Annotated[
         int | None,
         typer.Option(help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"),
@@ -76,7 +85,7 @@ def create(
         n_slices=slices,
         task=None if task is None else task.value,
         classes=labels,
-        aggregation=aggregation.value,
+        aggregation=_rule(aggregation, noise, max_epsilon, delta),
         random_state=random_state,
     )
     declared = workspace.declaration
@@ -95,3 +104,16 @@ def create(
         return
     say(f"created {run}: {counted(shards, 'shard')} of {counted(slices, 'slice')}, {declared.task} by {learner}")
     say(f"next: unlearn ingest {run} FILE")
+
+
+def _rule(aggregation: Aggregation, noise: float | None, max_epsilon: float | None, delta: float) -> str | PrivateVotes:
+    """The rule that joins the shards, with noise and budget where it has them."""
+    if aggregation is not Aggregation.NOISY_VOTE:
+        if noise is not None or max_epsilon is not None:
+            raise typer.BadParameter("noise and budget belong to --aggregation noisy-vote", param_hint="--noise")
+        return aggregation.value
+    if noise is None or max_epsilon is None:
+        raise typer.BadParameter("noisy votes need --noise and --max-epsilon", param_hint="--aggregation")
+    from shards.private_votes import PrivateVotes
+
+    return PrivateVotes(noise, max_epsilon, delta)

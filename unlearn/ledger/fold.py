@@ -8,12 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from shards.digest import Json
 from unlearn.errors import DamageError, UnlearnError
 from unlearn.ledger.chain import Entry
 from unlearn.ledger.events import FIELDS, Event
 from unlearn.ledger.radix import EMPTY
 from unlearn.request import RequestState, check_transition
+
+
+class Built(NamedTuple):
+    """A built step, as its event says."""
+
+    key: str
+    commitment: str
+    environment: str
+    records: int
+    visits: int
+
+
+@dataclass
+class Derived:
+    """An artefact, as its events say: when it was registered and reported gone, and the requests that taint it."""
+
+    registered_at: str
+    retired_at: str | None = None
+    tainted_by: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -27,9 +48,12 @@ class Story:
         batches: Batches ingested.
         root: Root of the tree over the present records, hex.
         count: How many there are.
-        steps: Built steps: (shard, position) to key and commitment of the state.
+        steps: Built steps, by (shard, position).
         requests: Requests and where they stand.
+        facts: Request to whatever its events say of it, by the names that `Request` has for it.
+        evidence: Request and part (`"withdrawal"`, `"recovery"`) to digest of the evidence.
         receipts: Request and stage to digest of the receipt.
+        artefacts: What was derived and registered.
     """
 
     workspace: str = ""
@@ -38,9 +62,12 @@ class Story:
     batches: int = 0
     root: str = EMPTY.hash.hex()
     count: int = 0
-    steps: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    steps: dict[tuple[int, int], Built] = field(default_factory=dict)
     requests: dict[str, RequestState] = field(default_factory=dict)
+    facts: dict[str, dict[str, Json]] = field(default_factory=dict)
+    evidence: dict[tuple[str, str], str] = field(default_factory=dict)
     receipts: dict[tuple[str, str], str] = field(default_factory=dict)
+    artefacts: dict[str, Derived] = field(default_factory=dict)
 
 
 def fold(entries: Iterable[Entry]) -> Story:
@@ -68,7 +95,7 @@ def fold(entries: Iterable[Entry]) -> Story:
             continue
         try:
             handler(story, event)
-        except (UnlearnError, KeyError, TypeError) as error:
+        except (UnlearnError, KeyError, TypeError, ValueError) as error:
             raise DamageError(
                 f"entry {entry.number} of the log ({event.kind}) cannot follow those before it: {error}"
             ) from error
@@ -94,7 +121,8 @@ def _ingested(story: Story, event: Event) -> None:
 
 def _built(story: Story, event: Event) -> None:
     place = event.fields["shard"], event.fields["position"]
-    story.steps[place] = event.fields["key"], event.fields["state"]
+    names = ("key", "state", "environment", "records", "visits")
+    story.steps[place] = Built(*(event.fields[name] for name in names))
 
 
 def _dropped(story: Story, event: Event) -> None:
@@ -105,6 +133,12 @@ def _submitted(story: Story, event: Event) -> None:
     if event.fields["request"] in story.requests:
         raise DamageError("the request was submitted before")
     story.requests[event.fields["request"]] = RequestState.SUBMITTED
+    facts = {name: event.fields[name] for name in ("digest", "n_subjects", "deadline")}
+    story.facts[event.fields["request"]] = {**facts, "submitted_at": event.at.isoformat()}
+
+
+def _extended(story: Story, event: Event) -> None:
+    story.facts[event.fields["request"]]["deadline"] = event.fields["deadline"]
 
 
 def _withdrawn(story: Story, event: Event) -> None:
@@ -118,6 +152,9 @@ def _withdrawn(story: Story, event: Event) -> None:
     flat = event.fields["shards"]
     hit = dict(zip(flat[::2], flat[1::2], strict=True))
     story.steps = {place: step for place, step in story.steps.items() if place[1] < hit.get(place[0], place[1] + 1)}
+    name = event.fields["request"]
+    story.facts[name] |= {"n_records": event.fields["n_records"], "shards": hit, "withdrawn_at": event.at.isoformat()}
+    story.evidence[name, "withdrawal"] = event.fields["evidence"]
 
 
 def _to(state: RequestState) -> Callable[[Story, Event], None]:
@@ -125,6 +162,10 @@ def _to(state: RequestState) -> Callable[[Story, Event], None]:
         name = event.fields["request"]
         check_transition(story.requests[name], state)
         story.requests[name] = state
+        if state in {RequestState.FORGOTTEN, RequestState.RECOVERED}:
+            story.facts[name][f"{state.value}_at"] = event.at.isoformat()
+        if state is RequestState.RECOVERED:
+            story.evidence[name, "recovery"] = event.fields["evidence"]
 
     return move
 
@@ -138,6 +179,20 @@ def _receipted(story: Story, event: Event) -> None:
         _to(RequestState.RECEIPTED)(story, event)
 
 
+def _registered(story: Story, event: Event) -> None:
+    if event.fields["artefact"] in story.artefacts:
+        raise DamageError("the artefact was registered before")
+    story.artefacts[event.fields["artefact"]] = Derived(event.at.isoformat())
+
+
+def _tainted(story: Story, event: Event) -> None:
+    story.artefacts[event.fields["artefact"]].tainted_by.append(event.fields["request"])
+
+
+def _retired(story: Story, event: Event) -> None:
+    story.artefacts[event.fields["artefact"]].retired_at = event.at.isoformat()
+
+
 _HANDLERS: dict[str, Callable[[Story, Event], None]] = {
     "created": _created,
     "key-added": _key_added,
@@ -145,10 +200,14 @@ _HANDLERS: dict[str, Callable[[Story, Event], None]] = {
     "built": _built,
     "dropped": _dropped,
     "submitted": _submitted,
+    "extended": _extended,
     "failed": _to(RequestState.FAILED),
     "withdrawn": _withdrawn,
     "forgotten": _to(RequestState.FORGOTTEN),
     "recovered": _to(RequestState.RECOVERED),
     "receipted": _receipted,
+    "artefact-registered": _registered,
+    "artefact-tainted": _tainted,
+    "artefact-retired": _retired,
 }
 """What the events do to the state; the others do nothing to what is compared."""

@@ -8,7 +8,7 @@ model or the records. `submit` and what belongs to it need no lock: any number o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -159,6 +159,20 @@ class Ledger:
     def _meta(self, name: str) -> str | None:
         with self._read() as c:
             return _get(c, name)
+
+    def published(self) -> int:
+        """How many labels were published by noisy votes."""
+        return int(self._meta("published") or 0)
+
+    def publish(self, asked: int, count: Callable[[int, int], int]) -> None:
+        """Count labels before they are handed out, in every process.
+
+        Args:
+            asked: How many.
+            count: (published, asked) to the new number; raises if there may not be so many.
+        """
+        with self._write() as c:
+            _set(c, "published", str(count(int(_get(c, "published") or 0), asked)))
 
     # Records
 

@@ -81,11 +81,19 @@ NOT_PROVEN = (
         "compared."
     ),
     "That nobody learned something of the records from the model while it still knew them.",
+    "That the same data did not come, or does not come again, under other ids.",
+)
+ADAPTIVE_EXCLUDED = "Not covered: exactness is for requests that do not depend on what the model has said or shown."
+ADAPTIVE_PRIVATE = (
+    "Labels are published by noisy votes alone, and all of them together are differentially private in every subject, "
+    "with the epsilon and delta stated here, also if requests depend on labels published before. Whoever sees states, "
+    "or sees when requests come, is not covered."
 )
 
 _GUARANTEES: dict[str, str] = {"forgotten": FORGOTTEN_GUARANTEE, "recovered": RECOVERED_GUARANTEE}
 _WORKSPACE = re.compile("[0-9a-f]{32}")
 _MAX_NAME = 4096
+_MAX_REAL = 1e300
 _TOP = (
     "stage", "workspace", "request", "guarantee", "withdrawal", "recovery", "environments", "artefacts", "log",
     "previous", "keys", "not_proven", "software",
@@ -94,6 +102,20 @@ _REQUEST = (
     "id", "digest", "n_subjects", "n_records", "submitted_at", "deadline", "withdrawn_at", "forgotten_at",
     "recovered_at",
 )  # fmt: skip
+
+
+class Privacy(NamedTuple):
+    """Labels by noisy votes.
+
+    Attributes:
+        sigma: Standard deviation of the noise, in votes.
+        max_epsilon: What all labels together may reach.
+        delta: The delta it is stated for.
+    """
+
+    sigma: float
+    max_epsilon: float
+    delta: float
 
 
 class State(NamedTuple):
@@ -275,6 +297,7 @@ class Predicate:
         request: The request.
         guarantee: What is guaranteed, in words.
         assumptions: What the guarantee rests on, in words.
+        privacy: What holds for requests that depend on published labels; None: nothing.
         withdrawal: What taking the records out of service did.
         recovery: What building again did; None at stage forgotten.
         environments: Digest to description of the environments that steps were rebuilt in.
@@ -292,6 +315,7 @@ class Predicate:
     request: RequestFacts
     guarantee: str
     assumptions: tuple[str, ...]
+    privacy: Privacy | None
     withdrawal: Withdrawal
     recovery: Recovery | None
     environments: dict[str, Json]
@@ -374,6 +398,7 @@ def statement(
     previous: str | None,
     keys: Sequence[Json],
     software_version: str,
+    privacy: Mapping[str, float] | None = None,
 ) -> Json:
     """Put a receipt's statement together; the words for guarantee and limits follow from the stage.
 
@@ -389,6 +414,7 @@ def statement(
         previous: SHA-256 of the payload of the forgotten receipt; None at stage forgotten.
         keys: Key rotations, oldest first.
         software_version: Version of the software that issues it.
+        privacy: `sigma`, `max_epsilon` and `delta` where labels are published by noisy votes; None otherwise.
 
     Returns:
         The statement, to be sealed.
@@ -408,6 +434,10 @@ def statement(
                 "kind": "exact",
                 "statement": _GUARANTEES.get(stage),
                 "assumptions": list(ASSUMPTIONS),
+                "adaptive_requests": {
+                    "statement": ADAPTIVE_EXCLUDED if privacy is None else ADAPTIVE_PRIVATE,
+                    "privacy": None if privacy is None else dict(privacy),
+                },
             },
             "withdrawal": withdrawal,
             "recovery": recovery,
@@ -465,7 +495,9 @@ def _predicate(value: Json) -> Predicate:
     workspace = strict.fields(found["workspace"], "workspace", ("id", "description"))
     if not isinstance(workspace["id"], str) or _WORKSPACE.fullmatch(workspace["id"]) is None:
         raise ReceiptError(f"workspace: id must be 32 hex digits in lower case, not {strict.shown(workspace['id'])}")
-    guarantee = strict.fields(found["guarantee"], "guarantee", ("kind", "statement", "assumptions"))
+    guarantee = strict.fields(
+        found["guarantee"], "guarantee", ("kind", "statement", "assumptions", "adaptive_requests")
+    )
     strict.constant(guarantee["kind"], "guarantee: kind", "exact")
     _words(guarantee["statement"], "guarantee: statement", _GUARANTEES[stage])
     _all_words(guarantee["assumptions"], "guarantee: assumptions", ASSUMPTIONS)
@@ -482,6 +514,7 @@ def _predicate(value: Json) -> Predicate:
         request=_request(found["request"], recovered),
         guarantee=_GUARANTEES[stage],
         assumptions=ASSUMPTIONS,
+        privacy=_privacy(guarantee["adaptive_requests"]),
         withdrawal=_withdrawal(found["withdrawal"]),
         recovery=recovery,
         environments=_environments(found["environments"], recovery),
@@ -492,6 +525,25 @@ def _predicate(value: Json) -> Predicate:
         not_proven=NOT_PROVEN,
         software_version=strict.text(software["version"], "software: version", _MAX_NAME),
     )
+
+
+def _privacy(value: Json) -> Privacy | None:
+    """What is promised about requests that depend on what was published."""
+    where = "guarantee: adaptive_requests"
+    found = strict.fields(value, where, ("statement", "privacy"))
+    if found["privacy"] is None:
+        _words(found["statement"], f"{where}: statement", ADAPTIVE_EXCLUDED)
+        return None
+    _words(found["statement"], f"{where}: statement", ADAPTIVE_PRIVATE)
+    names = ("sigma", "max_epsilon", "delta")
+    numbers = strict.fields(found["privacy"], f"{where}: privacy", names)
+    for name in names:
+        number = numbers[name]
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _MAX_REAL:
+            raise ReceiptError(
+                f"{where}: privacy: {name} must be a number from above 0 to 1e300, not {strict.shown(number)}"
+            )
+    return Privacy(*(float(numbers[name]) for name in names))
 
 
 def _stage(value: Json) -> Stage:

@@ -31,7 +31,7 @@ def edited(edit: Callable[[dict[str, Any]], Any], data: bytes = SEALED) -> bytes
 def test_an_envelope_gives_back_the_bytes_that_were_signed() -> None:
     assert open_envelope(SEALED, [public("a")]) == canonical_json(STATEMENT)
     assert SEALED.endswith(b"}\n")
-    assert SEALED == seal(STATEMENT, [signer("a")])
+    assert seal(STATEMENT, [signer("a")]) == SEALED
     value = json.loads(SEALED)
     assert value["payloadType"] == "application/vnd.in-toto+json"
     assert set(value) == {"payload", "payloadType", "signatures"}
@@ -89,7 +89,7 @@ def test_a_false_key_id_does_not_help() -> None:
 
 
 def test_two_signatures_of_one_key_are_refused() -> None:
-    with pytest.raises(ReceiptError, match="signature 2: there are two signatures of key '[0-9a-f]{20,}"):
+    with pytest.raises(ReceiptError, match=r"signature 2: there are two signatures of key '[0-9a-f]{20,}"):
         open_envelope(edited(lambda value: value["signatures"].append(value["signatures"][0])), KEYS)
 
 
@@ -119,7 +119,7 @@ def test_another_payload_under_the_same_signature_is_refused() -> None:
 
 
 def test_another_type_of_payload_is_refused() -> None:
-    with pytest.raises(ReceiptError, match="payloadType must be 'application/vnd.in-toto.json', not 'text/plain'"):
+    with pytest.raises(ReceiptError, match=r"payloadType must be 'application/vnd.in-toto.json', not 'text/plain'"):
         open_envelope(edited(lambda value: value.update(payloadType="text/plain")), KEYS)
 
 

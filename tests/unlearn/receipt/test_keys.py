@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_a_new_key_is_for_its_owner_alone_and_signs(tmp_path: Path) -> None:
 def test_a_private_key_that_is_open_to_others_is_refused(tmp_path: Path, bits: int) -> None:
     private = create_key(tmp_path)
     private.chmod(bits)
-    with pytest.raises(InputError, match=f"is open to others .mode {bits:04o}.*chmod 600"):
+    with pytest.raises(InputError, match=rf"is open to others .mode {bits:04o}.*chmod 600"):
         load_signer(private)
     private.chmod(0o400)
     load_signer(private)
@@ -98,9 +99,9 @@ def test_what_is_no_private_key_is_refused_without_repeating_it(tmp_path: Path) 
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
         for line in data.splitlines()[1:-1]:
             assert line.decode() not in str(caught.value)
-    with pytest.raises(InputError, match="cannot be read .No such file"):
+    with pytest.raises(InputError, match=r"cannot be read .No such file"):
         load_signer(tmp_path / "none.pem")
-    with pytest.raises(InputError, match="cannot be read .Is a directory"):
+    with pytest.raises(InputError, match=r"cannot be read .Is a directory"):
         load_signer(tmp_path)
 
 
@@ -119,7 +120,7 @@ def test_a_folder_that_cannot_be_written_to_leaves_no_half_key(tmp_path: Path, m
         real(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="no signing key could be written .*No space left on device"):
+    with pytest.raises(StorageError, match=r"no signing key could be written .*No space left on device"):
         create_key(folder)
     assert list(folder.iterdir()) == []
 
@@ -158,7 +159,7 @@ def chain(*names: str, workspace: str = WORKSPACE) -> list[Json]:
     """Rotations from each key to the next."""
     return [
         rotation(signer(old), signer(new), workspace, START + timedelta(days=number))
-        for number, (old, new) in enumerate(zip(names, names[1:], strict=False))
+        for number, (old, new) in enumerate(pairwise(names))
     ]
 
 
@@ -201,7 +202,7 @@ def test_any_key_of_the_chain_verifies_a_receipt_by_the_newest(pinned: str) -> N
 )
 def test_a_receipt_by_a_key_that_no_chain_leads_to_is_refused(rotations: list[Json]) -> None:
     with pytest.raises(
-        VerificationError, match="no trusted key signed it.*does not follow from the public key you"
+        VerificationError, match=r"no trusted key signed it.*does not follow from the public key you"
     ) as caught:
         verify_offline(make(rotations=rotations).recovered, [public("a")])
     assert caught.value.step == 2
@@ -271,7 +272,7 @@ def test_a_rotation_that_is_forged_is_refused_whoever_is_trusted(envelope: Json,
         with pytest.raises(ReceiptError, match=message):
             trusted_keys([public("a"), public(pinned)], [envelope], WORKSPACE)
     made = make(rotations=[envelope])
-    with pytest.raises(VerificationError, match=f"step 2 .*{message}"):
+    with pytest.raises(VerificationError, match=rf"step 2 .*{message}"):
         verify_offline(made.forgotten, [public("a")])
 
 
@@ -303,6 +304,14 @@ def test_rotating_does_not_make_one_holder_two() -> None:
 
 def test_pinning_old_and_new_key_is_still_one_holder() -> None:
     both = seal(make(rotations=chain("a", "b")).statements["forgotten"], [signer("a"), signer("b")])
+    with pytest.raises(VerificationError, match="signatures of 2 different trusted keys are needed, it has 1 "):
+        verify_offline(both, [public("a"), public("b")], 2)
+
+
+def test_two_holders_that_meet_in_one_key_are_one_from_then_on() -> None:
+    rotations = [*chain("b", "c"), *chain("a", "b")]
+    both = seal(make(rotations=rotations).statements["forgotten"], [signer("a"), signer("c")])
+    assert len(verify_offline(both, [public("a"), public("b")]).signers) == 2
     with pytest.raises(VerificationError, match="signatures of 2 different trusted keys are needed, it has 1 "):
         verify_offline(both, [public("a"), public("b")], 2)
 

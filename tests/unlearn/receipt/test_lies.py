@@ -276,7 +276,7 @@ def test_an_event_of_another_request_is_refused(kind: str) -> None:
     [
         ("submitted", {"digest": "ab" * 32}, "request: digest is not what the event submitted in the log says"),
         ("submitted", {"n_subjects": 3}, "request: n_subjects is not what the event submitted"),
-        ("submitted", {"n_subjects": True}, "request: n_subjects is not what the event submitted"),
+        ("submitted", {"n_subjects": 2.0}, "request: n_subjects is not what the event submitted"),
         ("submitted", {"deadline": None}, "request: deadline is not what the event submitted"),
         ("withdrawn", {"n_records": 2}, "request: n_records is not what the event withdrawn"),
         ("forgotten", {"kind": "failed"}, "log: events are of the kinds 'submitted', 'withdrawn', 'failed'"),

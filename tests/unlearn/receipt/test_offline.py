@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,7 +29,14 @@ from tests.unlearn.receipt.build import (
 )
 from unlearn.errors import InputError, VerificationError
 from unlearn.receipt import Verified, request_digest, seal, verify_offline
-from unlearn.receipt.predicate import FORGOTTEN_GUARANTEE, NOT_PROVEN, RECOVERED_GUARANTEE, statement
+from unlearn.receipt.predicate import (
+    ADAPTIVE_PRIVATE,
+    FORGOTTEN_GUARANTEE,
+    NOT_PROVEN,
+    RECOVERED_GUARANTEE,
+    Privacy,
+    statement,
+)
 
 MADE = make()
 
@@ -64,14 +73,24 @@ def test_both_stages_verify_and_every_step_says_what_it_found() -> None:
         f"Signed with the trusted key {new}… (which replaced {old}…), and unchanged since.",
         "Complete and unambiguous, in the form and words of version 1, stage recovered.",
         f"Request '{REQUEST}' in workspace {WORKSPACE}, the request and workspace asked for.",
-        "All 4 events of this request (submitted, withdrawn, forgotten, recovered) are in the signed log of 10 events, "
-        f"in order, and agree with the receipt. The records were destroyed before the deadline of {DEADLINE}.",
+        (
+            "All 4 events of this request (submitted, withdrawn, forgotten, recovered) are in the signed log of "
+            "10 events, "
+            f"in order, and agree with the receipt. The records were destroyed before the deadline of {DEADLINE}."
+        ),
         "The accounts of the withdrawal and of the recovery are those whose digests the log holds.",
-        "3 records of 24 forgotten: shown to be there before, shown to be gone after, and no other of the 21 that stay "
-        "was touched. When the model was rebuilt, none of them was among its 22 records.",
-        "Shards that had learned from the records: 2. States trained on them and destroyed, none of which is served any "
-        "more: 3. Shards that went on serving, untouched or with an earlier state: 2. States rebuilt without the "
-        "records, all different from those destroyed: 3. Shards that serve since: 3.",
+        (
+            "3 records of 24 forgotten: shown to be there before, shown to be gone after, and no other of the "
+            "21 that stay "
+            "was touched. When the model was rebuilt, none of them was among its 22 records."
+        ),
+        (
+            "Shards that had learned from the records: 2. States trained on them and destroyed, none of which "
+            "is served "
+            "any more: 3. Shards that went on serving, untouched or with an earlier state: 2. States rebuilt "
+            "without the "
+            "records, all different from those destroyed: 3. Shards that serve since: 3."
+        ),
         "The request named exactly the 2 subjects and 1 single record given.",
         "It continues the receipt of stage forgotten that was given, which is genuine and says the same.",
     ]
@@ -122,9 +141,9 @@ def test_a_field_that_a_later_version_adds_to_an_event_does_no_harm() -> None:
 
 
 def test_the_receipt_of_another_request_or_workspace_is_refused() -> None:
-    with pytest.raises(VerificationError, match="step 4 .*about the request 'r-0001', not 'r-0002'.*somebody else's"):
+    with pytest.raises(VerificationError, match=r"step 4 .*about the request 'r-0001', not 'r-0002'.*somebody else's"):
         verify_offline(MADE.forgotten, [MADE.pinned], request_id="r-0002")
-    with pytest.raises(VerificationError, match="step 4 .*about the workspace 0f0f.*another model that forgot"):
+    with pytest.raises(VerificationError, match=r"step 4 .*about the workspace 0f0f.*another model that forgot"):
         verify_offline(MADE.forgotten, [MADE.pinned], workspace_id="00" * 16)
 
 
@@ -187,14 +206,14 @@ def test_the_digest_of_a_request_keeps_subjects_and_records_apart() -> None:
 def test_the_receipt_before_must_be_the_one() -> None:
     other = make(later=1)
     with pytest.raises(
-        VerificationError, match="step 10 .*previous is not the digest of the receipt of stage forgotten"
+        VerificationError, match=r"step 10 .*previous is not the digest of the receipt of stage forgotten"
     ):
         verify_offline(MADE.recovered, [MADE.pinned], forgotten=other.forgotten)
-    with pytest.raises(VerificationError, match="step 10 .*does not stand up: verification failed at step 1 "):
+    with pytest.raises(VerificationError, match=r"step 10 .*does not stand up: verification failed at step 1 "):
         verify_offline(MADE.recovered, [MADE.pinned], forgotten=MADE.forgotten[:-9])
-    with pytest.raises(VerificationError, match="step 10 .*itself of stage forgotten"):
+    with pytest.raises(VerificationError, match=r"step 10 .*itself of stage forgotten"):
         verify_offline(MADE.forgotten, [MADE.pinned], forgotten=MADE.forgotten)
-    with pytest.raises(VerificationError, match="step 10 .*previous is not the digest"):
+    with pytest.raises(VerificationError, match=r"step 10 .*previous is not the digest"):
         verify_offline(make(previous="ab" * 32).recovered, [MADE.pinned], forgotten=MADE.forgotten)
 
 
@@ -229,7 +248,7 @@ def test_a_threshold_that_makes_no_sense_is_the_callers_mistake(keys: Any, thres
 
 
 def test_the_wrong_key_is_refused() -> None:
-    with pytest.raises(VerificationError, match="step 2 .*no trusted key signed it.*issued by somebody else"):
+    with pytest.raises(VerificationError, match=r"step 2 .*no trusted key signed it.*issued by somebody else"):
         verify_offline(MADE.forgotten, [public("somebody else")])
 
 
@@ -251,7 +270,7 @@ def test_a_statement_written_in_another_way_is_refused() -> None:
 
     envelope = Envelope(json.dumps(MADE.statements["forgotten"]).encode(), "application/vnd.in-toto+json", {})
     envelope.sign(MADE.current)
-    with pytest.raises(VerificationError, match="step 3 .*not written in canonical JSON"):
+    with pytest.raises(VerificationError, match=r"step 3 .*not written in canonical JSON"):
         verify_offline(json.dumps(envelope.to_dict()).encode(), [MADE.pinned])
 
 
@@ -295,10 +314,8 @@ def test_a_statement_that_would_not_verify_is_never_made() -> None:
     from unlearn.receipt.strict import ReceiptError
 
     parts = MADE.statements["forgotten"]["predicate"]
-    given = {
-        name: parts[name] for name in ("stage", "workspace", "request", "withdrawal", "recovery", "environments", "artefacts",
-                                       "log", "previous", "keys")
-    }  # fmt: skip
+    names = "stage workspace request withdrawal recovery environments artefacts log previous keys"
+    given = {name: parts[name] for name in names.split()}
     assert statement(**given, software_version="0.1.0") == MADE.statements["forgotten"]
     with pytest.raises(ReceiptError, match="stage must be"):
         statement(**{**given, "stage": "halfway"}, software_version="0.1.0")
@@ -306,6 +323,45 @@ def test_a_statement_that_would_not_verify_is_never_made() -> None:
         statement(**{**given, "previous": "ab" * 32}, software_version="0.1.0")
     with pytest.raises(ReceiptError, match="software: version must be a text"):
         statement(**given, software_version="")
+
+
+@pytest.mark.parametrize("value", [0, -1.5, True, None, "1", 10**400])
+@pytest.mark.parametrize("name", ["sigma", "max_epsilon", "delta"])
+def test_a_promise_of_privacy_is_made_in_numbers(name: str, value: Any) -> None:
+    made = copy.deepcopy(MADE.statements["forgotten"])
+    promise = {"sigma": 40.0, "max_epsilon": 1, "delta": 1e-6}
+    made["predicate"]["guarantee"]["adaptive_requests"] = {"statement": ADAPTIVE_PRIVATE, "privacy": promise}
+    found = verify_offline(seal(made, [MADE.current]), [MADE.pinned]).predicate.privacy
+    assert found == Privacy(40.0, 1.0, 1e-6)
+    promise[name] = value
+    with pytest.raises(VerificationError, match=f"step 3 .*adaptive_requests: privacy: {name} must be a number from"):
+        verify_offline(seal(made, [MADE.current]), [MADE.pinned])
+
+
+@pytest.mark.parametrize("name", ["recovery", "previous"])
+def test_a_stage_must_have_what_belongs_to_it(name: str) -> None:
+    made = copy.deepcopy(MADE.statements["recovered"])
+    made["predicate"][name] = None
+    with pytest.raises(VerificationError, match=f"step 3 .*{name} is missing, which a receipt at stage recovered must"):
+        verify_offline(seal(made, [MADE.current]), [MADE.pinned])
+
+
+@pytest.mark.parametrize(
+    ("entries", "name"),
+    [
+        (lambda p: p["withdrawal"]["removed"], "withdrawal: removed"),
+        (lambda p: p["withdrawal"]["destroyed"], "withdrawal: destroyed"),
+        (lambda p: p["withdrawal"]["states"]["before"], "withdrawal: states: before"),
+        (lambda p: p["withdrawal"]["states"]["after"], "withdrawal: states: after"),
+        (lambda p: p["recovery"]["states"], "recovery: states"),
+        (lambda p: p["recovery"]["rebuilt"], "recovery: rebuilt"),
+    ],
+)
+def test_entries_are_in_order(entries: Callable[[Any], list[Any]], name: str) -> None:
+    made = copy.deepcopy(MADE.statements["recovered"])
+    entries(made["predicate"]).reverse()
+    with pytest.raises(VerificationError, match=f"step 3 .*{name}: the entries must be in ascending order"):
+        verify_offline(seal(made, [MADE.current]), [MADE.pinned])
 
 
 def test_a_withdrawal_with_numbers_for_keys_has_the_digest_of_what_a_verifier_reads() -> None:
@@ -317,6 +373,7 @@ def test_a_withdrawal_with_numbers_for_keys_has_the_digest_of_what_a_verifier_re
 
 
 def test_signing_libraries_are_imported_only_when_something_is_signed_or_verified() -> None:
-    code = "import sys, unlearn, unlearn.receipt; print([m for m in ('securesystemslib', 'cryptography') if m in sys.modules])"
+    heavy = ("securesystemslib", "cryptography")
+    code = f"import sys, unlearn, unlearn.receipt; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

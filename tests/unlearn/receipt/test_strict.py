@@ -86,9 +86,18 @@ def test_a_digest_is_a_digest(value: object) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["2025-05-25", "2025-05-25T08:00:00", "2025-05-25T08:00:00Z", "2025-05-25T08:00:00+02:00", "2025-05-25T08:00:00.10+00:00",
-     "2025-13-25T08:00:00+00:00", "20250525T080000+0000", 1748160000, None],
-)  # fmt: skip
+    [
+        "2025-05-25",
+        "2025-05-25T08:00:00",
+        "2025-05-25T08:00:00Z",
+        "2025-05-25T08:00:00+02:00",
+        "2025-05-25T08:00:00.10+00:00",
+        "2025-13-25T08:00:00+00:00",
+        "20250525T080000+0000",
+        1748160000,
+        None,
+    ],
+)
 def test_a_time_is_a_time(value: object) -> None:
     with pytest.raises(ReceiptError, match="t must be a time in UTC such as 2025-05-25T08:00:00"):
         strict.time(value, "t")

@@ -61,6 +61,17 @@ RULES: tuple[tuple[str, int, str], ...] = (
     (r"(changed|retyped) predicate/guarantee/kind", 3, "guarantee: kind must be 'exact'"),
     (r"(changed|retyped) predicate/guarantee/statement", 3, "guarantee: statement is not worded as version 1"),
     (r"(changed|retyped) predicate/guarantee/assumptions/\d", 3, r"guarantee: assumptions: entry \d is not worded as"),
+    (
+        r"(changed|retyped) predicate/guarantee/adaptive_requests/statement",
+        3,
+        "guarantee: adaptive_requests: statement is not worded as version 1",
+    ),
+    # Null means that nothing is promised; anything else there needs the words of a promise.
+    (
+        r"(changed|retyped) predicate/guarantee/adaptive_requests/privacy",
+        3,
+        "guarantee: adaptive_requests: statement is not worded as version 1",
+    ),
     (r"(changed|retyped) predicate/not_proven/\d", 3, r"not_proven: entry \d is not worded as version 1"),
     (r"(changed|retyped) predicate/software/name", 3, "software: name must be 'sisa-unlearn'"),
     # Lists of a certain length.
@@ -252,7 +263,7 @@ def test_a_receipt_cut_short_anywhere_is_noticed() -> None:
     receipt = MADE.forgotten
     for length in [*range(300), *range(300, len(receipt) - 1, 37), *range(len(receipt) - 300, len(receipt) - 1)]:
         with pytest.raises(
-            VerificationError, match="step 1 .*the envelope is not complete, well-formed JSON"
+            VerificationError, match=r"step 1 .*the envelope is not complete, well-formed JSON"
         ) as caught:
             verify_offline(receipt[:length], [MADE.pinned])
         assert caught.value.step == 1

@@ -1,0 +1,132 @@
+"""The deletion desk on the command line: submit, process, deadlines, the register, receipts, keys, artefacts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unlearn.cli.test_cli import document, people, refused, run, trained, unlearn
+from unlearn.workspace import Workspace
+
+__all__ = ["people", "run", "trained"]  # fixtures
+
+
+def test_a_day_at_the_desk(run: Path, tmp_path: Path) -> None:
+    request = document("submit", run, "--subject", "w3", "--reason", "case 7", "--deadline", "2099-01-31")
+    assert request["state"] == "submitted"
+    assert request["deadline"] == "2099-01-31T00:00:00+00:00"
+    assert len(request["opening"]) == 64
+    assert "accepted, submitted" in unlearn("submit", run, "--subject", "nobody").stdout
+    done = unlearn("process", run).stdout.splitlines()
+    assert done[0] == f"{request['id']}: forgotten, 2 records of 1 shard"
+    assert "failed, names a subject or record that was never here" in done[1]
+    assert done[2] == f"next: unlearn recover {run}"
+    assert unlearn("process", run).stdout == "no request was waiting\n"
+    assert unlearn("recover", run).exit_code == 0
+
+    found = document("receipts", run, request["id"])
+    assert [item["stage"] for item in found] == ["forgotten", "recovered"]
+    key = tmp_path / "key.pem"
+    key.write_text(unlearn("key", run).stdout)
+    verify = ("verify", found[1]["path"], "--public-key", key)
+    told = unlearn(*verify, "--workspace", run, "--replay", "--shard", 0, "--opening", request["opening"],
+                   "--subject", "w3", "--request", request["id"])  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    assert "17. trained again" in told.stdout
+    assert "not proven by it:" in told.stdout
+    assert document(*verify)["valid"] is True
+    assert "the receipt of somebody else's request" in refused(*verify, "--request", "req-0")
+    assert "did not name exactly these" in refused(*verify, "--opening", request["opening"], "--subject", "w4")
+    assert "unlearn verify" in unlearn("verify", "--help").stdout
+
+
+def test_changed_receipts_and_wrong_keys_fail_in_one_line(run: Path, tmp_path: Path) -> None:
+    request = document("forget", run, "--subject", "w3")
+    (receipt,) = (Path(path) for path in request["receipts"])
+    key, other = tmp_path / "key.pem", tmp_path / "other.pem"
+    key.write_text(unlearn("key", run).stdout)
+    assert unlearn("verify", receipt, "--public-key", key).exit_code == 0
+    text = receipt.read_text()
+    middle = len(text) // 2
+    receipt.write_text(text[:middle] + ("B" if text[middle] == "A" else "A") + text[middle + 1 :])
+    assert "verification failed at step 2" in refused("verify", receipt, "--public-key", key)
+    receipt.write_text(text)
+    unlearn("key", run, "--rotate")
+    other.write_text(unlearn("key", run).stdout)
+    assert other.read_text() != key.read_text()
+    assert "verification failed at step 2" in refused("verify", receipt, "--public-key", other)
+    assert "cannot be read" in refused("verify", receipt, "--public-key", tmp_path / "none.pem")
+    assert unlearn("verify", receipt, "--public-key", key, "--replay").exit_code == 2
+    assert unlearn("verify", receipt, "--public-key", key, "--shard", 1).exit_code == 2
+
+
+def test_a_second_signature(run: Path, tmp_path: Path) -> None:
+    from unlearn.receipt import create_key
+
+    (receipt,) = document("forget", run, "--subject", "w3")["receipts"]
+    officer = create_key(tmp_path / "officer")
+    key = tmp_path / "key.pem"
+    key.write_text(unlearn("key", run).stdout)
+    both = ("verify", receipt, "--public-key", key, "--public-key", officer.with_suffix(".pub.pem"), "--threshold", 2)
+    assert "step 2" in refused(*both)
+    assert "also signed with" in unlearn("countersign", receipt, "--key", officer).stdout
+    assert unlearn(*both).exit_code == 0
+    officer.chmod(0o644)
+    assert "is open to others" in refused("countersign", receipt, "--key", officer)
+
+
+def test_deadlines_and_the_register(run: Path, tmp_path: Path) -> None:
+    late = document("submit", run, "--subject", "w3", "--reason", "=cmd()", "--deadline", "2020-01-01")
+    assert unlearn("status", run, "--overdue").exit_code == 1
+    shown = unlearn("status", run, "--overdue", "--json")
+    assert shown.exit_code == 1
+    assert [item["id"] for item in json.loads(shown.stdout)] == [late["id"]]
+    assert "OVERDUE" in unlearn("status", run, late["id"]).stdout
+    assert "give a later one" in refused("extend", run, late["id"], "--until", "2019-01-01")
+    assert unlearn("extend", run, late["id"], "--until", "2099-01-01").exit_code == 0
+    assert unlearn("status", run, "--overdue").stdout == "no request is overdue\n"
+    unlearn("process", run)
+    assert "no deadline to extend" in refused("extend", run, late["id"], "--until", "2100-01-01")
+
+    assert unlearn("export", run, "-o", tmp_path / "register.csv").exit_code == 0
+    (row,) = csv.DictReader((tmp_path / "register.csv").open(newline=""))
+    assert row["request"] == late["id"]
+    assert row["state"] == "forgotten"
+    assert row["reason"] == "'=cmd()"
+    assert row["records_removed"] == "2"
+    (row,) = json.loads(unlearn("export", run, "-o", "-", "--json").stdout)
+    assert row["reason"] == "=cmd()"
+    assert row["deadline"] == "2099-01-01T00:00:00+00:00"
+    with Workspace.open(run)._site.ledger._database.read() as c:
+        assert c.exec_driver_sql("SELECT count(*) FROM pending").scalar() == 0
+
+
+def test_artefacts(run: Path) -> None:
+    noted = document("register", run, "--name", "student", "--kind", "distilled model", "--location", "s3://there")
+    assert "clean" in unlearn("artefacts", run).stdout
+    request = document("forget", run, "--subject", "w3")["request"]
+    assert f"TAINTED by {request['id']}" in unlearn("artefacts", run).stdout
+    assert unlearn("retire", run, noted["id"]).exit_code == 0
+    assert document("artefacts", run)[0]["retired_at"] is not None
+    assert "knows no artefact" in refused("retire", run, noted["id"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--aggregation", "noisy-vote"), "noisy votes need --noise and --max-epsilon"),
+        (("--noise", 3), "noise and budget belong to --aggregation noisy-vote"),
+    ],
+)
+def test_noisy_votes_are_whole_or_not_at_all(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
+    told = refused("create", tmp_path / "run", "--learner", "sgd", *arguments, status=2)
+    assert said in " ".join(told.replace("│", " ").split())
+
+
+def test_a_workspace_with_noisy_votes(tmp_path: Path) -> None:
+    made = document("create", tmp_path / "run", "--learner", "sgd", "--aggregation", "noisy-vote", "--noise", 40,
+                    "--max-epsilon", 8)  # fmt: skip
+    assert made["aggregation"] == {"sigma": 40.0, "max_epsilon": 8.0, "delta": 1e-05, "votes": 1}
