@@ -25,7 +25,7 @@ Example:
 
 KEY = """\b
 Examples:
-  unlearn key runs/people > office.pub.pem
+  unlearn key runs/people --output office.pub.pem
   unlearn key runs/people --rotate"""
 
 COUNTERSIGN = """\b
@@ -148,6 +148,9 @@ def receipts(
 def key(
     run: Run,
     rotate: Annotated[bool, typer.Option("--rotate", help="Make a new key first; the old one vouches for it.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write it to.", show_default="the screen")
+    ] = None,
     *,
     json: AsJson = False,
 ) -> None:
@@ -156,7 +159,14 @@ def key(
         if rotate:
             workspace.rotate_key()
         pem = workspace.public_key
-    print_json({"public_key": pem}) if json else typer.echo(pem, nl=False)
+    if output is not None:
+        output.write_text(pem, encoding="ascii")
+    if json:
+        print_json({"public_key": pem})
+    elif output is None:
+        typer.echo(pem, nl=False)
+    else:
+        say(f"public key written to {output}")
 
 
 def countersign(
