@@ -46,7 +46,7 @@ from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeat
 from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, store_batch
 from unlearn.issuing import Receipt, issue_due, public_key, receipts_of, rotate_key
-from unlearn.ledger import Artefact, Database, Ledger, check_repeat, now
+from unlearn.ledger import Artefact, Database, Ledger, NewSlice, check_repeat, now
 from unlearn.lock import exclusive
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
@@ -567,25 +567,32 @@ class Workspace:
 
     # What was derived
 
-    def register(self, name: str, kind: str, location: str) -> Artefact:
-        """Note something that was derived from the model as it is served now, and lives elsewhere.
+    def register(self, name: str, kind: str, location: str, *, source: str = "model") -> Artefact:
+        """Note something that was derived from the model or the records as they are now, and lives elsewhere.
 
-        A distilled student, an exported model, kept predictions: when a later request removes a record the model had
-        seen, the receipt names it as tainted.
+        A distilled student, an exported model, kept predictions, a cache of features: when a later request removes a
+        record it depends on, the receipt names it as tainted.
 
         Args:
             name: Your name for it.
             kind: What it is, such as `"distilled model"`.
             location: Where it lies, for whoever must destroy it or make it anew.
+            source: What it was derived from: the `"model"` that is served, or all `"records"`.
 
         Returns:
             What was noted.
+
+        Raises:
+            InputError: If a text cannot be stored, or there is no such source.
         """
         for what, value in (("name", name), ("kind", kind), ("location", location)):
             _check_text(what, value)
+        if source not in ("model", "records"):
+            raise InputError(f"source must be 'model' or 'records', got {source!r}; nothing was changed")
         _, steps = self._site.ledger.served()
+        parts = steps if source == "model" else sorted(self._site.ledger.slices().values(), key=_position)
         artefact = Artefact(f"art-{secrets.token_hex(8)}", name, kind, location, now())
-        self._site.ledger.add_artefact(artefact, {step.shard: step.position for step in steps})
+        self._site.ledger.add_artefact(artefact, {part.shard: part.position for part in parts})
         return artefact
 
     def retire(self, artefact_id: str) -> None:
@@ -799,6 +806,10 @@ def _open_ledger(folder: Path, declaration: Declaration) -> Ledger:
     if declaration.ledger is None:
         return Ledger.open(folder / "ledger.db")
     return Ledger(Database.postgresql(declaration.ledger, declaration.schema))
+
+
+def _position(piece: NewSlice) -> int:
+    return piece.position
 
 
 def _check_deadline(deadline: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -22,6 +23,13 @@ Example:
   unlearn retire runs/people art-0123456789abcdef"""
 
 
+class Source(StrEnum):
+    """What something was derived from."""
+
+    MODEL = "model"
+    RECORDS = "records"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
@@ -38,12 +46,15 @@ def note(
     name: Annotated[str, typer.Option(help="Your name for it.")],
     kind: Annotated[str, typer.Option(help="What it is.")],
     location: Annotated[str, typer.Option(help="Where it lies.")],
+    source: Annotated[Source, typer.Option(help="What it was derived from: the model served, or all records.")] = (
+        Source.MODEL
+    ),
     *,
     json: AsJson = False,
 ) -> None:
     """Note something derived."""
     with opened(run) as workspace:
-        found = workspace.register(name, kind, location)
+        found = workspace.register(name, kind, location, source=source.value)
     print_json(found) if json else say(f"{found.id}: noted")
 
 

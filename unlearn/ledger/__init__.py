@@ -1,18 +1,24 @@
 """The durable log: what was ingested, built, asked to be forgotten, and done about it."""
 
-from unlearn.ledger.database import Database
-from unlearn.ledger.evidence import Evidence
-from unlearn.ledger.ledger import Ledger, check_repeat, now
-from unlearn.ledger.rows import (
-    Artefact,
-    BuiltStep,
-    Erasure,
-    Location,
-    NewRecord,
-    NewSlice,
-    Submission,
-    Withdrawal,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unlearn.ledger.database import Database
+    from unlearn.ledger.evidence import Evidence
+    from unlearn.ledger.ledger import Ledger, check_repeat, now
+    from unlearn.ledger.rows import (
+        Artefact,
+        BuiltStep,
+        Erasure,
+        Location,
+        NewRecord,
+        NewSlice,
+        Submission,
+        Withdrawal,
+    )
 
 __all__ = [
     "Artefact",
@@ -29,3 +35,13 @@ __all__ = [
     "check_repeat",
     "now",
 ]
+
+_HOMES = {"Database": "database", "Evidence": "evidence", "Ledger": "ledger", "check_repeat": "ledger", "now": "ledger"}
+"""Where a name lives, if not in `rows`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that who verifies proofs alone need not load a database library."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'rows')}"), name)
