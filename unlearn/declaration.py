@@ -229,7 +229,7 @@ def read(folder: Path) -> tuple[Declaration, Secrets]:
     if not path.is_file():
         raise WorkspaceError(f"{folder} is not a workspace: create one there with `unlearn create` or Workspace.create")
     fields = _read(path)
-    if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
+    if not isinstance(fields, dict) or type(fields.get("format")) is not int:
         raise WorkspaceError(f"{path} is damaged: it names no format; restore it from a copy")
     number = fields.pop("format")
     if number < FORMAT:

@@ -34,6 +34,7 @@ __all__ = [
     "TrainingError",
     "UnknownIdError",
     "UnlearnError",
+    "UnsignedError",
     "VerificationError",
     "WorkerLostError",
     "WorkspaceError",
@@ -51,6 +52,10 @@ class LockedError(UnlearnError):
 
 class StorageError(UnlearnError):
     """The disk refused a write; what was acknowledged before is safe."""
+
+
+class UnsignedError(WorkspaceError):
+    """What was asked for is done, but receipts could not be issued, since there is no key to sign them with."""
 
 
 class UnknownIdError(InputError):

@@ -15,7 +15,7 @@ accepted, if it was submitted, and unheard of otherwise.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -104,7 +104,8 @@ def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Se
         taken: Tokens that requests before it, not yet carried out, remove.
 
     Returns:
-        What it removes; of ids that were forgotten before, nothing.
+        What it removes; of ids that were forgotten before, or are being forgotten, nothing. The latter it has to wait
+        for: what those requests hit is hit by this one as well.
 
     Raises:
         UnknownIdError: If an id was never in the workspace.
@@ -124,9 +125,14 @@ def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Se
             "whether they name subjects or records; nothing was changed"
         )
     everything = {*single, *(item for items in theirs.values() for item in items)}
-    gone = sorted((item for item in everything if item.token not in taken), key=_place)
+    under_way = site.ledger.tombstones_under_way()
+    late = under_way & {*subject_tokens, *record_tokens, *(item.token for item in everything)}
+    hit = _earliest(everything)
+    for shard, position in site.ledger.hit_under_way(sorted(late)).items() if late else ():
+        hit[shard] = min(position, hit.get(shard, position))
+    gone = sorted((item for item in everything if item.token not in taken and item.token not in under_way), key=_place)
     return Withdrawal(
-        request=replace(request, n_records=len(gone), shards=_earliest(gone)),
+        request=replace(request, n_records=len(gone), shards=dict(sorted(hit.items()))),
         fingerprint=fingerprint,
         gone=tuple(gone),
         tombstones={item.token: "record" for item in gone} | dict.fromkeys(subject_tokens, "subject"),
@@ -241,7 +247,7 @@ def _place(item: Location) -> tuple[int, int, bytes]:
     return item.shard, item.position, item.token
 
 
-def _earliest(gone: Sequence[Location]) -> dict[int, int]:
+def _earliest(gone: Iterable[Location]) -> dict[int, int]:
     earliest: dict[int, int] = {}
     for item in gone:
         earliest[item.shard] = min(item.position, earliest.get(item.shard, item.position))

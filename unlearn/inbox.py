@@ -61,9 +61,13 @@ class Inbox:
         Args:
             kept: Names of the epochs under which ids still wait, and of the present one.
         """
-        keep = {f"{name}.key" for name in kept}
-        if self._folder.is_dir():
-            purge_files([path for path in self._folder.glob("*.key") if path.name not in keep])
+        over = self.epochs() - set(kept)
+        if over:
+            purge_files([self._folder / f"{name}.key" for name in sorted(over)])
+
+    def epochs(self) -> set[str]:
+        """Names of the epochs whose keys are there."""
+        return {path.stem for path in self._folder.glob("*.key")}
 
     def seal(self, epoch: str, request_id: str, subjects: Iterable[str], record_ids: Iterable[str]) -> bytes:
         """Encrypt the ids a request names (AES-256-GCM, bound to the request).

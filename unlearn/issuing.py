@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from shards.digest import Json
 from shards.store import sync_directory
-from unlearn.errors import DamageError
+from unlearn.errors import DamageError, InputError, UnsignedError
 from unlearn.ledger import Evidence, now
 from unlearn.receipt.envelope import parse_envelope, seal
 from unlearn.receipt.keys import create_key, load_signer, public_pem, rotation
@@ -71,12 +71,18 @@ def issue_due(site: Site) -> None:
         site: The workspace, whose lock the caller holds.
 
     Raises:
-        InputError: If the signing key cannot be read; what the receipts would state has been done all the same.
+        UnsignedError: If there is no key to sign with; what the receipts would state has been done all the same.
     """
     due = site.ledger.receipts_due()
     if not due:
         return
-    signer = current_signer(site)
+    try:
+        signer = current_signer(site)
+    except (InputError, DamageError) as error:
+        raise UnsignedError(
+            f"what was asked for is done, but {len(due)} receipts could not be signed: {error}. Restore the key, then "
+            "run `unlearn recover`, which issues them"
+        ) from error
     environments = site.ledger.environments()
     for stage in ("forgotten", "recovered"):
         names = [name for name, wanted in due if wanted == stage]

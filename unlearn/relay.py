@@ -15,8 +15,8 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from contextlib import contextmanager, suppress
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -27,8 +27,11 @@ from unlearn.ledger import Ledger, Submission
 from unlearn.ledger.database import BUSY_SECONDS
 from unlearn.request import Request, RequestState
 
-POLL_SECONDS = (0.001, 0.02)
+POLL_SECONDS = (0.001, 0.032)
 """How soon who waits looks again, at first and at last: many who look often have no time left for anything else."""
+
+DRAFT, LEFT, DONE = ".draft", ".left", ".done"
+"""What a file is called while it is written, while it waits, and once all that it holds is in the ledger."""
 
 _DIGEST = hashlib.sha256().digest_size
 _TIMES = tuple(name for name, hint in get_type_hints(Request).items() if hint in {datetime, datetime | None})
@@ -67,18 +70,17 @@ class Relay:
             try:
                 if self._wait(handle, left):
                     return self._lead(own, left)
+                if _is_there(left.with_suffix(DONE)):
+                    return [item.request for item in own]
             finally:
-                left.unlink(missing_ok=True)
-            fcntl.flock(handle, fcntl.LOCK_UN)
-            # Another process has dealt with them. One it refused, or whose key went, is decided on by ourselves.
-            done = self._ledger.accepted([item.request.id for item in own])
-            rest = [item for item in own if item.request.id not in done]
-            decided: Results = []
-            if rest:
-                self._wait(handle)
-                decided = self._lead(rest)
-            answers = iter(decided)
-            return [item.request if item.request.id in done else next(answers) for item in own]
+                for suffix in (LEFT, DONE):
+                    left.with_suffix(suffix).unlink(missing_ok=True)
+            # Another process took them, and not all were accepted: we decide on the others ourselves.
+            accepted = self._ledger.accepted([item.request.id for item in own])
+            rest = [item for item in own if item.request.id not in accepted]
+            self._wait(handle)
+            decided = iter(self._lead(rest))
+            return [item.request if item.request.id in accepted else next(decided) for item in own]
 
     @contextmanager
     def _handle(self) -> Iterator[int]:
@@ -92,49 +94,62 @@ class Relay:
         """Wait for the turn (true), or until what was left is dealt with (false)."""
         deadline = time.monotonic() + BUSY_SECONDS
         pause, longest = POLL_SECONDS
-        while left is None or left.exists():
+        while left is None or _is_there(left):
             if _try_lock(handle):
-                # Who had the turn before may have dealt with them after we looked.
-                return left is None or left.exists()
+                if left is None or _is_there(left):
+                    return True
+                # Who had the turn before has dealt with them after we looked.
+                fcntl.flock(handle, fcntl.LOCK_UN)
+                return False
             if time.monotonic() >= deadline:
                 raise StorageError(
                     f"another process has been adding to {self._ledger.name} for {BUSY_SECONDS} seconds and does not "
                     "get on: end it, or wait, then try again; nothing was recorded"
                 )
             time.sleep(pause)
-            pause = min(1.5 * pause, longest)
+            pause = min(2 * pause, longest)
         return False
 
     def _lead(self, own: Sequence[Submission], left: Path | None = None) -> Results:
         """Commit our own and all that lies there; the lock is held."""
-        others = {path: read for path, read in self._lying() if path != left}
-        submissions = [*own, *(item for group in others.values() for item in group)]
-        results = self._ledger.submit(submissions)[: len(own)]
-        for path in others:
-            path.unlink(missing_ok=True)
-        return results
+        others = {path: found for path, found in self._lying() if path != left}
+        together = [*own, *(item for group in others.values() for item in group)]
+        results = self._ledger.submit(together)
+        accepted = {item.id for item in results if isinstance(item, Request)}
+        for path, group in others.items():
+            # Who left it may have given up.
+            with suppress(FileNotFoundError):
+                if accepted.issuperset(item.request.id for item in group):
+                    path.rename(path.with_suffix(DONE))
+                else:
+                    path.unlink()
+        return results[: len(own)]
 
     def _leave(self, own: Sequence[Submission]) -> Path:
-        draft = self._folder / f"{secrets.token_hex(8)}.draft"
+        draft = self._folder / f"{secrets.token_hex(8)}{DRAFT}"
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(_encode(own))
-        return draft.rename(draft.with_suffix(".left"))
+        return draft.rename(draft.with_suffix(LEFT))
 
     def _lying(self) -> Iterator[tuple[Path, list[Submission]]]:
         """What others wait for; what nobody waits for any more, or nobody can read, is thrown away."""
-        for path in self._folder.iterdir():
-            if path.suffix not in {".draft", ".left"}:
+        oldest = time.time() - 2 * BUSY_SECONDS
+        for entry in os.scandir(self._folder):
+            path = Path(entry)
+            if path.suffix not in {DRAFT, LEFT, DONE}:
                 continue
-            try:
-                is_stale = time.time() - path.stat().st_mtime > 2 * BUSY_SECONDS
-                found = _decode(path.read_bytes()) if path.suffix == ".left" else []
-            except FileNotFoundError:
-                continue  # whoever left it has given up
-            if is_stale or found is None:
-                path.unlink(missing_ok=True)
-            elif found:
-                yield path, found
+            # Who left it, or was to find it done, may take it away meanwhile.
+            with suppress(FileNotFoundError):
+                found = _decode(path.read_bytes()) if path.suffix == LEFT else []
+                if found is None or entry.stat().st_mtime < oldest:
+                    path.unlink()
+                elif found:
+                    yield path, found
+
+
+def _is_there(path: Path) -> bool:
+    return os.access(path, os.F_OK)
 
 
 def _try_lock(handle: int) -> bool:
@@ -152,7 +167,7 @@ def _encode(submissions: Sequence[Submission]) -> bytes:
 
 def _describe(item: Submission) -> dict[str, Any]:
     # The opening is its submitter's alone.
-    request = asdict(replace(item.request, shards={}, opening=None))
+    request = {**vars(item.request), "shards": {}, "opening": None}
     request |= {name: value.isoformat() for name in _TIMES if (value := request[name]) is not None}
     return {"request": request, "fingerprint": item.fingerprint, "epoch": item.epoch, "sealed": item.sealed.hex()}
 

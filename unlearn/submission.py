@@ -73,8 +73,9 @@ class Acceptor:
             last, epoch = epoch, self._site.ledger.epoch()
             if submission is None and epoch == last:
                 raise DamageError(
-                    f"the key {epoch}.key of {self._site.path / 'inbox'} is missing, so ids cannot be encrypted: restore "
-                    "it from a copy, or serve what was submitted before, which begins a new key; nothing was accepted"
+                    f"the key {epoch}.key of {self._site.path / 'inbox'} is missing, so ids cannot be encrypted: "
+                    "restore it from a copy, or serve what was submitted before, which begins a new key; nothing was "
+                    "accepted"
                 )
 
     def _seal(self, epoch: str, draft: Draft, named: Named) -> Submission | None:

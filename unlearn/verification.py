@@ -34,13 +34,14 @@ from shards.store import CheckpointHeader
 from shards.train import SliceFile, StepBuilt
 from unlearn.building import chain_order, plan, replay_program
 from unlearn.errors import DamageError, InputError, UnlearnError, VerificationError
-from unlearn.issuing import Receipt, key_path
-from unlearn.ledger import Ledger, merkle, radix
+from unlearn.issuing import Receipt, key_path, receipt_path
+from unlearn.ledger import Ledger, merkle, radix, soundness
 from unlearn.ledger.fold import Built, Derived, Story, fold
+from unlearn.receipt import strict
 from unlearn.receipt.envelope import Trusted, check_signatures, parse_envelope
-from unlearn.receipt.keys import load_signer, public_key_from_pem
+from unlearn.receipt.keys import follow, load_signer, public_key_from_pem
 from unlearn.receipt.offline import Step, verify_offline
-from unlearn.receipt.predicate import Predicate
+from unlearn.receipt.predicate import Predicate, read_statement
 from unlearn.receipt.strict import ReceiptError
 from unlearn.request import Request, RequestState
 from unlearn.site import Site
@@ -139,7 +140,7 @@ def verify(
     )
     steps = list(found.steps)
     if workspace is not None:
-        opened = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+        opened = workspace if isinstance(workspace, Workspace) else _open(workspace)
         try:
             with opened.unchanging() as site:
                 steps += _check_workspace(site, found.predicate, found.payload)
@@ -171,6 +172,14 @@ def read_receipt(receipt: Receipt | bytes | str | Path) -> bytes:
         return Path(receipt).read_bytes()
     except OSError as error:
         raise InputError(f"the receipt {receipt} cannot be read ({error.strerror}): check the path") from error
+
+
+def _open(path: str | Path) -> Workspace:
+    """Open a workspace to look at it; damage that opening finds is a finding of the first step that looks."""
+    try:
+        return Workspace.open(path)
+    except DamageError as error:
+        raise VerificationError(11, TITLES[11], str(error)) from error
 
 
 def _unhex(text: str) -> bytes:
@@ -224,6 +233,7 @@ def _check_identity(site: Site, predicate: Predicate) -> str:
 
 def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
     """Every event is hashed again; the nodes that are stored are not believed."""
+    soundness.check_pages(ledger)
     leaves = [merkle.leaf_hash(entry.body) for entry in ledger.entries()]
     log = predicate.log
     if len(leaves) < log.size:
@@ -237,8 +247,7 @@ def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
             f"its first {log.size:,} events are not those the receipt was issued from: history was rewritten, or this "
             "is another copy of the workspace that went its own way"
         )
-    if ledger.head().root != merkle.root(leaves):
-        raise DamageError("the stored tree over its events is not theirs: an event was changed, or the tree was")
+    soundness.check_log_tree(ledger, leaves)
     issued = ledger.receipt_digests(predicate.request.id)
     if issued.get(predicate.stage) != payload:
         raise DamageError(
@@ -285,6 +294,9 @@ def _check_story(site: Site) -> tuple[Story, str]:
                 f"the log tells of other {what} than the tables of the ledger hold: the database was changed by "
                 "something else than this program; restore it from a copy"
             )
+    soundness.check_record_tree(site.ledger)
+    removed = {name: told.get("n_records", 0) for name, told in story.facts.items()}
+    soundness.check_tombstones(site.ledger, removed, story.lifted)
     _check_evidence(site, story)
     _check_environments(site, story)
     detail = (
@@ -336,6 +348,7 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     slices = site.ledger.slices()
     found: list[bytes] = []
     listed: set[tuple[bytes, int, int, bytes]] = set()
+    subjects: set[bytes] = set()
     for (shard, position), item in sorted(slices.items()):
         data = slicefile.read(site.folder(shard).records / item.file)
         commitments = slicefile.commitments(data)
@@ -351,6 +364,7 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
             for token, row in zip(site.tokens("record", data.record_ids), rows, strict=True)
         }
         found += rows
+        subjects |= set(site.tokens("subject", data.subjects))
     foreign = _foreign_files(site, {(shard, item.file) for (shard, _), item in slices.items()})
     if foreign:
         raise DamageError(
@@ -366,6 +380,11 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     if (tree.hash.hex(), tree.count) != (story.root, story.count):
         raise DamageError(
             "the records in the files are not those whose tree the log holds: some were changed or exchanged"
+        )
+    if site.ledger.tombstones([row[0] for row in sorted(listed)]) or site.ledger.tombstones(sorted(subjects)):
+        raise DamageError(
+            "a record is there that was forgotten, or whose subject was, and of whose re-consent the ledger knows "
+            "nothing: it was slipped back in"
         )
     back = sorted(set(predicate.withdrawal.removed) & {item.hex() for item in found})
     if back:
@@ -397,7 +416,7 @@ def _foreign_files(site: Site, named: set[tuple[int, str]]) -> list[Path]:
     checkpoints = {
         site.folder(shard).checkpoint(key)
         for shard in range(site.declaration.n_shards)
-        for key in site.folder(shard).keys()
+        for key in sorted(site.folder(shard).keys())
     }
     locks = {site.folder(shard).path / "busy" for shard in range(site.declaration.n_shards)}
     known = records | checkpoints | locks
@@ -453,8 +472,9 @@ def _load(site: Site, shard: int, key: str) -> CheckpointHeader:
 
 def _check_receipts(site: Site, story: Story) -> str:
     trusted = _keys(site, story)
+    heads = _Heads(site.ledger)
     for (name, stage), digest in sorted(story.receipts.items()):
-        path = site.receipts_folder / f"{name}-{stage}.json"
+        path = receipt_path(site, name, stage)
         if not path.is_file():
             raise DamageError(f"the receipt {path} was issued and is missing: restore it from a copy")
         try:
@@ -462,9 +482,33 @@ def _check_receipts(site: Site, story: Story) -> str:
             if hashlib.sha256(envelope.payload).hexdigest() != digest:
                 raise DamageError(f"the receipt {path} is not the one that was issued: it was exchanged")
             check_signatures(envelope, trusted, 1)
+            log = read_statement(strict.parse(bytes(envelope.payload), "the statement")).predicate.log
         except ReceiptError as error:
             raise DamageError(f"the receipt {path} is damaged: {error}; restore it from a copy") from error
-    return f"All {len(story.receipts):,} receipts ever issued are there and unchanged."
+        if heads.root_at(log.size).hex() != log.root:
+            raise DamageError(
+                f"the first {log.size:,} events of the log are not those that the receipt {path} was issued from: "
+                "history was rewritten"
+            )
+    return f"All {len(story.receipts):,} receipts ever issued are there and unchanged, and the log agrees with each."
+
+
+class _Heads:
+    """Roots of the log at every size, from the events themselves."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._nodes: dict[tuple[int, int], bytes] = {}
+        appender = merkle.Appender(0, self._subtree)
+        for entry in ledger.entries():
+            added = appender.append(merkle.leaf_hash(entry.body))
+            self._nodes |= {(level, index): value for level, index, value in added}
+        self._size = appender.size
+
+    def root_at(self, size: int) -> bytes:
+        return merkle.root_at(size, self._subtree) if size <= self._size else b""
+
+    def _subtree(self, level: int, index: int) -> bytes:
+        return self._nodes[level, index]
 
 
 def _keys(site: Site, story: Story) -> dict[str, Trusted]:
@@ -486,6 +530,10 @@ def _keys(site: Site, story: Story) -> dict[str, Trusted]:
                     "whoever put it there signs the next receipts"
                 )
         found[name] = Trusted(key, name)
+    rotations = [strict.parse(text.encode(), "a key rotation") for _, text in site.ledger.signing_keys()[1:]]
+    followed = follow(dict(list(found.items())[:1]), rotations, site.declaration.id)
+    if set(followed) != set(found):
+        raise DamageError("not every signing key was introduced by the one before it: a rotation was exchanged")
     return found
 
 

@@ -40,6 +40,7 @@ from unlearn.errors import (
     LockedError,
     StorageError,
     UnknownIdError,
+    UnsignedError,
     WorkspaceError,
 )
 from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeated, serve_pending
@@ -199,7 +200,7 @@ class Workspace:
         if workspace._unfinished():
             # Whoever holds the lock has it under way, or finishes it first. On a full disk it stays to be done, by
             # the next operation that writes, which says so; what is served owes nothing to it either way.
-            with suppress(LockedError, StorageError), workspace._writing(timeout=0):
+            with suppress(LockedError, StorageError), workspace._writing(timeout=0, serve=False):
                 pass
         return workspace
 
@@ -390,8 +391,8 @@ class Workspace:
                 if isinstance(repeated, IdempotencyError):
                     raise repeated
                 return repeated
-            refuse_repeated(site, named)
             withdrawal = find(site, drafted.request, drafted.fingerprint, named)
+            refuse_repeated(site, named)
             site.ledger.withdraw([withdrawal])
             damaged = self._finish(drafted.request.id)
             done = self.status(drafted.request.id)
@@ -744,12 +745,15 @@ class Workspace:
                 self._settle()
             if serve and self._site.ledger.has_pending():
                 # What is damaged keeps its own request waiting, as the status shows, and nobody else's.
-                self._serve_pending()
+                with suppress(UnsignedError):
+                    self._serve_pending()
             yield
 
     def _unfinished(self) -> bool:
         ledger = self._site.ledger
-        return bool(ledger.operation() or ledger.is_forgetting() or ledger.receipts_due())
+        if ledger.operation() or ledger.is_forgetting() or ledger.receipts_due():
+            return True
+        return bool(self._site.inbox.epochs() - {ledger.epoch()}) and not ledger.has_pending()
 
     def _settle(self) -> None:
         site = self._site
@@ -768,7 +772,13 @@ class Workspace:
             site.ledger.end_operation()
         if site.ledger.is_forgetting():
             destroy(site)
-        issue_due(site)
+        if not site.ledger.has_pending():
+            # Else whoever serves them does both, in this order.
+            site.inbox.end_epochs_but({site.ledger.epoch()})
+            # Without a key there are no receipts, and whoever asks for something new is told; but nobody is kept from
+            # forgetting by that.
+            with suppress(UnsignedError):
+                issue_due(site)
 
 
 def _make(folder: Path, declaration: Declaration, random_state: int | None) -> None:

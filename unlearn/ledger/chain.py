@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
 from shards.digest import Json
 from unlearn.errors import DamageError
@@ -123,11 +123,15 @@ def subtrees(c: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int
     Raises:
         DamageError: If one is missing.
     """
-    wanted = set(places)
+    wanted = sorted(set(places))
     found: dict[tuple[int, int], bytes] = {}
     if wanted:
-        query = select(s.tree).where(tuple_(s.tree.c.level, s.tree.c.position).in_(sorted(wanted)))
-        found = {(row.level, row.position): bytes(row.hash) for row in c.execute(query)}
+        # Not `(level, position) IN (VALUES ...)`, for which SQLite reads the whole table.
+        mark = "?" if c.dialect.name == "sqlite" else "%s"
+        where = " OR ".join([f"level = {mark} AND position = {mark}"] * len(wanted))
+        query = f"SELECT level, position, hash FROM tree WHERE {where}"  # noqa: S608
+        rows = c.exec_driver_sql(query, tuple(number for place in wanted for number in place))
+        found = {(level, position): bytes(hash_) for level, position, hash_ in rows}
     if len(found) != len(wanted):
         raise DamageError("the ledger's log is damaged (a node of its tree is missing): restore it from a copy")
     return found

@@ -19,13 +19,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
+    DataError,
     IntegrityError,
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
 )
 
-from unlearn.errors import ConfigurationError, DamageError, StorageError
+from unlearn.errors import ConfigurationError, DamageError, InputError, StorageError
 
 BUSY_SECONDS = 30
 """How long a transaction waits for the one before it."""
@@ -40,9 +41,10 @@ class Database:
         name: How to call it in messages; holds no password.
     """
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, schema: str = "") -> None:
         self.name = name
         self._engine = engine
+        self._schema = schema
 
     @classmethod
     def sqlite(cls, path: Path) -> Database:
@@ -99,7 +101,7 @@ class Database:
                 cursor.execute("SET synchronous_commit TO on")
             connection.commit()
 
-        return cls(engine, f"{parsed.render_as_string(hide_password=True)} (schema {schema})")
+        return cls(engine, f"{url} (schema {schema})", schema)
 
     @property
     def is_sqlite(self) -> bool:
@@ -133,24 +135,32 @@ class Database:
             The connection.
         """
         with translating(self.name), self._engine.begin() as connection:
-            if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                # Released with the transaction; readers are not held up.
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(current_schema()))")
+            self._take_turn(connection)
             yield connection
 
     @contextmanager
     def bare(self) -> Iterator[Connection]:
-        """A transaction before there are tables.
+        """The same before there are tables: makes a place for them.
 
         Yields:
             The connection.
         """
         with translating(self.name), self._engine.begin() as connection:
-            if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
+            self._take_turn(connection)
+            if not self.is_sqlite:
+                there = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s"
+                # Asked first: where it is there, nobody needs the right to make one.
+                if connection.exec_driver_sql(there, (self._schema,)).first() is None:
+                    connection.exec_driver_sql(f'CREATE SCHEMA "{self._schema}"')
+            # What migrations say is meant literally: a % is no place for a parameter where there are none.
+            yield connection.execution_options(no_parameters=True)
+
+    def _take_turn(self, connection: Connection) -> None:
+        if self.is_sqlite:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            # Released with the transaction; readers are not held up.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._schema,))
 
 
 def check_url(url: str) -> None:
@@ -170,10 +180,10 @@ def check_url(url: str) -> None:
         ) from error
     if parsed.get_backend_name() != "postgresql":
         raise ConfigurationError(
-            f"a ledger is kept in SQLite, inside the workspace, or in PostgreSQL, not in {parsed.get_backend_name()!r}: "
-            "give postgresql://user@host:port/database, or no URL"
+            f"a ledger is kept in SQLite, inside the workspace, or in PostgreSQL, not in {parsed.get_backend_name()!r}"
+            ": give postgresql://user@host:port/database, or no URL"
         )
-    if parsed.password is not None:
+    if parsed.password is not None or "password" in parsed.query:
         raise ConfigurationError(
             "the ledger's URL holds a password, which would be written into the workspace's description: leave it out "
             "and set PGPASSWORD, or put it into ~/.pgpass"
@@ -215,13 +225,20 @@ def translating(name: str) -> Iterator[None]:
         Nothing.
 
     Raises:
+        InputError: If it cannot hold a value.
         StorageError: If it cannot take more, or cannot be reached.
         DamageError: If it is no database any more.
+        IntegrityError: If a rule of the tables is broken: a mistake of this program's, not of the disk's.
+        ProgrammingError: If a statement is wrong: likewise.
     """
     try:
         yield
     except (IntegrityError, ProgrammingError):
-        raise  # a mistake of this program's, not of the disk's
+        raise
+    except DataError as error:
+        raise InputError(
+            f"the database {name} cannot hold this value: {_said(error)}. Nothing of this step was recorded"
+        ) from error
     except OperationalError as error:
         raise StorageError(
             f"the database {name} refused: {_said(error)}. Nothing of this step was recorded; make room or access, "

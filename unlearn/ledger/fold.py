@@ -46,6 +46,7 @@ class Story:
         description: Digest of its description.
         keys: Ids of the signing keys, oldest first.
         batches: Batches ingested.
+        lifted: Tombstones that re-consents lifted.
         root: Root of the tree over the present records, hex.
         count: How many there are.
         steps: Built steps, by (shard, position).
@@ -60,6 +61,7 @@ class Story:
     description: str = ""
     keys: list[str] = field(default_factory=list)
     batches: int = 0
+    lifted: int = 0
     root: str = EMPTY.hash.hex()
     count: int = 0
     steps: dict[tuple[int, int], Built] = field(default_factory=dict)
@@ -116,6 +118,7 @@ def _ingested(story: Story, event: Event) -> None:
     if event.fields["batch"] != story.batches:
         raise DamageError(f"it is batch {event.fields['batch']}, and batch {story.batches} is the next")
     story.batches += 1
+    story.lifted += event.fields["lifted"]
     story.root, story.count = event.fields["records"], event.fields["count"]
 
 

@@ -206,6 +206,26 @@ class Ledger:
         with self._read() as c:
             return {bytes(row.token) for row in c.execute(query)}
 
+    def hit_under_way(self, tokens: Sequence[bytes]) -> dict[int, int]:
+        """What is hit by the requests that are withdrawn, not yet forgotten, and have some tokens to destroy.
+
+        Args:
+            tokens: Tokens.
+
+        Returns:
+            Shard to earliest position.
+        """
+        hit: dict[int, int] = {}
+        here = s.request_shard.join(s.tombstone, s.tombstone.c.request == s.request_shard.c.request).join(
+            s.request, s.request.c.id == s.request_shard.c.request
+        )
+        with self._read() as c:
+            for part in _chunks(tokens):
+                query = select(s.request_shard.c.shard, s.request_shard.c.position).select_from(here).distinct()
+                for shard, position in c.execute(query.where(_under_way() & s.tombstone.c.token.in_(part))):
+                    hit[shard] = min(position, hit.get(shard, position))
+        return hit
+
     def count(self) -> int:
         """How many records are present."""
         with self._read() as c:
