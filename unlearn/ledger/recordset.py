@@ -6,9 +6,10 @@ gives those of any prefix. A change costs as much as the subtrees it touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from shards.digest import Json
 from unlearn.ledger import radix
@@ -19,6 +20,9 @@ CUT = 12
 
 CHUNK = 500
 """Parameters of one statement."""
+
+ROWS_A_QUERY = 64
+"""Rows that are read in the time of one query."""
 
 
 def root(c: Connection) -> radix.Node:
@@ -75,9 +79,8 @@ def prune(c: Connection, wanted: Sequence[bytes]) -> Json:
     def node(depth: int, prefix: int) -> radix.Node:
         return stored.get((1 << depth) + prefix, radix.EMPTY)
 
-    def leaves(depth: int, prefix: int) -> list[bytes]:
-        return _leaves(c, depth, prefix)
-
+    # Every commitment asked for opens one subtree, and shows a few lone leaves on its way.
+    leaves = _reader(c, len(wanted), node(0, 0).count)
     return radix.prune(wanted, leaves=leaves, node=node, cut=CUT)
 
 
@@ -86,25 +89,31 @@ def _bucket(commitment: bytes) -> int:
     return (1 << CUT) + (int.from_bytes(commitment[:4], "big") >> (32 - CUT))
 
 
-def _leaves(c: Connection, depth: int, prefix: int) -> list[bytes]:
-    """The commitments that begin with some bits, ascending."""
+def _reader(c: Connection, asked: int, count: int) -> Callable[[int, int], Sequence[bytes]]:
+    """What gives the commitments that begin with some bits, ascending: by a query each, or by reading all at once."""
     column = s.record.c.commitment
-    low, high = (prefix << (256 - depth)).to_bytes(32, "big"), (((prefix + 1) << (256 - depth)) - 1).to_bytes(32, "big")
-    return [bytes(row[0]) for row in c.execute(select(column).where(column.between(low, high)).order_by(column))]
+    if asked * ROWS_A_QUERY < count:
+
+        def query(depth: int, prefix: int) -> list[bytes]:
+            rows = c.execute(select(column).where(column.between(*radix.span(depth, prefix))).order_by(column))
+            return [bytes(row[0]) for row in rows]
+
+        return query
+
+    everything = [bytes(row[0]) for row in c.execute(select(column).order_by(column))]
+
+    def part(depth: int, prefix: int) -> list[bytes]:
+        low, high = radix.span(depth, prefix)
+        return everything[bisect_left(everything, low) : bisect_right(everything, high)]
+
+    return part
 
 
 def _subtrees(c: Connection, buckets: set[int]) -> dict[int, radix.Node]:
     """The nodes at the cut, computed from their leaves."""
-    first = 1 << CUT
-    if len(buckets) < first // 8:
-        return {bucket: radix.subtree(_leaves(c, CUT, bucket - first), CUT) for bucket in buckets}
-    # Reading everything once is less than asking for so many.
-    found: dict[int, list[bytes]] = {bucket: [] for bucket in buckets}
-    for row in c.execute(select(s.record.c.commitment).order_by(s.record.c.commitment)):
-        bucket = _bucket(row[0])
-        if bucket in found:
-            found[bucket].append(bytes(row[0]))
-    return {bucket: radix.subtree(leaves, CUT) for bucket, leaves in found.items()}
+    count = c.execute(select(func.count()).select_from(s.record)).scalar_one()
+    leaves = _reader(c, len(buckets), count)
+    return {bucket: radix.subtree(leaves(CUT, bucket - (1 << CUT)), CUT) for bucket in buckets}
 
 
 def _nodes(c: Connection, numbers: Sequence[int]) -> dict[int, radix.Node]:
