@@ -209,7 +209,8 @@ def placed(records: Sequence[Record], n_shards: int, n_slices: int, random_state
 
 def contents(workspace: Workspace) -> Mapping[tuple[int, int], str]:
     """Content digest of every built step, by (shard, position)."""
-    return {place: step.content for place, step in workspace._site.ledger.steps().items()}
+    site = workspace._site
+    return {place: site.folder(place[0]).header(step.key).content for place, step in site.ledger.steps().items()}
 
 
 class Recording(LocalExecutor):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from shards.digest import digest_parts
 from unlearn.erasure import purge_checkpoints, rewrite
@@ -85,7 +85,7 @@ def draft(
         n_records=len(named.record_ids),
         shards={},
         submitted_at=at,
-        deadline=deadline or months_later(at, RESPONSE_MONTHS),
+        deadline=(deadline or months_later(at, RESPONSE_MONTHS)).astimezone(UTC),
         opening=opening.hex(),
     )
     tokens = (site.tokens("subject", named.subjects), site.tokens("record", named.record_ids))

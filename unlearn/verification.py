@@ -247,7 +247,7 @@ def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
             f"its first {log.size:,} events are not those the receipt was issued from: history was rewritten, or this "
             "is another copy of the workspace that went its own way"
         )
-    soundness.check_log_tree(ledger, leaves)
+    soundness.check_log(ledger)
     issued = ledger.receipt_digests(predicate.request.id)
     if issued.get(predicate.stage) != payload:
         raise DamageError(
@@ -328,6 +328,7 @@ def _check_evidence(site: Site, story: Story) -> None:
                     f"the {part} of {name}, of which a receipt is still to tell, is not the one whose digest the log "
                     "holds: the database was changed by something else than this program; restore it from a copy"
                 )
+        soundness.check_removed(site.ledger, name, kept.withdrawal["removed"])
 
 
 def _check_environments(site: Site, story: Story) -> None:
@@ -374,7 +375,8 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     if known != listed:
         wrong = min(known ^ listed, key=lambda row: row[1:3])
         raise DamageError(
-            f"the record files hold other records than the ledger says, in shard {wrong[1]}, position {wrong[2]}"
+            f"the record files hold other records than the ledger says, in shard {wrong[1]}, position {wrong[2]}; or "
+            f"{site.path / 'secrets.json'} holds another key of pseudonyms than they were taken in with"
         )
     tree = radix.root(found)
     if (tree.hash.hex(), tree.count) != (story.root, story.count):

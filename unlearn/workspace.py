@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, overload
 
@@ -445,10 +445,10 @@ class Workspace:
             LockedError: If another process is writing; it serves them when it is done.
             DamageError: If a record file that may hold named records is damaged; the other requests are served.
         """
-        before = {request.id for request in self.requests() if request.state is RequestState.SUBMITTED}
+        settled = {request.id for request in self.requests() if request.state is not RequestState.SUBMITTED}
         with self._writing(serve=False):
             damaged = self._serve_pending()
-            after = [request for request in self.requests() if request.id in before]
+            after = [request for request in self.requests() if request.id not in settled]
         if damaged:
             raise damaged[0]
         return [request for request in after if request.state is not RequestState.SUBMITTED]
@@ -473,7 +473,7 @@ class Workspace:
             raise InputError(f"request {request_id} is {request.state} already: there is no deadline to extend")
         if request.deadline is not None and deadline <= request.deadline:
             raise InputError(f"the deadline of {request_id} is {request.deadline.isoformat()}: give a later one")
-        self._site.ledger.extend(request_id, deadline)
+        self._site.ledger.extend(request_id, deadline.astimezone(UTC))
         return self.status(request_id)
 
     def _draft(

@@ -97,7 +97,7 @@ class Rig:
     @contextmanager
     def site(self, path: Path) -> Iterator[Site]:
         """Look into a workspace."""
-        ledger = Ledger(path / "ledger.db")
+        ledger = Ledger.open(path / "ledger.db")
         yield Site(path, *read(path), ledger)
         ledger.close()
 
@@ -111,6 +111,6 @@ class Rig:
         """The loop must have made the very steps that we made: every checkpoint holds its weights, bit for bit."""
         with self.site(path) as site:
             steps = site.ledger.steps()
-        ours = {where: steps[where].payload for where in loop.weights}
+            ours = {where: site.folder(where[0]).header(steps[where].key).payload for where in loop.weights}
         assert ours, "the bare loop trained nothing"
         assert ours == loop.weights, "the bare loop and the framework trained different weights"

@@ -65,6 +65,10 @@ RECIPE = "tests/shards/test_recipe.py"
 TORCH = "tests/shards/learners/test_torch.py"
 FORGOTTEN = "tests/unlearn/test_forgotten.py"
 INPUT = "tests/unlearn/test_bad_input.py"
+SUBMISSION = "tests/unlearn/test_submission.py"
+
+_RECORDED = "        site.ledger.record_step(_built(header, step.visits, step.seconds))\n"
+_WITHDRAWN = '        chain.append(\n            c,\n            "withdrawn",\n'
 
 _KEYS = (
     Control(
@@ -343,7 +347,7 @@ _CRASHES = (
         (
             Edit("unlearn.building", "return self.steps[index:]", "return self.steps[max(index - 1, 0) :]"),
             Edit(
-                "unlearn.building", "parent=missing[0].parent,", "parent=missing[0].key if missing[0].built else None,"
+                "unlearn.building", "parent=steps[0].parent,", "parent=steps[0].key if steps[0].built else None,"
             ),
         ),
         f"{MISTAKES}::test_requests_add_up",
@@ -422,10 +426,10 @@ _CRASHES = (
         (
             Edit(
                 "unlearn.workspace",
-                "            site.ledger.begin_forget(",
-                "            for item in gone:\n"
+                "            site.ledger.withdraw([withdrawal])\n",
+                "            for item in withdrawal.gone:\n"
                 "                site.folder(item.shard).purge(site.folder(item.shard).keys())\n"
-                "            site.ledger.begin_forget(",
+                "            site.ledger.withdraw([withdrawal])\n",
             ),
         ),
         f"{MISTAKES}::test_nothing_is_destroyed_before_the_request_is_durable",
@@ -433,7 +437,7 @@ _CRASHES = (
     Control(
         "durable-but-not-finished",
         "After a crash, nobody finishes a request that was on disk.",
-        (Edit("unlearn.workspace", "bool(ledger.operation() or ledger.is_forgetting())", "bool(ledger.operation())"),),
+        (Edit("unlearn.workspace", "if ledger.operation() or ledger.is_forgetting() or", "if ledger.operation() or"),),
         f"{MISTAKES}::test_a_durable_request_is_finished_by_whoever_opens_the_workspace[rewrite]",
     ),
 )
@@ -458,22 +462,32 @@ _FORGETTING = (
         f"{FORGOTTEN}::test_checkpoints_that_hold_records_are_destroyed",
     ),
     Control(
-        "log-not-emptied",
-        "The database's write-ahead log keeps the pages as they were.",
+        "state-digest-in-ledger",
+        "The ledger keeps digests of states, which outlive the states in its log and its pages.",
         (
             Edit(
-                "unlearn.ledger.ledger",
-                'connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()',
-                "(0,)",
+                "unlearn.building",
+                _RECORDED,
+                f"{_RECORDED}        site.ledger.record_environment(header.content, {{}})\n",
             ),
         ),
         f"{MISTAKES}::test_no_page_of_the_database_or_its_log_remembers",
     ),
     Control(
-        "pages-not-overwritten",
-        "Deleted rows stay in the database's free space.",
-        (Edit("unlearn.ledger.ledger", '"secure_delete=ON"', '"secure_delete=OFF"'),),
+        "state-salt-in-ledger",
+        "The ledger keeps the salts of its commitments to states, so that these go on telling.",
+        (
+            Edit(
+                "unlearn.building", _RECORDED, f"{_RECORDED}        site.ledger.record_environment(header.salt, {{}})\n"
+            ),
+        ),
         f"{MISTAKES}::test_no_page_of_the_database_or_its_log_remembers",
+    ),
+    Control(
+        "state-salts-not-secret",
+        "All states have the same salt.",
+        (Edit("shards.store", "return secrets.token_hex(32)", 'return "00" * 32'),),
+        "tests/shards/test_store.py::test_a_commitment_is_of_the_state_and_says_nothing_without_its_salt",
     ),
     Control(
         "tainted-step-served",
@@ -487,9 +501,9 @@ _FORGETTING = (
         (
             Edit(
                 "unlearn.ledger.ledger",
-                "            for part in _chunks([item.token for item in gone]):\n",
-                "            c.execute(delete(s.tombstone).where(s.tombstone.c.request != request.id))\n"
-                "            for part in _chunks([item.token for item in gone]):\n",
+                "        for part in _chunks(tokens):\n            c.execute(delete(s.record)",
+                "        c.execute(delete(s.tombstone).where(s.tombstone.c.request != request.id))\n"
+                "        for part in _chunks(tokens):\n            c.execute(delete(s.record)",
             ),
         ),
         f"{MISTAKES}::test_requests_add_up",
@@ -512,14 +526,20 @@ _FORGETTING = (
     Control(
         "key-ignored",
         "A request repeated under its idempotency key is taken for a new one.",
-        (Edit("unlearn.workspace", "known = site.ledger.request_by_key(idempotency_key)", "known = None"),),
+        (
+            Edit(
+                "unlearn.workspace",
+                "known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)",
+                "known = None",
+            ),
+        ),
         f"{INPUT}::test_an_idempotency_key_names_one_request",
         r"^unlearn\.errors\.AlreadyForgottenError: ",
     ),
     Control(
         "key-not-compared",
         "Another request under a used idempotency key is taken for the old one.",
-        (Edit("unlearn.workspace", "if known != fingerprint:", "if False:"),),
+        (Edit("unlearn.ledger.ledger", "    if fingerprint == wanted:\n", "    if wanted:\n"),),
         f"{INPUT}::test_an_idempotency_key_names_one_request",
     ),
     Control(
@@ -582,7 +602,181 @@ _SERVING = (
     ),
 )
 
-CONTROLS = (*_KEYS, *_TRAINING, *_PLACEMENT, *_CRASHES, *_FORGETTING, *_SERVING)
+_ACCEPTING = (
+    Control(
+        "acknowledged-before-durable",
+        "A submitted request is acknowledged at once and written a moment later.",
+        (
+            Edit(
+                "unlearn.submission",
+                "result = None if submission is None else self._commit(submission)",
+                "submission and threading.Timer(1, self._commit, [submission]).start()\n"
+                "            result = submission and submission.request",
+            ),
+        ),
+        f"{SUBMISSION}::test_what_was_acknowledged_survives_a_kill",
+    ),
+    Control(
+        "ids-not-encrypted",
+        "The ids of requests that wait stand in the ledger as they are.",
+        (Edit("unlearn.inbox", "self._cipher(epoch).encrypt(nonce, plain, request_id.encode())", "plain"),),
+        f"{SUBMISSION}::test_no_id_can_be_read_before_or_after",
+    ),
+    Control(
+        "opening-kept",
+        "The ledger keeps what opens a request's digest, so that anybody can try out ids.",
+        (Edit("unlearn.ledger.ledger", "request.digest, request.reason),", 'request.digest, f"{request.opening}"),'),),
+        f"{SUBMISSION}::test_the_opening_is_the_submitters_alone",
+    ),
+    Control(
+        "epoch-key-kept",
+        "The key that served ids were encrypted under stays.",
+        (
+            Edit(
+                "unlearn.forgetting",
+                "    site.inbox.end_epochs_but({epoch, *(item.epoch for item in site.ledger.pending())})\n",
+                "",
+            ),
+        ),
+        f"{SUBMISSION}::test_the_key_that_ids_were_encrypted_under_is_gone",
+    ),
+    Control(
+        "epoch-key-kept-after-a-crash",
+        "A crash between serving requests and destroying their key leaves the key for good.",
+        (Edit("unlearn.workspace", "            site.inbox.end_epochs_but({site.ledger.epoch()})\n", ""),),
+        f"{SUBMISSION}::test_opening_alone_destroys_a_key_that_a_crash_left",
+    ),
+    Control(
+        "epoch-changed-late",
+        "Requests are served while others still come under the same key, which therefore has to stay.",
+        (
+            Edit("unlearn.forgetting", "    site.ledger.change_epoch(epoch)\n", ""),
+            Edit(
+                "unlearn.forgetting",
+                "    if kept:\n        site.ledger.reseal(kept)\n",
+                "    site.ledger.change_epoch(epoch)\n    if kept:\n        site.ledger.reseal(kept)\n",
+            ),
+        ),
+        f"{SUBMISSION}::test_requests_that_come_while_others_are_carried_out",
+    ),
+    Control(
+        "old-epoch-accepted",
+        "A request is accepted under a key that is over.",
+        (Edit("unlearn.ledger.ledger", "        elif item.epoch != epoch:\n", "        elif False:\n"),),
+        f"{SUBMISSION}::test_a_key_that_goes_while_a_request_is_on_its_way[before committing]",
+    ),
+    Control(
+        "failed-request-keeps-its-ids",
+        "A request that cannot be carried out leaves the ids it named in the ledger.",
+        (
+            Edit(
+                "unlearn.ledger.ledger",
+                "            c.execute(delete(s.pending).where(s.pending.c.request == request_id))\n",
+                "",
+            ),
+        ),
+        f"{SUBMISSION}::test_an_unknown_id_fails_for_all_to_see_and_changes_nothing",
+    ),
+    Control(
+        "pending-served-later",
+        "Records are taken in while requests wait that name them.",
+        (Edit("unlearn.workspace", "if serve and self._site.ledger.has_pending():", "if False:"),),
+        f"{SUBMISSION}::test_an_id_that_is_asked_to_be_forgotten_does_not_return[subjects]",
+    ),
+    Control(
+        "served-on-by-training",
+        "A training goes on with records that an accepted request names.",
+        (Edit("unlearn.workspace", "if serve and self._site.ledger.has_pending():", "if False:"),),
+        f"{SUBMISSION}::test_no_training_uses_what_was_asked_to_be_forgotten",
+    ),
+    Control(
+        "repeated-request-overtakes",
+        "Who names a record that a damaged file still holds is told it is forgotten, if another had named it before.",
+        (Edit("unlearn.forgetting", ".items() if late else ():", ".items() if () else ():"),),
+        f"{SUBMISSION}::test_damage_keeps_its_own_request_waiting_and_no_other[record_ids-_changed]",
+    ),
+    Control(
+        "deadline-not-in-utc",
+        "A deadline is kept in the time zone it came in, which no receipt may state.",
+        (
+            Edit(
+                "unlearn.forgetting",
+                "(deadline or months_later(at, RESPONSE_MONTHS)).astimezone(UTC)",
+                "deadline or months_later(at, RESPONSE_MONTHS)",
+            ),
+        ),
+        f"{SUBMISSION}::test_a_deadline_of_another_time_zone",
+        r"^unlearn\.errors\.VerificationError: .*must be a time in UTC",
+    ),
+)
+
+_PROVING = (
+    Control(
+        "receipt-before-destruction",
+        "A receipt is issued, and then what it states to be destroyed is.",
+        (
+            Edit(
+                "unlearn.forgetting",
+                "    purge_checkpoints(site, sorted({item.shard for item in erasures}))\n"
+                "    forgotten = site.ledger.tombstones_under_way()\n",
+                "    forgotten = site.ledger.tombstones_under_way()\n"
+                "    site.ledger.finish_forget()\n"
+                "    import unlearn.issuing\n"
+                "    unlearn.issuing.issue_due(site)\n"
+                "    purge_checkpoints(site, sorted({item.shard for item in erasures}))\n",
+            ),
+            Edit("unlearn.ledger.ledger", "_under_way() & s.request.c.id.not_in(stuck)", "_under_way()"),
+        ),
+        f"{MISTAKES}::test_no_receipt_is_issued_before_the_destruction_it_states[purge_checkpoints]",
+    ),
+    Control(
+        "forgotten-with-files-left",
+        "A request whose records a damaged file still holds is noted as forgotten.",
+        (Edit("unlearn.ledger.ledger", "_under_way() & s.request.c.id.not_in(stuck)", "_under_way()"),),
+        f"{SUBMISSION}::test_damage_keeps_its_own_request_waiting_and_no_other[record_ids-_unreadable]",
+    ),
+    Control(
+        "evidence-after-removal",
+        "What was there before the removal is looked at after it.",
+        (
+            Edit("unlearn.ledger.ledger", "        found = gather_withdrawal(c, request.shards, commitments)\n", ""),
+            Edit(
+                "unlearn.ledger.ledger",
+                "        root = recordset.update(c, commitments)\n",
+                "        root = recordset.update(c, commitments)\n"
+                "        found = gather_withdrawal(c, request.shards, commitments)\n",
+            ),
+        ),
+        f"{SUBMISSION}::test_requests_are_carried_out_together",
+        r"^unlearn\.errors\.VerificationError: verification failed at step 7",
+    ),
+    Control(
+        "event-left-out",
+        "A withdrawal is carried out without a word in the log.",
+        (Edit("unlearn.ledger.ledger", _WITHDRAWN, _WITHDRAWN.replace("chain.append", "(lambda *_, **__: None)")),),
+        f"{SUBMISSION}::test_no_training_uses_what_was_asked_to_be_forgotten",
+    ),
+    Control(
+        "tree-not-updated-by-ingest",
+        "The tree over the records does not hold those that came in.",
+        (
+            Edit(
+                "unlearn.ledger.ledger",
+                "root = recordset.update(c, [row[3] for row in rows])",
+                "root = recordset.root(c)",
+            ),
+        ),
+        f"{MISTAKES}::test_the_tree_over_the_records_follows_every_change",
+    ),
+    Control(
+        "tree-not-updated-by-withdrawal",
+        "The tree over the records goes on holding those that were withdrawn.",
+        (Edit("unlearn.ledger.ledger", "root = recordset.update(c, commitments)", "root = recordset.root(c)"),),
+        f"{MISTAKES}::test_the_tree_over_the_records_follows_every_change",
+    ),
+)
+
+CONTROLS = (*_KEYS, *_TRAINING, *_PLACEMENT, *_CRASHES, *_FORGETTING, *_SERVING, *_ACCEPTING, *_PROVING)
 
 
 # --- applying one ------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from shards.learners.base import Learner
 from shards.placement import keyed_tokens
 from shards.slicefile import commitments, read
+from shards.store import CheckpointHeader
 from unlearn import Workspace
 from unlearn.errors import UnlearnError
 
@@ -129,16 +130,46 @@ def logical(folder: Path) -> dict[str, Any]:
 
 
 def secrets_of(workspace: Workspace, ids: Sequence[str]) -> dict[str, list[bytes]]:
-    """What only a record's existence put on the disk: salt, commitment, token of its order; by record id."""
+    """What only a record's existence put on the disk and must go with it: salt, token of its order; by record id."""
     wanted = set(ids)
     found: dict[str, list[bytes]] = {}
     for path in workspace.path.glob("shards/*/records/*.arrow"):
         data = read(path)
-        for row, commitment in enumerate(commitments(data)):
-            if data.record_ids[row] in wanted:
-                secret = [data.salts[row].tobytes(), commitment.tobytes(), data.tokens[row].tobytes()]
-                found[data.record_ids[row]] = secret + [item.hex().encode() for item in secret]
+        for row, name in enumerate(data.record_ids):
+            if name in wanted:
+                found[name] = spellings(data.salts[row].tobytes(), data.tokens[row].tobytes())
     return found
+
+
+def commitments_of(workspace: Workspace, ids: Sequence[str]) -> dict[str, bytes]:
+    """Salted commitments of records, by record id; once the salt is gone they say nothing."""
+    wanted = set(ids)
+    found: dict[str, bytes] = {}
+    for path in workspace.path.glob("shards/*/records/*.arrow"):
+        data = read(path)
+        found |= {
+            name: row.tobytes() for name, row in zip(data.record_ids, commitments(data), strict=True) if name in wanted
+        }
+    return found
+
+
+def spellings(*secrets: bytes) -> list[bytes]:
+    """Bytes as they are, and as hex digits."""
+    return [
+        spelling for secret in secrets for spelling in (secret, secret.hex().encode(), secret.hex().upper().encode())
+    ]
+
+
+def header(workspace: Workspace, place: tuple[int, int]) -> CheckpointHeader:
+    """What the checkpoint of a built step says of itself."""
+    step = workspace._site.ledger.steps()[place]
+    return workspace._site.folder(place[0]).header(step.key)
+
+
+def digests_of_states(workspace: Workspace, places: Iterable[tuple[int, int]]) -> list[bytes]:
+    """What would let somebody recognise the states of steps: their digests, and the salts of their commitments."""
+    headers = [header(workspace, place) for place in places]
+    return spellings(*(bytes.fromhex(text) for item in headers for text in (item.content, item.payload, item.salt)))
 
 
 def pseudonym(workspace: Workspace, kind: str, name: str) -> bytes:
@@ -227,6 +258,34 @@ class Reader:
     def __exit__(self, *ended: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from unlearn.lock import exclusive
+with exclusive(Path(sys.argv[1]), 5):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(workspace: Workspace) -> Iterator[int]:
+    """Another process writes to the workspace; gives its process id."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(workspace.path / "lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def served(workspace: Workspace, X: np.ndarray) -> bytes | str:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -22,22 +21,25 @@ from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
 from shards.learners.torch import TorchLearner
 from tests.unlearn.helpers import (
-    ROOT,
     canaries,
     copied,
     create,
+    digests_of_states,
     filled,
+    held,
     hoarding,
     labels,
     logical,
     mlp,
     names,
     raw,
+    secrets_of,
     served,
     sgd,
     shard_of,
 )
 from unlearn import Workspace
+from unlearn.declaration import FORMAT
 from unlearn.errors import (
     AlreadyForgottenError,
     CodeError,
@@ -250,7 +252,7 @@ def test_an_idempotency_key_names_one_request(lived: Workspace) -> None:
     recovered = lived.recover().recovered
     assert first.id in recovered
     again = lived.forget(record_ids=names([3]), idempotency_key="first")
-    assert (again.id, again.state) == (first.id, RequestState.RECOVERED)
+    assert (again.id, again.state) == (first.id, RequestState.RECEIPTED)
 
 
 def test_an_unknown_request(lived: Workspace) -> None:
@@ -400,13 +402,22 @@ def test_a_workspace_is_not_created_over(lived: Workspace) -> None:
 
 def test_a_newer_format(lived: Workspace) -> None:
     path = lived.path / "workspace.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "unheard_of": True}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1, "unheard_of": True}))
     with refused(lived, WorkspaceError, "written by a newer version of this program.*upgrade"):
         Workspace.open(lived.path)
 
 
+def test_a_format_from_before_there_was_a_log(lived: Workspace) -> None:
+    path = lived.path / "workspace.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+    with refused(lived, WorkspaceError, "is of format 1.*create a new workspace"):
+        Workspace.open(lived.path)
+
+
 @pytest.mark.parametrize("name", ["workspace.json", "secrets.json"])
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', '{"format": true}', '{"format": "1"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", f'{{"format": {FORMAT}}}', '{"format": true}', f'{{"format": "{FORMAT}"}}']
+)
 def test_damaged_constants(lived: Workspace, name: str, text: str) -> None:
     (lived.path / name).write_text(text)
     with refused(lived, WorkspaceError, "restore it from a copy"):
@@ -425,34 +436,6 @@ def test_a_database_that_is_none(lived: Workspace) -> None:
 # Another writer
 
 
-_HOLDER = """
-import sys
-from pathlib import Path
-from unlearn.lock import exclusive
-with exclusive(Path(sys.argv[1]), 5):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def held(workspace: Workspace) -> Iterator[int]:
-    """Another process writes to the workspace; gives its process id."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(workspace.path / "lock")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"held\n"
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let writers wait for each other for a moment only."""
     monkeypatch.setattr(Workspace._writing.__wrapped__, "__defaults__", (0.05,))  # type: ignore[attr-defined]
@@ -466,6 +449,8 @@ def test_a_second_writer(lived: Workspace, monkeypatch: pytest.MonkeyPatch) -> N
             lived.train,
             lived.recover,
             lambda: lived.forget(record_ids=names([8])),
+            lived.process,
+            lived.rotate_key,
         ]
         for write in writes:
             with refused(lived, LockedError, rf"process id {pid}\).*nothing was changed"):
@@ -501,7 +486,8 @@ class Disk:
         real = getattr(owner, name)
 
         def write(*args: Any, **kwargs: Any) -> Any:
-            reading = place == "open" and args[1:2] == ("rb",)
+            mode = str(kwargs.get("mode", args[1] if len(args) > 1 else "r"))
+            reading = place == "open" and not set(mode) & set("wxa+")
             if not reading:
                 self.calls += 1
                 if self.fail_at is not None and self._fails():
@@ -571,6 +557,7 @@ def test_the_disk_is_full_during_a_forget(
     writes, forgotten = disk.calls, served(twin, PROBE)
     assert writes > 3
     twin.recover()
+    stages = set()
     for k in range(1, writes + 1):
         workspace = copied(original, tmp_path / f"copy{k}")
         assert served(workspace, PROBE) == old
@@ -579,7 +566,12 @@ def test_the_disk_is_full_during_a_forget(
             workspace.forget(record_ids=gone, idempotency_key="key")
         assert served(workspace, PROBE) == forgotten  # already now
         (request,) = workspace.requests()
-        assert request.state is RequestState.SUBMITTED
+        # Destroyed or not, as far as the disk took it; but no receipt before that, and none that was not written.
+        assert workspace.receipts(request.id) == []
+        together = b"\n\n".join(raw(workspace.path).values())
+        left = [name for name in gone if name.encode() in together]
+        assert request.state is RequestState.SUBMITTED or not left
+        stages.add(request.state)
         disk.clear()
         if then == "open":
             workspace = Workspace.open(workspace.path)
@@ -587,20 +579,23 @@ def test_the_disk_is_full_during_a_forget(
             assert workspace.forget(record_ids=gone, idempotency_key="key").id == request.id
         else:
             workspace.train()
-        assert workspace.status(request.id).state in {RequestState.FORGOTTEN, RequestState.RECOVERED}
+        assert workspace.status(request.id).state in {RequestState.FORGOTTEN, RequestState.RECEIPTED}
+        assert [receipt.stage for receipt in workspace.receipts(request.id)][:1] == ["forgotten"]
         together = b"\n\n".join(raw(workspace.path).values())
         assert not [name for name in gone if name.encode() in together]
         assert not [row for row in range(0, 24, 3) if canaries([row])[0][0].tobytes() in together]
         workspace.recover()
         assert workspace.state_digest() == twin.state_digest()
+        assert [receipt.stage for receipt in workspace.receipts(request.id)] == ["forgotten", "recovered"]
         workspace.close()
         shutil.rmtree(workspace.path)
+    assert stages == {RequestState.SUBMITTED, RequestState.FORGOTTEN}
 
 
 @contextmanager
 def full_database(workspace: Workspace) -> Iterator[None]:
     """The database must not grow by a page."""
-    engine = workspace._site.ledger._engine
+    engine = workspace._site.ledger._database._engine
 
     def limit(connection: Any, _: Any) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -629,55 +624,56 @@ def test_the_database_is_full_before_a_request_is_durable(lived: Workspace) -> N
     assert lived.forget(record_ids=names([8])).state is RequestState.FORGOTTEN
 
 
-def seen_by(workspace: Workspace, record_id: str) -> bytes:
-    """Digest of the slice that holds a record: what the database has to lose of it."""
-    return workspace._site.ledger.slices()[shard_of(workspace, record_id)].digest.encode()
+def knowledge_of(workspace: Workspace, record_id: str) -> list[bytes]:
+    """All by which somebody could tell that a record was there or what was trained on it."""
+    shard, position = shard_of(workspace, record_id)
+    later = [place for place in workspace._site.ledger.steps() if place[0] == shard and place[1] >= position]
+    return [
+        record_id.encode(),
+        *secrets_of(workspace, [record_id])[record_id],
+        *digests_of_states(workspace, later),
+    ]
 
 
-@pytest.mark.parametrize("step", ["replace_slices", "scrub", "finish_forget"])
+@pytest.mark.parametrize("step", ["replace_slices", "finish_forget", "record_receipts"])
 def test_the_database_refuses_while_a_request_is_finished(
     lived: Workspace, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """The log cannot be emptied, or the last note cannot be made: the request stands and is completed later."""
+    """The last notes cannot be made: the request stands and is completed later."""
 
     def refuse(*_: object) -> None:
         raise StorageError("the database refused")
 
-    needle = seen_by(lived, names([8])[0])
+    needles = knowledge_of(lived, names([8])[0])
+    together = b"\n\n".join(raw(lived.path).values())
+    assert sum(needle in together for needle in needles) == len(needles) // 3 + 1  # each secret in one spelling
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, step, refuse)
-        with pytest.raises(StorageError, match="the database refused"):
+        with pytest.raises(StorageError, match=r"is durable.*the database refused"):
             lived.forget(record_ids=names([8]))
-    assert lived.requests()[-1].state is RequestState.SUBMITTED
+    request = lived.requests()[-1]
+    assert request.state is (RequestState.FORGOTTEN if step == "record_receipts" else RequestState.SUBMITTED)
+    assert lived.receipts(request.id) == []
     lived.train()
-    assert lived.requests()[-1].state is RequestState.RECOVERED
-    assert not [name for name, data in raw(lived.path).items() if needle in data]
+    assert lived.requests()[-1].state is RequestState.RECEIPTED
+    assert [receipt.stage for receipt in lived.receipts(request.id)] == ["forgotten", "recovered"]
+    together = b"\n\n".join(raw(lived.path).values())
+    assert not [needle for needle in needles if needle in together]
 
 
 def test_a_reader_that_never_ends(lived: Workspace) -> None:
-    """It pins the log, in which the old pages are: no request is done before they are gone."""
-    needle = seen_by(lived, names([8])[0])
-    _impatient(lived)
+    """It pins the database's log, old pages and all: nothing in them tells anything, so nobody need wait for it."""
+    needles = knowledge_of(lived, names([8])[0])
     with closing(sqlite3.connect(lived.path / "ledger.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM record").fetchall()
-        with pytest.raises(StorageError, match="could not be emptied: another program keeps the database open"):
-            lived.forget(record_ids=names([8]))
-        assert lived.requests()[-1].state is RequestState.SUBMITTED
-    Workspace.open(lived.path)
-    assert lived.requests()[-1].state is RequestState.FORGOTTEN
-    assert not [name for name, data in raw(lived.path).items() if needle in data]
-
-
-def _impatient(workspace: Workspace) -> None:
-    """Let its database wait for others for a moment only."""
-    engine = workspace._site.ledger._engine
-    engine.dispose()
-
-    def hurry(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA busy_timeout=50")
-
-    event.listen(engine, "connect", hurry)
+        before = reader.execute("SELECT count(*) FROM record").fetchone()
+        request = lived.forget(record_ids=names([8]))
+        assert request.state is RequestState.FORGOTTEN
+        assert reader.execute("SELECT count(*) FROM record").fetchone() == before  # it sees the old pages still
+        contents = raw(lived.path)
+        assert contents["ledger.db-wal"]
+        assert not [name for name, data in contents.items() for needle in needles if needle in data]
+    assert not [name for name, data in raw(lived.path).items() for needle in needles if needle in data]
 
 
 def test_the_disk_is_full_during_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,7 @@ def check_nothing_is_left_over(path: Path) -> None:
     assert {str(file.relative_to(path / "shards")) for file in path.glob("shards/*/records/*")} == held
     requests = Counter(request.idempotency_key for request in workspace.requests())
     assert requests == {"person 0": 1, "person 1": 1, "rows 0": 1, "rows 1": 1}
-    assert {request.state.value for request in workspace.requests()} == {"recovered"}
+    assert {request.state.value for request in workspace.requests()} == {"receipted"}
     workspace.close()
     check_nothing_forgotten_is_in_any_file(path)
 

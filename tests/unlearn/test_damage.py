@@ -20,6 +20,7 @@ from tests.unlearn.helpers import (
     dump,
     filled,
     flip,
+    header,
     hoarding,
     labels,
     latest_first,
@@ -172,11 +173,14 @@ def test_a_served_checkpoint_that_is_gone_or_cut(whole: Workspace, damage: Calla
 def test_an_earlier_checkpoint_that_is_gone_or_cut(hoard: Workspace, damage: Callable[[Path], None]) -> None:
     """It is not served, so predictions go on; what was built on it stays, since its content is known."""
     digest, prediction = hoard.state_digest(), served(hoard, PROBE)
-    step = hoard._site.ledger.steps()[0, 0]
+    step, before = hoard._site.ledger.steps()[0, 0], header(hoard, (0, 0))
     damage(hoard._site.folder(0).checkpoint(step.key))
     assert served(Workspace.open(hoard.path), PROBE) == prediction
     check_repair(hoard, digest, prediction)
-    assert hoard._site.folder(0).load(step.key).header.content == step.content
+    after = hoard._site.folder(0).load(step.key).header
+    assert (after.content, after.payload) == (before.content, before.payload)
+    assert after.salt != before.salt  # it is another file, which the ledger has committed to anew
+    assert hoard._site.ledger.steps()[0, 0].commitment == after.commitment
 
 
 def test_training_repairs_as_well(whole: Workspace) -> None:
@@ -364,7 +368,7 @@ def test_forgetting_from_a_damaged_record_file(hoard: Workspace, damage: Callabl
     path.write_bytes(contents)
     hoard.recover()
     twin.recover()
-    assert hoard.status(request.id).state is RequestState.RECOVERED
+    assert hoard.status(request.id).state is RequestState.RECEIPTED
     assert hoard.state_digest() == twin.state_digest()
     assert target.encode() not in b"".join(raw(hoard.path).values())
 
@@ -401,7 +405,7 @@ def test_a_request_that_waits_for_a_damaged_file_holds_nobody_up(hoard: Workspac
     with pytest.raises(DamageError, match=rf"{path.name} of shard {place[0]}.*forget the other records it held"):
         workspace.recover()
     first, second = workspace.requests()
-    assert (first.state, second.state) == (RequestState.SUBMITTED, RequestState.RECOVERED)
+    assert (first.state, second.state) == (RequestState.SUBMITTED, RequestState.RECEIPTED)
     assert workspace.status().behind == (place[0],)
     assert workspace.forget(record_ids=rest).state is RequestState.FORGOTTEN
     assert workspace.status(first.id).state is RequestState.FORGOTTEN
@@ -432,7 +436,7 @@ def test_a_crash_between_rewriting_and_saying_so(hoard: Workspace, monkeypatch: 
     assert hoard.requests()[0].state is RequestState.SUBMITTED
     rewritten.write_bytes(contents)
     hoard.train()
-    assert hoard.requests()[0].state is RequestState.RECOVERED
+    assert hoard.requests()[0].state is RequestState.RECEIPTED
     assert hoard.status().records == N - 1
 
 

@@ -18,7 +18,7 @@ from shards.records import make_records
 from unlearn import demo
 from unlearn.cli.app import app
 from unlearn.cli.demo import sentences
-from unlearn.demo import DemoConfig, DemoData, DemoResult, Stage
+from unlearn.demo import DemoConfig, DemoData, DemoResult, Proof, Stage
 from unlearn.workspace import Workspace
 
 CONFIG = DemoConfig(n_shards=3, n_slices=2, n_forget=4, seed=1)
@@ -55,10 +55,14 @@ def test_stages_and_numbers(data: DemoData, tmp_path: Path) -> None:
     assert told == list(result.stages)
     stages = by_name(result)
     names = ["create", "ingest", "train", "forget 1", "recover", "forget 4", "recover all"]
-    assert list(stages) == [*names, "train anew", "unsharded"]
+    assert list(stages) == [*names, "verify", "train anew", "unsharded"]
     assert (result.records, result.test_records, result.forgotten) == (240, 60, 5)
     assert stages["recover all"].digest == stages["train anew"].digest == result.fresh_digest
     assert len({stages[name].digest for name in names[2:]}) == 5
+    # Two requests, each forgotten and recovered; the last receipt is held against a training from the start.
+    assert result.proof.receipts == 4
+    assert [step.number for step in result.proof.steps][-1] == 17
+    assert result.proof.tampered.startswith("verification failed at step 2")
     assert result.work_share == stages["recover all"].visits / stages["train"].visits
     assert result.shards_hit == stages["forget 4"].shards
     assert stages["train"].steps == 6
@@ -73,7 +77,7 @@ def test_the_workspace_is_what_the_result_says(data: DemoData, tmp_path: Path) -
     result, _ = play(data, tmp_path)
     workspace = Workspace.open(tmp_path / "kept")
     status = workspace.status()
-    assert (status.records, status.requests["recovered"], status.steps_missing) == (235, 2, 0)
+    assert (status.records, status.requests["receipted"], status.steps_missing) == (235, 2, 0)
     assert workspace.state_digest() == result.recovered_digest
     accuracy = float(np.mean(workspace.predict(data.test.features) == data.test.target))
     assert accuracy == by_name(result)["recover all"].accuracy
@@ -211,7 +215,8 @@ def test_command_with_its_own_network_for_machines(file: Path, tmp_path: Path, m
     result = json.loads(said.stdout)
     assert result["exact"] is True
     assert result["workspace"] is None
-    assert len(result["stages"]) == 9
+    assert len(result["stages"]) == 10
+    assert [step["number"] for step in result["proof"]["steps"]][-1] == 17
     assert result["recovered_digest"] == result["fresh_digest"]
     assert list((tmp_path / "scratch").iterdir()) == []
 
@@ -227,12 +232,15 @@ def test_command_fails_if_the_states_differ(file: Path, monkeypatch: pytest.Monk
     assert json.loads(said.stdout)["exact"] is False
 
 
+PROOF = Proof(2, (), "verification failed")
+
+
 def test_sentences_hold_the_computed_numbers() -> None:
-    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 101, 19, 0.9251, 0.9423, "a", "a")
+    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 101, 19, 0.9251, 0.9423, "a", "a", PROOF)
     cost, guarantee = sentences(result)
     for text in ("100 scattered requests", "19 of 20 shards", "92.5%", "almost everything", "94.2%"):
         assert text in cost
     assert "does not mean" in guarantee
-    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 2, 1, 0.03, 0.035, "a", "a")
+    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 2, 1, 0.03, 0.035, "a", "a", PROOF)
     assert "almost" not in sentences(result)[0]
     assert "1 scattered request hit 1 of 20 shards" in sentences(result)[0]

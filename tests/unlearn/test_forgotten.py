@@ -18,7 +18,9 @@ from shards.learners.base import Learner
 from tests.unlearn.helpers import (
     Reader,
     canaries,
+    commitments_of,
     create,
+    digests_of_states,
     dump,
     filled,
     hoarding,
@@ -34,6 +36,7 @@ from tests.unlearn.helpers import (
     served,
     sgd,
     shard_of,
+    spellings,
 )
 from unlearn import Workspace
 from unlearn.errors import NotServingError, TombstoneError
@@ -50,14 +53,16 @@ class Life:
     workspace: Workspace
     subjects: dict[int, str] = field(default_factory=dict)
     secrets: dict[int, list[bytes]] = field(default_factory=dict)
+    commitments: dict[int, bytes] = field(default_factory=dict)
     dead: set[int] = field(default_factory=set)
 
     def ingest(self, rows: Sequence[int], subjects: Sequence[str]) -> None:
         ids = names(rows)
         self.workspace.ingest(canaries(rows), labels(rows), record_ids=ids, subjects=list(subjects))
         self.subjects |= dict(zip(rows, subjects, strict=True))
-        found = secrets_of(self.workspace, ids)
-        self.secrets |= {row: found[name] for row, name in zip(rows, ids, strict=True)}
+        secrets, commitments = secrets_of(self.workspace, ids), commitments_of(self.workspace, ids)
+        self.secrets |= {row: secrets[name] for row, name in zip(rows, ids, strict=True)}
+        self.commitments |= {row: commitments[name] for row, name in zip(rows, ids, strict=True)}
 
     def alive(self) -> list[int]:
         return sorted(self.subjects.keys() - self.dead)
@@ -80,8 +85,13 @@ class Life:
         for row, subject in self.subjects.items():
             found = traces(self, row, contents, together)
             if row not in self.dead:
-                assert {"id", "subject", "features", "secrets"} <= found.keys()
+                assert {"id", "subject", "features", "secrets", "commitment"} <= found.keys()
                 continue
+            # The commitment is what a receipt proves things about; its salt is among the secrets.
+            assert {path.partition("/")[0].partition("-")[0] for path in found.pop("commitment", ())} <= {
+                "ledger.db",
+                "receipts",
+            }
             assert found.keys() <= ({"subject"} if subject in owners else set())
             assert columns.get(pseudonym(self.workspace, "record", names([row])[0])) == {"tombstone"}
             token = pseudonym(self.workspace, "subject", subject)
@@ -97,6 +107,7 @@ def traces(life: Life, row: int, contents: dict[str, bytes], together: bytes | N
         "features": [value.tobytes() for value in canaries([row])[0]],
         "features as float32": [canaries([row])[0].astype(np.float32).tobytes()],
         "secrets": life.secrets[row],
+        "commitment": spellings(life.commitments[row]),
     }
     return {
         what: {path for needle in parts for path, data in contents.items() if needle in data}
@@ -238,20 +249,34 @@ def test_thousands_of_records(tmp_path: Path) -> None:
         assert all(present[tokens["record"][row]] == {"tombstone"} for row in order[:stop])
 
 
-def test_digests_of_what_was_destroyed_go_too(tmp_path: Path) -> None:
-    """Keys and digests of states that saw the records, digests of their slices: in no page, in no log."""
-    workspace = filled(tmp_path / "ws", hoarding())
-    (row,) = latest_first(workspace, range(30))[:1]
-    place = shard_of(workspace, names([row])[0])
-    step = workspace._site.ledger.steps()[place]
-    needles = [workspace._site.ledger.slices()[place].digest, step.key, step.content, step.payload]
-    together = b"\n\n".join(raw(workspace.path).values())
-    assert all(needle.encode() in together for needle in needles)
+@pytest.mark.parametrize("learner", [sgd, hoarding])
+def test_nothing_by_which_a_destroyed_state_could_be_recognised_is_left(
+    tmp_path: Path, learner: Callable[[], Learner]
+) -> None:
+    """Digests of states that saw the records, and the salts of their commitments: in no page, in no journal.
+
+    They never come into the ledger, so that nothing has to be scrubbed from it.
+    """
+    workspace = filled(tmp_path / "ws", learner())
+    (row,) = latest_first(workspace, range(30))[-1:]
+    shard, position = shard_of(workspace, names([row])[0])
+    steps = [place for place in workspace._site.ledger.steps() if place[0] == shard and place[1] >= position]
+    assert len(steps) == 2
+    needles = digests_of_states(workspace, steps)
+    contents = raw(workspace.path)
+    checkpoints = {name for name in contents if "/checkpoints/" in name}
+    for lowercase_hex in needles[1::3]:
+        holding = {name for name, data in contents.items() if lowercase_hex in data}
+        assert len(holding) == 1
+        assert holding <= checkpoints
+    commitments = [workspace._site.ledger.steps()[place].commitment.encode() for place in steps]
+    later: list[Callable[[], object]] = [workspace.status, workspace.recover, lambda: Workspace.open(workspace.path)]
     workspace.forget(record_ids=names([row]))
-    for again in (workspace.status, workspace.recover):
+    for act in (lambda: None, *later):
+        act()
         together = b"\n\n".join(raw(workspace.path).values())
-        assert not [needle for needle in needles if needle.encode() in together]
-        again()
+        assert not [needle for needle in needles if needle in together]
+        assert all(commitment in together for commitment in commitments)  # which say nothing any more
 
 
 def test_a_record_that_was_never_trained_on(tmp_path: Path) -> None:

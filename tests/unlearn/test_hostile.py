@@ -194,7 +194,7 @@ def test_a_damaged_slice_holds_up_nobody_elses_request(tmp_path: Path) -> None:
     # Nothing of the damaged slice stays once all it held is forgotten, and everybody's request goes through.
     reopened.forget(record_ids=held[lost][1:])
     reopened.recover()
-    assert {r.state.value for r in reopened.requests()} == {"recovered"}
+    assert {r.state.value for r in reopened.requests()} == {"receipted"}
 
 
 def read_ids(ws: Workspace, position: int) -> tuple[str, ...]:

@@ -20,12 +20,14 @@ from shards.executors.local import LocalExecutor, close_workers
 from shards.learners.base import epoch_visits
 from shards.learners.visits import windows
 from shards.slicefile import commitments, keep, read, slice_digest
-from shards.store import CheckpointHeader, ShardFolder
+from shards.store import CheckpointHeader, ShardFolder, new_salt
+from tests.cases import contents
 from tests.negative.learner import Means
 from unlearn import Workspace
 from unlearn.errors import StorageError, TombstoneError
-from unlearn.ledger import Ledger
+from unlearn.ledger import Ledger, radix
 from unlearn.request import RequestState
+from unlearn.serving import served_contents
 
 N, S, R = 60, 2, 3
 RNG = np.random.default_rng(0)
@@ -82,7 +84,7 @@ def files_with(folder: Path, needle: bytes) -> list[str]:
 
 
 def test_no_page_of_the_database_or_its_log_remembers(workspace: Workspace) -> None:
-    """Neither whose the records were, nor what was trained on them."""
+    """Neither whose the records were, nor what was trained on them: not even before it is destroyed."""
     site = workspace._site
     rows = [row_at(workspace, 0, 1), row_at(workspace, 1, 2), row_at(workspace, 0, 0)]
     needles = []
@@ -90,19 +92,28 @@ def test_no_page_of_the_database_or_its_log_remembers(workspace: Workspace) -> N
         shard, position = place(workspace, row)
         later = [step for (s, p), step in site.ledger.steps().items() if s == shard and p >= position]
         assert not files_with(workspace.path, *site.tokens("subject", [PEOPLE[row]]))  # never there at all
-        needles += [text.encode() for step in later for text in (step.key, step.content, step.payload)]
-    assert all(files_with(workspace.path, needle) for needle in needles)
+        headers = [site.folder(shard).header(step.key) for step in later]
+        needles += [text.encode() for item in headers for text in (item.content, item.payload, item.salt)]
+    for needle in needles:
+        assert [path for path in files_with(workspace.path, needle) if "/checkpoints/" not in path] == []
+        assert len(files_with(workspace.path, needle)) == 1
     for row in rows:
         workspace.forget(record_ids=[IDS[row]])
     assert [files_with(workspace.path, needle) for needle in needles] == [[]] * len(needles)
 
 
-def test_no_page_of_the_database_or_its_log_holds_the_old_digest_of_a_slice(workspace: Workspace) -> None:
+def test_what_a_slice_is_known_by_says_nothing_once_it_is_rewritten(workspace: Workspace) -> None:
+    """Its old digest is over salted commitments, and the salts of those that go are in no byte any more."""
     row = row_at(workspace, 0, 0)
-    digest = workspace._site.ledger.slices()[0, 0].digest.encode()
-    assert files_with(workspace.path, digest)
+    data = read(workspace._site.folder(0).records / workspace._site.ledger.slices()[0, 0].file)
+    at = data.record_ids.index(IDS[row])
+    salt, others = data.salts[at].tobytes(), [data.salts[k].tobytes() for k in range(len(data)) if k != at]
+    assert len(files_with(workspace.path, salt)) == 1
+    assert "/records/" in files_with(workspace.path, salt)[0]
+    assert files_with(workspace.path, salt.hex().encode()) == []
     workspace.forget(record_ids=[IDS[row]])
-    assert files_with(workspace.path, digest) == []
+    assert files_with(workspace.path, salt) == files_with(workspace.path, salt.hex().encode()) == []
+    assert all(files_with(workspace.path, other) for other in others)
 
 
 def test_what_is_served_after_forgetting_never_saw_the_records(workspace: Workspace, tmp_path: Path) -> None:
@@ -114,8 +125,11 @@ def test_what_is_served_after_forgetting_never_saw_the_records(workspace: Worksp
     # A model that only ever saw the records it is now exact for.
     kept = [i for i in without(row) if place(workspace, i)[0] == 1 or place(workspace, i)[1] == 0]
     fresh = make(tmp_path / "fresh", kept)
-    alone = {where: step.content for where, step in fresh._site.ledger.steps().items()}
-    assert (served[0].content, served[1].content) == (alone[0, 0], alone[1, 2])
+    alone = contents(fresh)
+    assert served_contents(workspace._site) == [
+        [0, alone[0, 0], served[0].records],
+        [1, alone[1, 2], served[1].records],
+    ]
 
 
 # --- requests add up ---------------------------------------------------------------------------------------------
@@ -145,14 +159,14 @@ def fail(*_: object, **__: object) -> None:
 def test_nothing_is_destroyed_before_the_request_is_durable(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def contents() -> dict[Path, bytes]:
+    def files() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in workspace.path.glob("shards/**/*") if path.is_file()}
 
-    before, digest, answer = contents(), workspace.state_digest(), workspace.predict_proba(X).tobytes()
-    monkeypatch.setattr(Ledger, "begin_forget", fail)
+    before, digest, answer = files(), workspace.state_digest(), workspace.predict_proba(X).tobytes()
+    monkeypatch.setattr(Ledger, "withdraw", fail)
     with pytest.raises(StorageError, match="the power failed"):
         workspace.forget(record_ids=[IDS[0]])
-    assert contents() == before
+    assert files() == before
     workspace.close()
     again = Workspace.open(workspace.path)
     assert again.requests() == []
@@ -166,7 +180,7 @@ def test_a_durable_request_is_finished_by_whoever_opens_the_workspace(
 ) -> None:
     row = row_at(workspace, 0, 1)
     with monkeypatch.context() as patched:
-        patched.setattr(f"unlearn.workspace.{step}", fail)
+        patched.setattr(f"unlearn.forgetting.{step}", fail)
         with pytest.raises(StorageError, match="the power failed"):
             workspace.forget(record_ids=[IDS[row]])
     assert files_with(workspace.path, IDS[row].encode()) != []
@@ -177,6 +191,23 @@ def test_a_durable_request_is_finished_by_whoever_opens_the_workspace(
     assert {path.stem for path in again.path.rglob("*.safetensors")} == {
         built.key for built in again._site.ledger.steps().values()
     }
+
+
+@pytest.mark.parametrize("step", ["purge_checkpoints", "rewrite"])
+def test_no_receipt_is_issued_before_the_destruction_it_states(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    row = row_at(workspace, 0, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"unlearn.forgetting.{step}", fail)
+        with pytest.raises(StorageError, match="the power failed"):
+            workspace.forget(record_ids=[IDS[row]])
+    assert list(workspace.path.glob("receipts/*")) == []
+    (request,) = workspace.requests()
+    assert (request.state, request.forgotten_at) == (RequestState.SUBMITTED, None)
+    workspace.close()
+    again = Workspace.open(workspace.path)
+    assert [receipt.stage for receipt in again.receipts(request.id)] == ["forgotten"]
 
 
 def test_a_published_file_that_no_recipe_asks_for_is_not_adopted(workspace: Workspace) -> None:
@@ -198,7 +229,7 @@ def test_a_published_file_that_no_recipe_asks_for_is_not_adopted(workspace: Work
 def test_a_published_file_that_the_recipe_asks_for_is_adopted(workspace: Workspace) -> None:
     """The other half of the test before: otherwise refusing everything would pass it."""
     digest = workspace.state_digest()
-    workspace._site.ledger.drop_steps([(0, 2)])
+    workspace._site.ledger.drop_steps([workspace._site.ledger.steps()[0, 2]])
     assert workspace.state_digest() != digest
     workspace._site.ledger.begin_operation("train")
     workspace.close()
@@ -234,6 +265,31 @@ def test_staged_files_of_a_worker_still_at_work_do_not_survive(workspace: Worksp
         workspace._site.clear_staging(1)
         assert orphan.stdout.readline() == "staged\n"
     assert list(folder.staging.iterdir()) == []
+
+
+# --- what is proven ----------------------------------------------------------------------------------------------
+
+
+def test_the_tree_over_the_records_follows_every_change(workspace: Workspace) -> None:
+    """Its root is that of a tree made at once over what the record files hold."""
+
+    def check(count: int) -> None:
+        pieces = [read(path) for path in workspace.path.glob("shards/*/records/*.arrow")]
+        held = sorted(row.tobytes() for piece in pieces for row in commitments(piece))
+        assert len(held) == count
+        expected = radix.root(held)
+        assert workspace._site.ledger.record_root() == (expected.hash, expected.count)
+
+    check(N)
+    workspace.forget(record_ids=[IDS[3], IDS[4]])
+    check(N - 2)
+    workspace.ingest(X[:7], Y[:7], record_ids=[f"new-{row}" for row in range(7)])
+    check(N + 5)
+    workspace.submit(subjects=[PEOPLE[9]])
+    workspace.process()
+    check(N + 4)
+    workspace.recover()
+    check(N + 4)
 
 
 # --- one writer, and readers that notice -------------------------------------------------------------------------
@@ -333,7 +389,8 @@ def test_a_record_that_was_changed_on_disk_is_not_trained_on(workspace: Workspac
     data = path.read_bytes()
     assert data.count(X[row].tobytes()) == 1
     path.write_bytes(data.replace(X[row].tobytes(), (X[row] + 1).tobytes()))
-    workspace._site.ledger.drop_steps([(1, 1), (1, 2)])
+    steps = workspace._site.ledger.steps()
+    workspace._site.ledger.drop_steps([steps[1, 1], steps[1, 2]])
     with pytest.raises(DamageError, match="does not match its digest"):
         workspace.recover()
 
@@ -353,7 +410,7 @@ def test_a_checkpoint_is_on_disk_before_it_has_a_name(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "fsync", watched)
     state = {"w": np.arange(3.0)}
     digest = digest_arrays(state)
-    staged = folder.stage(CheckpointHeader("k" * 64, None, 0, 0, 1, "env", digest, digest), state)
+    staged = folder.stage(CheckpointHeader("k" * 64, None, 0, 0, 1, "env", digest, digest, new_salt()), state)
     file = staged.stat().st_ino
     assert synced == [file]
     assert folder.publish(staged, "k" * 64).stat().st_ino == file

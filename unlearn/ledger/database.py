@@ -31,6 +31,9 @@ from unlearn.errors import ConfigurationError, DamageError, InputError, StorageE
 BUSY_SECONDS = 30
 """How long a transaction waits for the one before it."""
 
+_NOT_ALLOWED, _NOT_THERE = {"42501"}, {"42P01", "3F000"}
+"""What PostgreSQL says of a missing right, and of a missing table or schema; else a statement is wrong."""
+
 _SCHEMA = re.compile("[a-z_][a-z0-9_]{0,62}")
 
 
@@ -233,7 +236,15 @@ def translating(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (IntegrityError, ProgrammingError):
+    except (IntegrityError, ProgrammingError) as error:
+        state = getattr(error.orig, "sqlstate", None)
+        if state in _NOT_ALLOWED:
+            raise StorageError(
+                f"the database {name} refused: {_said(error)}. Nothing of this step was recorded; ask for the right, "
+                "then try again"
+            ) from error
+        if state in _NOT_THERE:
+            raise DamageError(f"the database {name} is damaged: {_said(error)}. Restore it from a copy") from error
         raise
     except DataError as error:
         raise InputError(

@@ -791,10 +791,10 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
     new: list[Submission] = []
     for item in items:
         request, key = item.request, item.request.idempotency_key
-        if key is not None and key in known:
-            results.append(check_repeat(*known[key], item.fingerprint))
-        elif request.id in there:
+        if request.id in there:
             results.append(request)
+        elif key is not None and key in known:
+            results.append(check_repeat(*known[key], item.fingerprint))
         elif item.epoch != epoch:
             results.append(None)
         else:

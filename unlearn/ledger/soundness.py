@@ -6,21 +6,27 @@ what it stands for. Reads everything: for whoever verifies a workspace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from unlearn.errors import DamageError
 from unlearn.ledger import merkle, radix
 from unlearn.ledger import schema as s
-from unlearn.ledger.ledger import Ledger
+from unlearn.ledger.database import Database
+from unlearn.ledger.events import decode
+from unlearn.ledger.ledger import ROWS, Ledger
+from unlearn.ledger.migrations import migrate
 from unlearn.ledger.recordset import CUT
 
 _ADVICE = "the database was changed by something else than this program, or its disk is failing; restore it from a copy"
 
 
 def check_pages(ledger: Ledger) -> None:
-    """Refuse a database whose pages or indices contradict each other.
+    """Refuse a database whose pages or indices contradict each other, or that has other tables or triggers than ours.
 
     Args:
         ledger: The ledger. PostgreSQL sees to its own pages.
@@ -32,25 +38,55 @@ def check_pages(ledger: Ledger) -> None:
         if c.dialect.name != "sqlite":
             return
         found = [row[0] for row in c.exec_driver_sql("PRAGMA integrity_check(1)")]
+        schema = _schema(c)
     if found != ["ok"]:
         raise DamageError(f"the database {ledger.name} contradicts itself ({' '.join(found)}): {_ADVICE}")
+    foreign = sorted(item[1] for item in schema ^ _ours())
+    if foreign:
+        # A trigger could undo, whenever a record is forgotten, that it is.
+        raise DamageError(
+            f"the database {ledger.name} has other tables, indices or triggers than a ledger ({foreign[0][:40]}): "
+            f"{_ADVICE}"
+        )
 
 
-def check_log_tree(ledger: Ledger, leaves: Iterable[bytes]) -> None:
-    """Refuse stored nodes of the log's tree that are not those of its events.
+def _schema(c: Connection) -> frozenset[tuple[str, str, str]]:
+    rows = c.exec_driver_sql("SELECT type, name, coalesce(sql, '') FROM sqlite_master")
+    return frozenset((str(row[0]), str(row[1]), str(row[2])) for row in rows)
+
+
+@cache
+def _ours() -> frozenset[tuple[str, str, str]]:
+    """The schema that the migrations lead to."""
+    database = Database.sqlite(Path(":memory:"))
+    try:
+        migrate(database, datetime.now(UTC))
+        with database.read() as c:
+            return _schema(c)
+    finally:
+        database.close()
+
+
+def check_log(ledger: Ledger) -> None:
+    """Refuse a stored tree that is not that of the events, and events filed where they do not belong.
 
     Args:
         ledger: The ledger.
-        leaves: Hashes of its events, in order.
 
     Raises:
-        DamageError: If a node is missing, too many, or another.
+        DamageError: If a node is missing, too many, or another, or an event is not found under its request.
     """
     nodes: dict[tuple[int, int], bytes] = {}
     appender = merkle.Appender(0, lambda level, index: nodes[level, index])
-    for leaf in leaves:
-        nodes |= {(level, index): value for level, index, value in appender.append(leaf)}
     with ledger._read() as c:
+        for row in c.execute(select(s.event).order_by(s.event.c.number).execution_options(yield_per=ROWS)):
+            body = bytes(row.body)
+            nodes |= {(level, index): value for level, index, value in appender.append(merkle.leaf_hash(body))}
+            if decode(body).request != row.request:
+                raise DamageError(
+                    f"entry {row.number} of the log is filed under another request than it is about, whose receipts "
+                    f"would lack it: {_ADVICE}"
+                )
         stored = {(row.level, row.position): bytes(row.hash) for row in c.execute(select(s.tree))}
     if stored != nodes:
         raise DamageError(
@@ -70,7 +106,7 @@ def check_record_tree(ledger: Ledger) -> None:
     with ledger._read() as c:
         # By token, which is the table itself and no index of it.
         commitments = sorted(bytes(row.commitment) for row in c.execute(select(s.record).order_by(s.record.c.token)))
-        stored = {row.node: radix.Node(row.count, bytes(row.hash)) for row in c.execute(select(s.bucket))}
+        stored = {row.node: radix.Node(row[1], bytes(row.hash)) for row in c.execute(select(s.bucket))}
     groups: dict[int, list[bytes]] = {}
     for item in commitments:
         groups.setdefault((1 << CUT) + (int.from_bytes(item[:4], "big") >> (32 - CUT)), []).append(item)
@@ -84,6 +120,24 @@ def check_record_tree(ledger: Ledger) -> None:
         nodes |= level
     if stored != nodes:
         raise DamageError(f"the stored tree over the records of {ledger.name} is not theirs: {_ADVICE}")
+
+
+def check_removed(ledger: Ledger, request_id: str, removed: Sequence[str]) -> None:
+    """Refuse a list of removed records, kept for the receipt of the recovery, that is not the evidence's.
+
+    Args:
+        ledger: The ledger.
+        request_id: A request that is not recovered yet.
+        removed: Commitments as its evidence has them, hex.
+
+    Raises:
+        DamageError: If the list is another.
+    """
+    query = select(s.removed.c.commitment).where(s.removed.c.request == request_id)
+    with ledger._read() as c:
+        held = sorted(bytes(row).hex() for row in c.execute(query).scalars())
+    if held != sorted(removed):
+        raise DamageError(f"what {request_id} removed is not what the evidence of it says: {_ADVICE}")
 
 
 def check_tombstones(ledger: Ledger, removed: Mapping[str, int], lifted: int) -> None:

@@ -21,7 +21,7 @@ from shards.errors import CodeError, ConfigurationError
 from shards.learners.base import StepContext
 from shards.learners.torch import TorchLearner
 from shards.learners.visits import windows
-from shards.train import step_environment
+from shards.environment import step_environment
 
 
 def generators() -> str:

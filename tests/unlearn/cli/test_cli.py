@@ -25,7 +25,11 @@ from unlearn.cli.app import app
 from unlearn.cli.arguments import make_learner, parse_classes, parse_options
 from unlearn.workspace import Workspace
 
-COMMANDS = ("demo", "create", "ingest", "train", "forget", "recover", "status", "predict")
+COMMANDS = (
+    *("demo", "create", "ingest", "train", "forget", "recover", "status", "predict"),
+    *("submit", "process", "extend", "export", "verify", "receipts", "key", "countersign"),
+    *("register", "artefacts", "retire"),
+)
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -147,13 +151,16 @@ def test_a_life_for_machines(tmp_path: Path, people: Path) -> None:
     reply = document("forget", folder, "--record", "r0", "--record", "r1", "--idempotency-key", "k")
     assert (reply["request"]["state"], reply["request"]["n_records"], reply["recover"]) == ("forgotten", 2, None)
     again = document("forget", folder, "--record", "r1", "--record", "r0", "--idempotency-key", "k")
+    # The opening is given once, to whoever submitted it.
+    assert len(reply["request"].pop("opening")) == 64
+    assert again["request"].pop("opening") is None
     assert again["request"] == reply["request"]
     status = document("status", folder)
     assert (status["records"], status["requests"]["forgotten"]) == (58, 1)
     assert status["behind"]
-    assert status["request_list"] == [reply["request"]]
+    assert [{**item, "opening": None} for item in status["request_list"]] == [{**reply["request"], "opening": None}]
     assert document("recover", folder)["recovered"] == [reply["request"]["id"]]
-    assert document("status", folder, reply["request"]["id"])["state"] == "recovered"
+    assert document("status", folder, reply["request"]["id"])["state"] == "receipted"
     status = document("status", folder)
     assert (status["behind"], status["steps_missing"]) == ([], 0)
     workspace = Workspace.open(folder)
@@ -168,7 +175,7 @@ def test_forget_and_recover_at_once(run: Path, tmp_path: Path) -> None:
     ids = tmp_path / "leavers.txt"
     ids.write_text("w1\n\n  w2 \nw7\n", encoding="utf-8")
     reply = document("forget", run, "--subject", "w9", "--ids-from", ids, "--recover")
-    assert (reply["request"]["state"], reply["request"]["n_subjects"]) == ("recovered", 4)
+    assert (reply["request"]["state"], reply["request"]["n_subjects"]) == ("receipted", 4)
     assert reply["recover"]["recovered"] == [reply["request"]["id"]]
     assert document("status", run)["records"] == 60 - 8
 
