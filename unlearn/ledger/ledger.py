@@ -120,7 +120,13 @@ class Ledger:
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with self._database.read() as connection:
-            yield connection
+            try:
+                yield connection
+            except UnlearnError:
+                raise
+            except (ValueError, RecursionError) as error:
+                # No text, time or state that this program wrote cannot be read by it.
+                raise DamageError(f"the database {self.name} is damaged: {error}. Restore it from a copy") from error
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
