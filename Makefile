@@ -12,42 +12,53 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow test-all check format bench notebooks clean
+.PHONY: help setup demo test test-slow test-postgresql test-all check format advisories fuzz bench notebooks clean
 
 # Many small computations: a second thread costs more in waiting than it gives.
-test test-slow test-all: export OMP_NUM_THREADS := 1
+test test-slow test-postgresql test-all: export OMP_NUM_THREADS := 1
 
 help: ## list the targets
 	@echo 'usage: make TARGET [ARGS="extra arguments of the command"] [PYTHON=python3.12]'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 setup: $(DEV) ## make .venv with everything for development
 
 demo: $(DEMO) ## train, forget, recover and verify on real data
 	$(BIN)/unlearn demo $(ARGS)
 
-test: $(DEV) ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(DEV) ## run the tests, but for the slow ones and those that need a server
+	$(BIN)/python -m pytest -m "not slow and not postgresql" $(ARGS)
 
 test-slow: $(DEV) ## run only the slow tests
-	$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+	$(BIN)/python -m pytest -m "slow and not postgresql" $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+
+test-postgresql: $(DEV) ## run the tests that start a PostgreSQL server of their own
+	$(BIN)/python -m pytest -m postgresql $(ARGS)
 
 test-all: $(DEV) ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(DEV) ## check format, lint, types and the direction of imports
+check: $(DEV) ## check format, lint, types, the direction of imports, and for insecure code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml shards unlearn
 
 format: $(DEV) ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+advisories: $(DEV) ## look for known weaknesses in installed packages; asks pypi.org
+	$(BIN)/pip-audit
+
+fuzz: $(DEV) ## fuzz what reads files and texts, guided by coverage; ARGS="-- -max_total_time=600" for longer
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 bench: $(DEV) ## measure speed
 	$(BIN)/python -m experiments.bench $(ARGS)
+	$(BIN)/python -m experiments.bench_ledger $(ARGS)
 
 notebooks: $(DEV) ## run every notebook and keep its output
 	$(if $(NOTEBOOKS),$(BIN)/jupyter-execute --inplace $(NOTEBOOKS),@echo 'there are no notebooks')

@@ -171,7 +171,6 @@ def task_digest(task: Task) -> str:
     return digest_json("task", describe_task(task))
 
 
-
 def build_chain(order: ChainOrder, emit: Callable[[StepBuilt], None], progress: Callable[[int], None]) -> None:
     """Train the steps of an order.
 

@@ -44,7 +44,7 @@ class Worker:
         command = [sys.executable, "-P", "-m", "shards.executors.worker", *program.libraries]
         variables = pinned_variables(os.environ, avx512=has_avx512())
         variables["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module  # nosec B603
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from sklearn.linear_model import Ridge
 
 from shards.private_votes import PrivateVotes

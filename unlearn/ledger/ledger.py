@@ -790,8 +790,7 @@ def now() -> datetime:
 
 def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Request | UnlearnError | None]:
     """Add the requests that are new, with few statements for many."""
-    keys = {item.request.idempotency_key for item in items if item.request.idempotency_key is not None}
-    known = {key: found for key in keys if (found := _by_key(c, key)) is not None}
+    known = _by_keys(c, sorted({key for item in items if (key := item.request.idempotency_key) is not None}))
     there = _there(c, [item.request.id for item in items])
     results: list[Request | UnlearnError | None] = []
     new: list[Submission] = []
@@ -872,6 +871,14 @@ def _there(c: Connection, names: Sequence[str]) -> set[str]:
 
 def _under_way() -> Any:
     return (s.request.c.state == RequestState.SUBMITTED.value) & s.request.c.withdrawn_at.is_not(None)
+
+
+def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, tuple[Request, str]]:
+    """The requests submitted under some keys, with their fingerprints, by key."""
+    rows = []
+    for part in _chunks(idempotency_keys):
+        rows += c.execute(select(s.request).where(s.request.c.idempotency_key.in_(part))).all()
+    return {row.idempotency_key: (_request(row, _shards(c, row.id)), row.fingerprint) for row in rows}
 
 
 def _by_key(c: Connection, idempotency_key: str) -> tuple[Request, str] | None:

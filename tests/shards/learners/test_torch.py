@@ -17,11 +17,11 @@ from torch_cases import CONTEXT, DATA, TASK, N, X, learner, same
 
 from shards.code import code_digest
 from shards.digest import digest_arrays
+from shards.environment import step_environment
 from shards.errors import CodeError, ConfigurationError
 from shards.learners.base import StepContext
 from shards.learners.torch import TorchLearner
 from shards.learners.visits import windows
-from shards.environment import step_environment
 
 
 def generators() -> str:

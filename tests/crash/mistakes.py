@@ -1,0 +1,194 @@
+"""Mistakes about durability, made on purpose: what each changes in our source, and which fault must reveal it.
+
+Run as a script with the name of one, this file is a driver whose modules are imported with that mistake in them
+(in memory, see `tests/negative/doubles.py`; no file is changed).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from tests.negative import doubles
+from tests.negative.doubles import Control, Edit
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake.
+
+    Attributes:
+        name: Short name.
+        mistake: What goes wrong, in words.
+        edits: How to make it.
+        reveals: The kind of fault after which something is found to be wrong: the name of a `Fault`; `"power"`;
+            `"rivals"`, for two processes at once; `"clock"`.
+        says: What is found to be wrong then: a pattern in its description.
+        steps: The steps of the script at which to look.
+    """
+
+    name: str
+    mistake: str
+    edits: tuple[Edit, ...]
+    reveals: str
+    says: str
+    steps: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+MISTAKES = (
+    Mistake(
+        "publish-without-syncing-the-folder",
+        "A checkpoint gets its name, but the name is not made durable.",
+        (
+            Edit(
+                "shards.store",
+                "        staged.replace(final)\n        sync_directory(self.checkpoints)\n",
+                "        staged.replace(final)\n",
+            ),
+        ),
+        "power",
+        "a checkpoint of .* is missing",
+        ("train",),
+    ),
+    Mistake(
+        "publish-without-rename",
+        "A checkpoint is written under its final name.",
+        (Edit("shards.store", "staged.replace(final)", "final.write_bytes(staged.read_bytes()), staged.unlink()"),),
+        "power",
+        "the checkpoint .* is damaged",
+        ("train",),
+    ),
+    Mistake(
+        "slice-not-synced",
+        "A slice's file is named in the ledger before its data is durable.",
+        (Edit("shards.slicefile", "        os.fsync(file.fileno())\n", ""),),
+        "power",
+        "(slice|record) file .* (does not|is damaged|is missing)",
+        ("ingest 0",),
+    ),
+    Mistake(
+        "slices-folder-not-synced",
+        "The slices of a batch are named in the ledger before their names are durable.",
+        (Edit("unlearn.intake", "            sync_directory(site.folder(shard).records)\n", "            pass\n"),),
+        "power",
+        "the record file .* is missing",
+        ("ingest 0",),
+    ),
+    Mistake(
+        "deletion-not-synced",
+        "Files are deleted, and may come back.",
+        (
+            Edit(
+                "shards.store", "    for parent in sorted({path.parent for path in gone}):\n", "    for parent in ():\n"
+            ),
+        ),
+        "power",
+        "too much: Counter|is still in",
+        ("forget a person",),
+    ),
+    Mistake(
+        "finished-before-destruction",
+        "A request is noted as forgotten before the slices that hold its records are rewritten.",
+        (
+            Edit("unlearn.forgetting", "    site.ledger.finish_forget()\n    return damaged\n", "    return damaged\n"),
+            Edit(
+                "unlearn.forgetting",
+                "    forgotten = site.ledger.tombstones_under_way()\n",
+                "    forgotten = site.ledger.tombstones_under_way()\n    site.ledger.finish_forget()\n",
+            ),
+            # What keeps the log from saying so while slices are to be rewritten.
+            Edit("unlearn.ledger.ledger", "_under_way() & s.request.c.id.not_in(stuck)", "_under_way()"),
+        ),
+        "KILL",
+        "not as it should be|is still in|too much",
+        ("forget a person",),
+    ),
+    Mistake(
+        "commit-not-synced",
+        "The database commits without waiting for the disk.",
+        (Edit("unlearn.ledger.database", '"synchronous=FULL"', '"synchronous=OFF"'),),
+        "power",
+        "lacks the tables|is gone|0 batches|is damaged",
+        ("ingest 0", "forget a person"),
+    ),
+    Mistake(
+        "no-transactions",
+        "Every statement of a transaction is its own.",
+        (
+            Edit(
+                "unlearn.ledger.database",
+                '                connection.exec_driver_sql("BEGIN IMMEDIATE")\n            else:',
+                "                pass\n            else:",
+            ),
+        ),
+        "KILL",
+        "not as it should be",
+        ("forget a person",),
+    ),
+    Mistake(
+        "old-slice-first",
+        "A slice's old file goes before its new one is there.",
+        (
+            Edit(
+                "unlearn.erasure",
+                "        slicefile.write(new, kept)\n",
+                "        purge_files([old])\n        slicefile.write(new, kept)\n",
+            ),
+        ),
+        "KILL",
+        "is missing|is damaged",
+        ("forget a person",),
+    ),
+    Mistake(
+        "refused-deletion-ignored",
+        "A file that the disk refuses to delete counts as deleted.",
+        (
+            Edit(
+                "shards.store",
+                "        path.unlink(missing_ok=True)\n    for parent",
+                "        try:\n            path.unlink(missing_ok=True)\n        except OSError:\n            return\n"
+                "    for parent",
+            ),
+        ),
+        "IO_ERROR",
+        "the forgotten .* is still in",
+        ("forget a person",),
+    ),
+    Mistake(
+        "no-lock",
+        "Everybody may write at any time.",
+        (Edit("unlearn.lock", "while not _try_lock(handle):", "while False:"),),
+        "rivals",
+        "Error",
+    ),
+    Mistake(
+        "time-believed",
+        "What was requested later than now is not forgotten yet.",
+        (
+            Edit(
+                "unlearn.ledger.ledger",
+                "_under_way() & s.request.c.id.not_in(stuck)",
+                "_under_way() & s.request.c.id.not_in(stuck) & (s.request.c.submitted_at <= now().isoformat())",
+            ),
+        ),
+        "clock",
+        "is submitted again",
+    ),
+)
+
+
+def main(name: str) -> None:
+    """Be a driver with a mistake in it."""
+    (chosen,) = (item for item in MISTAKES if item.name == name)
+    control = Control(chosen.name, chosen.mistake, chosen.edits, "")
+    sys.meta_path.insert(0, doubles._Finder(control))
+    from tests.crash import driver
+
+    driver.main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
