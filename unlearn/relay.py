@@ -27,7 +27,7 @@ from unlearn.ledger import Ledger, Submission
 from unlearn.ledger.database import BUSY_SECONDS
 from unlearn.request import Request, RequestState
 
-POLL_SECONDS = (0.004, 0.032)
+POLL_SECONDS = (0.016, 0.016)
 """How soon who waits looks again, at first and at last: many who look often have no time left for anything else."""
 
 DRAFT, LEFT, DONE = ".draft", ".left", ".done"

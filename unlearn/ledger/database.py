@@ -214,7 +214,8 @@ def insert_plain(connection: Connection, table: Table, rows: Sequence[tuple[Any,
 def _insertion(table: Table, dialect: str) -> str:
     marks = ", ".join(["?" if dialect == "sqlite" else "%s"] * len(table.c))
     columns = ", ".join(f'"{column.name}"' for column in table.c)
-    return f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})'  # noqa: S608
+    # Our own names alone; values are bound.
+    return f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})'  # noqa: S608  # nosec
 
 
 @contextmanager

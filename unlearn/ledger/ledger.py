@@ -875,7 +875,7 @@ def _under_way() -> Any:
 
 def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, tuple[Request, str]]:
     """The requests submitted under some keys, with their fingerprints, by key."""
-    rows = []
+    rows: list[Row[Any]] = []
     for part in _chunks(idempotency_keys):
         rows += c.execute(select(s.request).where(s.request.c.idempotency_key.in_(part))).all()
     return {row.idempotency_key: (_request(row, _shards(c, row.id)), row.fingerprint) for row in rows}

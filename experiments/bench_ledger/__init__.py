@@ -1,0 +1,1 @@
+"""How much the ledger carries: requests at once, subjects in one request, events in one log."""

@@ -1,0 +1,5 @@
+"""`python -m experiments.bench_ledger`."""
+
+from experiments.bench_ledger.run import main
+
+main()
