@@ -26,6 +26,7 @@ from shards.errors import DamageError
 
 SUFFIX = ".safetensors"
 _KEY = re.compile("[0-9a-z]{64}")
+_SALT_BYTES = 32
 _MAX_HEADER_BYTES = 100_000_000
 """As safetensors itself allows."""
 
@@ -64,7 +65,7 @@ class CheckpointHeader:
 
 def new_salt() -> str:
     """A fresh secret salt, 64 hex digits."""
-    return secrets.token_hex(32)
+    return secrets.token_hex(_SALT_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +265,8 @@ def _parse_header(path: Path, data: bytes, key: str) -> CheckpointHeader:
         if fields.pop("check") != digest_json("checkpoint", fields["header"]):
             raise DamageError(f"{damaged}: its header does not match its digest")
         header = CheckpointHeader(**fields["header"])
-        bytes.fromhex(header.salt)
+        if len(bytes.fromhex(header.salt)) != _SALT_BYTES:
+            raise ValueError("its salt is not one")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamageError(f"{damaged}: {error}") from error
     if header.key != key:

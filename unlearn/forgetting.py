@@ -231,7 +231,7 @@ def _serve(
         try:
             withdrawal = find(site, request, item.fingerprint, named, taken)
         except UnknownIdError:
-            site.ledger.fail(request.id, "unknown id", "names a subject or record that was never here")
+            site.ledger.fail(request.id, "unknown id", "names a subject or record that is not here")
         except DamageError as error:
             damaged.append(error)
             kept[request.id] = (epoch, site.inbox.seal(epoch, request.id, named.subjects, named.record_ids))

@@ -117,7 +117,10 @@ class Inbox:
     def _cipher(self, epoch: str) -> AESGCM:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        return AESGCM(self._path(epoch).read_bytes())
+        key = self._path(epoch).read_bytes()
+        if len(key) != _KEY_BYTES:
+            raise DamageError(f"{self._path(epoch)} is no key: restore it from a copy; nothing was changed")
+        return AESGCM(key)
 
     def _path(self, epoch: str) -> Path:
         if not _EPOCH.fullmatch(epoch):

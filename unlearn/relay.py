@@ -27,7 +27,7 @@ from unlearn.ledger import Ledger, Submission
 from unlearn.ledger.database import BUSY_SECONDS
 from unlearn.request import Request, RequestState
 
-POLL_SECONDS = (0.016, 0.016)
+POLL_SECONDS = (0.004, 0.032)
 """How soon who waits looks again, at first and at last: many who look often have no time left for anything else."""
 
 DRAFT, LEFT, DONE = ".draft", ".left", ".done"
@@ -70,16 +70,18 @@ class Relay:
             try:
                 if self._wait(handle, left):
                     return self._lead(own, left)
-                if _is_there(left.with_suffix(DONE)):
+                done = left.with_suffix(DONE)
+                if _is_there(done):
+                    done.unlink(missing_ok=True)
                     return [item.request for item in own]
             finally:
-                for suffix in (LEFT, DONE):
-                    left.with_suffix(suffix).unlink(missing_ok=True)
+                left.unlink(missing_ok=True)
             # Another process took them, and not all were accepted: we decide on the others ourselves.
             accepted = self._ledger.accepted([item.request.id for item in own])
             rest = [item for item in own if item.request.id not in accepted]
-            self._wait(handle)
-            decided = iter(self._lead(rest))
+            if rest:
+                self._wait(handle)
+            decided = iter(self._lead(rest) if rest else ())
             return [item.request if item.request.id in accepted else next(decided) for item in own]
 
     @contextmanager

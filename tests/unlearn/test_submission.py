@@ -452,7 +452,7 @@ def test_an_unknown_id_fails_for_all_to_see_and_changes_nothing(workspace: Works
     (first, second) = workspace.process()
     assert [(first.id, first.state), (second.id, second.state)] == [(bad.id, FAILED), (worse.id, FAILED)]
     for request in (first, second):
-        assert request.failure == "names a subject or record that was never here"
+        assert request.failure == "names a subject or record that is not here"
         assert (request.withdrawn_at, request.forgotten_at) == (None, None)
         assert workspace.receipts(request.id) == []
     status = workspace.status()

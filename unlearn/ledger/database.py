@@ -59,7 +59,7 @@ class Database:
         Returns:
             The database.
         """
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(f"sqlite:///{path}", hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _: Any) -> None:
@@ -89,7 +89,9 @@ class Database:
             raise ConfigurationError(f"{schema[:80]!r} is no name of a schema: use lower-case letters, digits and _")
         parsed = make_url(url).set(drivername="postgresql+psycopg")
         try:
-            engine = create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+            engine = create_engine(
+                parsed, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": 10}
+            )
         except ModuleNotFoundError as error:
             raise ConfigurationError(
                 'a ledger in PostgreSQL needs psycopg: pip install "sisa-unlearn[postgresql]"'
@@ -252,6 +254,9 @@ def translating(name: str) -> Iterator[None]:
             f"the database {name} cannot hold this value: {_said(error)}. Nothing of this step was recorded"
         ) from error
     except OperationalError as error:
+        if "Could not decode to UTF-8" in str(error.orig):
+            # The driver repeats the text itself, which may be anybody's words.
+            raise DamageError(f"the database {name} is damaged: a text is not UTF-8. Restore it from a copy") from None
         raise StorageError(
             f"the database {name} refused: {_said(error)}. Nothing of this step was recorded; make room or access, "
             "then try again"

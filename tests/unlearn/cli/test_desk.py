@@ -22,7 +22,7 @@ def test_a_day_at_the_desk(run: Path, tmp_path: Path) -> None:
     assert "accepted, submitted" in unlearn("submit", run, "--subject", "nobody").stdout
     done = unlearn("process", run).stdout.splitlines()
     assert done[0] == f"{request['id']}: forgotten, 2 records of 1 shard"
-    assert "failed, names a subject or record that was never here" in done[1]
+    assert "failed, names a subject or record that is not here" in done[1]
     assert done[2] == f"next: unlearn recover {run}"
     assert unlearn("process", run).stdout == "no request was waiting\n"
     assert unlearn("recover", run).exit_code == 0
