@@ -179,13 +179,17 @@ def _decode(data: bytes) -> list[Submission] | None:
     digest, body = data[:_DIGEST], data[_DIGEST:]
     if hashlib.sha256(body).digest() != digest:
         return None
-    names = {field.name for field in fields(Request)}
-    found = []
-    for item in json.loads(body):
-        request = item["request"]
-        if request.keys() != names:
-            return None
-        request |= {name: datetime.fromisoformat(request[name]) for name in _TIMES if request[name] is not None}
-        request["state"] = RequestState(request["state"])
-        found.append(Submission(Request(**request), item["fingerprint"], item["epoch"], bytes.fromhex(item["sealed"])))
-    return found
+    try:
+        return [_submission(item) for item in json.loads(body)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # whole, but not of this version's making
+
+
+def _submission(item: Any) -> Submission:
+    """A submission as `_describe` wrote it down; anything else raises one of the errors that `_decode` expects."""
+    request = item["request"]
+    if request.keys() != {field.name for field in fields(Request)}:
+        raise ValueError("a request of another version")
+    request |= {name: datetime.fromisoformat(request[name]) for name in _TIMES if request[name] is not None}
+    request["state"] = RequestState(request["state"])
+    return Submission(Request(**request), item["fingerprint"], item["epoch"], bytes.fromhex(item["sealed"]))

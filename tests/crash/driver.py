@@ -7,6 +7,7 @@ it, `hit pwrite PATH` from the shim.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -458,6 +459,7 @@ def answer(do: str, **question: Any) -> Any:
 
 def main() -> None:
     """Answer questions until there are no more."""
+    faulthandler.enable()
     SHIM.lazy()
     out = os.dup(1)
     os.dup2(2, 1)  # whatever is printed, only answers are answers

@@ -53,9 +53,11 @@ class Driver:
         """Have something done, and wait for it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        assert self._process.poll() is None, f"the driver has ended with {self._process.returncode}"
         self._process.stdin.write((json.dumps({"do": do, **question}, default=str) + "\n").encode())
         line = self._process.stdout.readline()
-        assert line.endswith(b"\n"), "the driver itself ended: its message is above"
+        if not line.endswith(b"\n"):
+            raise RuntimeError(f"the driver ended with {self._process.wait()}; what it said is in the captured output")
         return json.loads(line)
 
     def close(self) -> None:

@@ -208,9 +208,7 @@ def test_no_command_tells_what_it_was_not_told(tmp_path: Path) -> None:
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
     sound = (
         ("status", path),
-        ("status", path, "--json"),
         ("status", path, request.id, "--json"),
-        ("receipts", path, request.id),
         ("verify", receipt, "--public-key", key, "--workspace", path),
         ("--debug", "ingest", path, tmp_path / "wrong.csv"),
         ("--debug", "predict", path, tmp_path / "wrong.csv"),
@@ -224,8 +222,6 @@ def test_no_command_tells_what_it_was_not_told(tmp_path: Path) -> None:
         flip(file, file.stat().st_size // 2)
     for arguments in (
         ("--debug", "recover", path),
-        ("--debug", "train", path),
-        ("--debug", "forget", path, "--subject", "nobody"),
         ("--debug", "verify", receipt, "--public-key", key, "--workspace", path),
     ):
         status, said = command(*arguments)
