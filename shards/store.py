@@ -104,6 +104,9 @@ class ShardFolder:
     def create(self) -> None:
         """Make the folder and its three parts, durably; no error where they exist.
 
+        The staging part comes last and says that the others are durable: whoever was here before may have been
+        interrupted between making them and making sure.
+
         Raises:
             DamageError: If one of them is a link: what is destroyed in a workspace must lie in it.
         """
@@ -115,10 +118,11 @@ class ShardFolder:
                 )
         if all(part.is_dir() for part in parts):
             return
-        for part in parts:
+        for part in (self.records, self.checkpoints):
             part.mkdir(parents=True, exist_ok=True)
         for place in (self.path, self.path.parent, self.path.parent.parent):
             sync_directory(place)
+        self.staging.mkdir(exist_ok=True)
 
     def checkpoint(self, key: str) -> Path:
         """Final path of the checkpoint with this key.
@@ -241,7 +245,7 @@ class ShardFolder:
         Args:
             keys: Keys of the checkpoints; those that do not exist are none the worse.
         """
-        purge_files([self.checkpoint(key) for key in keys])
+        purge_files([self.checkpoint(key) for key in keys], self.checkpoints)
 
 
 def _parse(path: Path, data: bytes, key: str) -> Checkpoint:
@@ -290,11 +294,13 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def purge_files(paths: Iterable[Path]) -> None:
+def purge_files(paths: Iterable[Path], *folders: Path) -> None:
     """Delete files, make the deletion durable, and verify that they are gone.
 
     Args:
         paths: The files; those that do not exist are none the worse.
+        folders: Where deletions are made durable in any case: of what is gone already, whoever deleted it may have
+            been interrupted before it was gone for good.
 
     Raises:
         DamageError: If a file is still there afterwards.
@@ -304,7 +310,7 @@ def purge_files(paths: Iterable[Path]) -> None:
         if path.is_dir() and not path.is_symlink():
             raise DamageError(f"{path} is a folder where a file belongs: move it away")
         path.unlink(missing_ok=True)
-    for parent in sorted({path.parent for path in gone}):
+    for parent in sorted({*folders, *(path.parent for path in gone)}):
         sync_directory(parent)
     for path in gone:
         if path.exists():

@@ -11,7 +11,7 @@ from shards.code import CodeDigest
 from shards.environment import step_environment
 from shards.errors import DamageError
 from shards.executors.base import Environment, Executor, Program
-from shards.store import CheckpointHeader
+from shards.store import CheckpointHeader, sync_directory
 from shards.train import (
     ChainOrder,
     SliceFile,
@@ -196,6 +196,8 @@ def adopt(site: Site, shards: Iterable[int]) -> int:
         found = {h.position: h for h in _headers(site, shard, site.folder(shard).keys() - named)}
         if not found:
             continue
+        # Whoever published them may have been interrupted before their names were durable.
+        sync_directory(site.folder(shard).checkpoints)
         together = {**{p: recipe.Recorded(h.key, h.environment) for p, h in found.items()}, **recorded}
         inputs = site.slice_inputs(site.slice_files(shard, slices))
         for step in recipe.chain(constants, shard, inputs, together, "", site.learner.visits):
@@ -277,8 +279,10 @@ def chain_order(
     Returns:
         The order.
     """
+    folder = site.folder(shard)
+    folder.create()  # a power loss may have taken the part for unfinished files
     return ChainOrder(
-        folder=str(site.folder(shard).path),
+        folder=str(folder.path),
         shard=shard,
         learner=site.declaration.learner,
         task=describe_task(site.task()),

@@ -68,6 +68,7 @@ def rewrite(site: Site, item: Erasure, forgotten: Set[bytes]) -> NewSlice | None
 
 def _rewritten_before(site: Site, item: Erasure, new: Path) -> NewSlice | None:
     """The slice after an interruption between deleting its old file and saying so: then the new one is complete."""
+    sync_directory(new.parent)  # whoever deleted the old file may have been interrupted before it was gone for good
     stay = site.ledger.present(item.shard, item.position)
     if not stay:
         return None
@@ -129,4 +130,5 @@ def purge_record_files(site: Site) -> None:
     for shard in range(site.declaration.n_shards):
         folder = site.folder(shard).records
         if folder.is_dir():
-            purge_files([p for p in folder.iterdir() if _NAME.fullmatch(p.name) and (shard, p.name) not in named])
+            found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+            purge_files([path for path in found if (shard, path.name) not in named], folder)

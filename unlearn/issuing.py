@@ -23,7 +23,7 @@ from unlearn.ledger import Evidence, now
 from unlearn.receipt.envelope import parse_envelope, seal
 from unlearn.receipt.keys import create_key, load_signer, public_pem, rotation
 from unlearn.receipt.predicate import SOFTWARE, Stage, statement
-from unlearn.request import Request
+from unlearn.request import REQUEST_ID, Request
 from unlearn.site import Site
 
 if TYPE_CHECKING:
@@ -163,7 +163,21 @@ def _publish(path: Path, data: bytes) -> None:
 
 
 def receipt_path(site: Site, request_id: str, stage: str) -> Path:
-    """Where a receipt lies."""
+    """Where a receipt lies.
+
+    Args:
+        site: The workspace.
+        request_id: The request, as the ledger names it.
+        stage: `"forgotten"` or `"recovered"`.
+
+    Returns:
+        The path, below the folder of receipts.
+
+    Raises:
+        DamageError: If it is no request's name.
+    """
+    if not REQUEST_ID.fullmatch(request_id):
+        raise DamageError(f"{request_id[:80]!r} is no name of a request: the ledger is damaged, restore it from a copy")
     return site.receipts_folder / f"{request_id}-{stage}.json"
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import calendar
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from unlearn.errors import UnlearnError
+
+REQUEST_ID = re.compile("req-[0-9a-f]{16}")
+"""What a request is called."""
 
 RESPONSE_MONTHS = 1
 """How long one may take to act on a request: GDPR Art. 12(3), one month of its receipt, extendable by two."""

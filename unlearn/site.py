@@ -140,7 +140,7 @@ class Site:
         folder = self.folder(shard)
         folder.create()
         with exclusive(folder.path / "busy", ORPHAN_SECONDS):
-            purge_files(list(folder.staging.iterdir()))
+            purge_files(list(folder.staging.iterdir()), folder.staging)
 
     def check_code(self) -> CodeDigest:
         """Refuse to train with code other than what the workspace was created with.

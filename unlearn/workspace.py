@@ -51,7 +51,7 @@ from unlearn.ledger import Artefact, Database, Ledger, NewSlice, check_repeat, n
 from unlearn.lock import exclusive
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
-from unlearn.request import Request, RequestState
+from unlearn.request import REQUEST_ID, Request, RequestState
 from unlearn.serving import Server, served_contents
 from unlearn.site import Site
 from unlearn.submission import Acceptor
@@ -188,6 +188,9 @@ class Workspace:
         """
         folder = Path(path).absolute()
         declaration, keys = declared.read(folder)
+        if (folder / _NEW).exists():
+            with _naming_full_disks(folder):
+                _keep_name(folder)
         if learner is not None:
             wanted = describe_learner(as_learner(learner))
             if digest_json("learner", wanted) != digest_json("learner", declaration.learner):
@@ -705,7 +708,7 @@ class Workspace:
             UnknownIdError: If there is no such request.
         """
         if request_id is not None:
-            found = self._site.ledger.request(request_id)
+            found = self._site.ledger.request(request_id) if REQUEST_ID.fullmatch(request_id) else None
             if found is None:
                 raise UnknownIdError(f"{self.path} knows no request {request_id!r}: `unlearn status` lists them")
             return found
@@ -783,12 +786,13 @@ class Workspace:
 
 def _make(folder: Path, declaration: Declaration, random_state: int | None) -> None:
     """Make a workspace's files, so that a folder with a description is a whole workspace."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _make_parents(folder)
     # A folder that is there already may be somebody's current one, or a mounted volume: it is filled, not replaced.
     existed = folder.exists()
     made = folder if existed else folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     made.mkdir(mode=0o700, exist_ok=existed)
     try:
+        (made / _NEW).touch(mode=0o600)
         key = create_key(made / "keys").stem
         ledger = Ledger.create(_database(made, declaration), declaration.id, declaration.digest)
         ledger.add_key(key, "")
@@ -803,7 +807,26 @@ def _make(folder: Path, declaration: Declaration, random_state: int | None) -> N
         if not existed:
             made.rmdir()
         raise
+    _keep_name(folder)
+
+
+_NEW = "new"
+"""A file in a workspace of whose name nobody has made sure yet that it is durable."""
+
+
+def _keep_name(folder: Path) -> None:
+    """Make a workspace's name durable, after whoever created it, who may have been interrupted before."""
+    sync_directory(folder)
     sync_directory(folder.parent)
+    (folder / _NEW).unlink(missing_ok=True)
+
+
+def _make_parents(folder: Path) -> None:
+    """Make the folders above, durably."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(exist_ok=True)
+        sync_directory(parent.parent)
 
 
 def _database(folder: Path, declaration: Declaration) -> Database:

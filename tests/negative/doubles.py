@@ -484,7 +484,7 @@ _FORGETTING = (
     Control(
         "state-salts-not-secret",
         "All states have the same salt.",
-        (Edit("shards.store", "return secrets.token_hex(32)", 'return "00" * 32'),),
+        (Edit("shards.store", "return secrets.token_hex(_SALT_BYTES)", 'return "00" * _SALT_BYTES'),),
         "tests/shards/test_store.py::test_a_commitment_is_of_the_state_and_says_nothing_without_its_salt",
     ),
     Control(

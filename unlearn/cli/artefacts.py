@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
-from unlearn.cli.output import as_time, print_json, print_table, say
+from unlearn.cli.output import as_time, cell, print_json, print_table, say
 
 REGISTER = """\b
 Example:
@@ -60,7 +60,6 @@ def note(
 
 def artefacts(run: Run, *, json: AsJson = False) -> None:
     """List what was derived."""
-    from rich.markup import escape
     from rich.table import Table
 
     with opened(run) as workspace:
@@ -74,7 +73,7 @@ def artefacts(run: Run, *, json: AsJson = False) -> None:
             "retired" if item.retired_at else f"TAINTED by {', '.join(item.tainted_by)}" if item.tainted_by else "clean"
         )
         table.add_row(
-            item.id, escape(item.name), escape(item.kind), escape(item.location), as_time(item.registered_at), state
+            item.id, cell(item.name), cell(item.kind), cell(item.location), as_time(item.registered_at), state
         )
     print_table(table)
 

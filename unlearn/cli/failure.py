@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from shards.errors import TrainingError, UnlearnError
+from unlearn.cli.output import printable
 
 FAILED = 1
 INTERRUPTED = 130
@@ -45,7 +46,7 @@ class Commands(TyperGroup):
         except (UnlearnError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"error: {one_line(error)}", err=True)
+            typer.echo(f"error: {printable(one_line(error))}", err=True)
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt:
             advice = _INTERRUPTED.get(ctx.invoked_subcommand or "", "nothing is half done; run the same command again")

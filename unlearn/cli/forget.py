@@ -128,7 +128,8 @@ def read_ids(path: Path) -> list[str]:
     from unlearn.errors import InputError
 
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Only a line feed ends a line: an id may hold any of the other characters that some programs break lines at.
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--ids-from {path} cannot be read ({error}): give a UTF-8 text, one id a line") from error
     ids = [line.strip() for line in lines if line.strip()]

@@ -20,8 +20,27 @@ _WIDE = 200
 
 
 def say(text: str) -> None:
-    """Print one line for people."""
-    typer.echo(text)
+    """Print a text for people, line by line."""
+    typer.echo("\n".join(map(printable, text.split("\n"))))
+
+
+def printable(text: str) -> str:
+    r"""A text without what takes hold of a terminal: whatever is not printable is escaped.
+
+    Args:
+        text: The text, of whoever.
+
+    Returns:
+        The text, in which for example an escape character is the four characters `\x1b`.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def cell(text: str) -> str:
+    """A text as a table's cell shows it, whatever it holds."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def print_json(value: Any) -> None:
@@ -30,7 +49,14 @@ def print_json(value: Any) -> None:
     Args:
         value: Dataclasses, mappings, sequences, times, paths and plain values, nested.
     """
-    typer.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    lines = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False).split("\n")
+    typer.echo("\n".join("".join(c if c.isprintable() else _escaped(c) for c in line) for line in lines))
+
+
+def _escaped(character: str) -> str:
+    """A character as JSON may write it, which leaves a terminal alone; only texts hold such."""
+    halves = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{halves[at]:02x}{halves[at + 1]:02x}" for at in range(0, len(halves), 2))
 
 
 def to_plain(value: Any) -> Any:

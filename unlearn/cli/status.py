@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
-from unlearn.cli.output import as_time, print_json, print_table, say, to_plain
+from unlearn.cli.output import as_time, cell, print_json, print_table, say, to_plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -132,7 +132,6 @@ def request_table(request: Request) -> Table:
 
 def requests_table(requests: Iterable[Request]) -> Table:
     """All requests, one a row, oldest first."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("request", "state", title="requests (times in UTC)", title_justify="left")
@@ -150,7 +149,7 @@ def requests_table(requests: Iterable[Request]) -> Table:
             as_time(item.deadline) + (" OVERDUE" if _is_overdue(item) else ""),
             as_time(item.forgotten_at),
             as_time(item.recovered_at),
-            escape(item.reason) or "-",
+            cell(item.reason) or "-",
         )
     return table
 
@@ -160,10 +159,9 @@ def _is_overdue(request: Request) -> bool:
 
 
 def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", show_header=False)
+    table = Table(title=cell(title), title_justify="left", show_header=False)
     for name, value in rows:
-        table.add_row(name, escape(value))
+        table.add_row(name, cell(value))
     return table

@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
+from shards.store import sync_directory
 from unlearn.errors import ConfigurationError, DamageError, InputError, StorageError
 
 BUSY_SECONDS = 30
@@ -44,10 +45,11 @@ class Database:
         name: How to call it in messages; holds no password.
     """
 
-    def __init__(self, engine: Engine, name: str, schema: str = "") -> None:
+    def __init__(self, engine: Engine, name: str, schema: str = "", folder: Path | None = None) -> None:
         self.name = name
         self._engine = engine
         self._schema = schema
+        self._folder = folder
 
     @classmethod
     def sqlite(cls, path: Path) -> Database:
@@ -68,7 +70,7 @@ class Database:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
                 connection.execute(f"PRAGMA {pragma}")
 
-        return cls(engine, str(path))
+        return cls(engine, str(path), folder=path.parent)
 
     @classmethod
     def postgresql(cls, url: str, schema: str) -> Database:
@@ -161,11 +163,35 @@ class Database:
             yield connection.execution_options(no_parameters=True)
 
     def _take_turn(self, connection: Connection) -> None:
-        if self.is_sqlite:
+        if self._folder is not None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+            self._keep_log(connection, self._folder)
         else:
             # Released with the transaction; readers are not held up.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._schema,))
+
+    def _keep_log(self, connection: Connection, folder: Path) -> None:
+        """Make the name of SQLite's write-ahead log durable, once for each connection.
+
+        SQLite tries as well, and does not look whether it could.
+
+        Args:
+            connection: A connection that has the log open.
+            folder: Where the log lies.
+
+        Raises:
+            StorageError: If the disk refuses.
+        """
+        if connection.info.get("log is kept"):
+            return
+        try:
+            sync_directory(folder)
+        except OSError as error:
+            raise StorageError(
+                f"the database {self.name} refused: {error.strerror}. Nothing of this step was recorded; make room or "
+                "access, then try again"
+            ) from error
+        connection.info["log is kept"] = True
 
 
 def check_url(url: str) -> None:
