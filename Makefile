@@ -12,10 +12,10 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow test-postgresql test-all check format advisories fuzz bench notebooks clean
+.PHONY: help setup demo test test-slow test-postgresql test-exhaustive test-all check format advisories fuzz bench notebooks clean
 
 # Many small computations: a second thread costs more in waiting than it gives.
-test test-slow test-postgresql test-all: export OMP_NUM_THREADS := 1
+test test-slow test-postgresql test-exhaustive test-all: export OMP_NUM_THREADS := 1
 
 help: ## list the targets
 	@echo 'usage: make TARGET [ARGS="extra arguments of the command"] [PYTHON=python3.12]'
@@ -28,13 +28,16 @@ demo: $(DEMO) ## train, forget, recover and verify on real data
 	$(BIN)/unlearn demo $(ARGS)
 
 test: $(DEV) ## run the tests, but for the slow ones and those that need a server
-	$(BIN)/python -m pytest -m "not slow and not postgresql" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not exhaustive and not postgresql" $(ARGS)
 
 test-slow: $(DEV) ## run only the slow tests
-	$(BIN)/python -m pytest -m "slow and not postgresql" $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+	$(BIN)/python -m pytest -m "slow and not exhaustive and not postgresql" $(ARGS) || [ $$? -eq 5 ] # 5: there are none
 
 test-postgresql: $(DEV) ## run the tests that start a PostgreSQL server of their own
-	$(BIN)/python -m pytest -m postgresql $(ARGS)
+	$(BIN)/python -m pytest -m "postgresql and not exhaustive" $(ARGS)
+
+test-exhaustive: $(DEV) ## run the tests that try everything where others try a part: an hour or more
+	$(BIN)/python -m pytest -m exhaustive $(ARGS)
 
 test-all: $(DEV) ## run all tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -19,7 +19,7 @@ from shards.store import ShardFolder, purge_files
 from shards.task import Task
 from shards.train import SliceFile, code_of, learner_from, task_digest, task_from
 from unlearn.declaration import Declaration, Secrets
-from unlearn.errors import WorkspaceError
+from unlearn.errors import DamageError, WorkspaceError
 from unlearn.inbox import Inbox
 from unlearn.ledger import Ledger, NewSlice
 from unlearn.lock import exclusive
@@ -77,11 +77,17 @@ class Site:
 
         Raises:
             WorkspaceError: If nothing was ingested yet.
+            DamageError: If the ledger's description of it is none.
         """
         described = self.ledger.task()
         if described is None:
             raise WorkspaceError(f"{self.path} holds no records yet: ingest some first")
-        return task_from(described)
+        try:
+            return task_from(described)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamageError(
+                f"the ledger {self.ledger.name} describes a task that is none ({error!r}): restore it from a copy"
+            ) from error
 
     def constants(self) -> Constants:
         """What the recipe needs to know besides the records."""

@@ -34,7 +34,7 @@ def test_at_some_operations(fault: Fault, lanes: Lanes, usual: Usual, tell: Call
     check(outcome, tell)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("fault", KINDS, ids=lambda fault: fault.name)
 def test_at_every_operation(fault: Fault, lanes: Lanes, usual: Usual, tell: Callable[[str], None]) -> None:

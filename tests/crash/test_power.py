@@ -23,14 +23,14 @@ def test_at_some_moments(lanes: Lanes, usual: Usual, tell: Callable[[str], None]
     check(lanes.losses("power loss", traced, traced.moments(0.04), mixed=1), tell)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 def test_at_every_moment(lanes: Lanes, usual: Usual, tell: Callable[[str], None]) -> None:
     traced = lanes.record()
     check(lanes.losses("power loss", traced, traced.moments(), mixed=3, seed=1), tell)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 def test_and_again_while_it_is_settled(lanes: Lanes, usual: Usual, tell: Callable[[str], None]) -> None:
     traced = lanes.record()
@@ -44,7 +44,7 @@ def test_after_some_faults(fault: Fault, lanes: Lanes, usual: Usual, tell: Calla
     check(lanes.losses_after(BEFORE[fault], fault, selected(places, 32), mixed=0), tell)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("fault", BEFORE, ids=lambda fault: fault.name)
 def test_after_every_fault(fault: Fault, lanes: Lanes, usual: Usual, tell: Callable[[str], None]) -> None:

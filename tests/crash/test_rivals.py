@@ -40,7 +40,7 @@ def test_two_processes_with_wrong_clocks_many_times(lanes: Lanes, usual: Usual, 
     check(lanes.rivals("two processes at once, clocks jump", [BOTH_LIVE] * 100, clock=True), tell)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 def test_two_processes_of_which_one_is_killed_at_every_operation(
     lanes: Lanes, usual: Usual, tell: Callable[[str], None]

@@ -256,7 +256,9 @@ def opened_receipts(folder: Path) -> list[bytes]:
     return [base64.b64decode(item["payload"]) for item in envelopes]
 
 
-@pytest.mark.parametrize("operations", [500, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize(
+    "operations", [500, pytest.param(10_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1800)])]
+)
 def test_no_byte_of_the_forgotten_is_left(tmp_path: Path, operations: int) -> None:
     life = begin(tmp_path, seed=operations)
     life.live(operations)

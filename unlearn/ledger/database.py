@@ -287,6 +287,9 @@ def translating(name: str) -> Iterator[None]:
             f"the database {name} refused: {_said(error)}. Nothing of this step was recorded; make room or access, "
             "then try again"
         ) from error
+    except UnicodeDecodeError as error:
+        # SQLite repeats a damaged name in its complaint, and the driver cannot read that.
+        raise DamageError(f"the database {name} is damaged: a name is not UTF-8. Restore it from a copy") from error
     except DatabaseError as error:
         raise DamageError(f"the database {name} is damaged: {_said(error)}. Restore it from a copy") from error
 

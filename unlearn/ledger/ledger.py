@@ -119,14 +119,18 @@ class Ledger:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._database.read() as connection:
-            try:
-                yield connection
-            except UnlearnError:
-                raise
-            except (ValueError, RecursionError) as error:
-                # No text, time or state that this program wrote cannot be read by it.
-                raise DamageError(f"the database {self.name} is damaged: {error}. Restore it from a copy") from error
+        with self._database.read() as connection, self._understanding():
+            yield connection
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """No text, time, number or state that this program wrote cannot be read by it."""
+        try:
+            yield
+        except UnlearnError:
+            raise
+        except (ValueError, TypeError, RecursionError) as error:  # SQLite keeps any type in any column
+            raise DamageError(f"the database {self.name} is damaged: {error}. Restore it from a copy") from error
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
@@ -137,7 +141,7 @@ class Ledger:
 
     def generation(self) -> int:
         """Number that grows whenever the served state changes."""
-        return int(self._meta("generation") or 0)
+        return self._number("generation")
 
     def operation(self) -> str:
         """The long operation that was begun and has not ended, or an empty string."""
@@ -156,11 +160,16 @@ class Ledger:
     def task(self) -> Json | None:
         """The declared task, described, or None before the first batch."""
         text = self._meta("task")
-        return None if text is None else json.loads(text)
+        with self._understanding():
+            return None if text is None else json.loads(text)
 
     def batches(self) -> int:
         """How many batches were ingested, those emptied since included."""
-        return int(self._meta("batches") or 0)
+        return self._number("batches")
+
+    def _number(self, name: str) -> int:
+        with self._understanding():
+            return int(self._meta(name) or 0)
 
     def _meta(self, name: str) -> str | None:
         with self._read() as c:
@@ -168,7 +177,7 @@ class Ledger:
 
     def published(self) -> int:
         """How many labels were published by noisy votes."""
-        return int(self._meta("published") or 0)
+        return self._number("published")
 
     def publish(self, asked: int, count: Callable[[int, int], int]) -> None:
         """Count labels before they are handed out, in every process.

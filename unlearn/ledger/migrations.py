@@ -81,7 +81,7 @@ def migrate(database: Database, at: datetime, migrations: Sequence[Migration] = 
         WorkspaceError: If the database went through a step this program does not know.
     """
     done = applied(database)
-    unknown = sorted(set(done) - {name for name, _ in migrations})
+    unknown = sorted(str(name) for name in set(done) - {name for name, _ in migrations})
     if unknown:
         raise WorkspaceError(
             f"the database {database.name} was written by a newer version of this program (it went through "
