@@ -82,7 +82,9 @@ MISTAKES = (
         "Files are deleted, and may come back.",
         (
             Edit(
-                "shards.store", "    for parent in sorted({path.parent for path in gone}):\n", "    for parent in ():\n"
+                "shards.store",
+                "    for parent in sorted({*folders, *(path.parent for path in gone)}):\n",
+                "    for parent in ():\n",
             ),
         ),
         "power",
@@ -120,8 +122,8 @@ MISTAKES = (
         (
             Edit(
                 "unlearn.ledger.database",
-                '                connection.exec_driver_sql("BEGIN IMMEDIATE")\n            else:',
-                "                pass\n            else:",
+                '            connection.exec_driver_sql("BEGIN IMMEDIATE")\n            self._keep_log',
+                "            self._keep_log",
             ),
         ),
         "KILL",
