@@ -121,7 +121,7 @@ class ShardFolder:
         for part in (self.records, self.checkpoints):
             part.mkdir(parents=True, exist_ok=True)
         for place in (self.path, self.path.parent, self.path.parent.parent):
-            sync_directory(place)
+            sync_path(place)
         self.staging.mkdir(exist_ok=True)
 
     def checkpoint(self, key: str) -> Path:
@@ -182,7 +182,7 @@ class ShardFolder:
         """
         final = self.checkpoint(key)
         staged.replace(final)
-        sync_directory(self.checkpoints)
+        sync_path(self.checkpoints)
         return final
 
     def load(self, key: str) -> Checkpoint:
@@ -285,8 +285,8 @@ def _header_fields(data: bytes) -> dict[str, Any]:
     return {"header": json.loads(metadata["header"]), "check": metadata["check"]}
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+def sync_path(path: Path) -> None:
+    """Make durable the names in a directory, or the content of a file that somebody else may have written."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -311,7 +311,7 @@ def purge_files(paths: Iterable[Path], *folders: Path) -> None:
             raise DamageError(f"{path} is a folder where a file belongs: move it away")
         path.unlink(missing_ok=True)
     for parent in sorted({*folders, *(path.parent for path in gone)}):
-        sync_directory(parent)
+        sync_path(parent)
     for path in gone:
         if path.exists():
             raise DamageError(f"{path} was deleted but is still there: is another program writing to the workspace?")

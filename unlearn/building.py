@@ -11,7 +11,7 @@ from shards.code import CodeDigest
 from shards.environment import step_environment
 from shards.errors import DamageError
 from shards.executors.base import Environment, Executor, Program
-from shards.store import CheckpointHeader, sync_directory
+from shards.store import CheckpointHeader, sync_path
 from shards.train import (
     ChainOrder,
     SliceFile,
@@ -197,7 +197,7 @@ def adopt(site: Site, shards: Iterable[int]) -> int:
         if not found:
             continue
         # Whoever published them may have been interrupted before their names were durable.
-        sync_directory(site.folder(shard).checkpoints)
+        sync_path(site.folder(shard).checkpoints)
         together = {**{p: recipe.Recorded(h.key, h.environment) for p, h in found.items()}, **recorded}
         inputs = site.slice_inputs(site.slice_files(shard, slices))
         for step in recipe.chain(constants, shard, inputs, together, "", site.learner.visits):

@@ -24,7 +24,7 @@ from shards.learners.base import Learner
 from shards.placement import KEY_BYTES
 from shards.private_votes import PrivateVotes
 from shards.records import encode_target
-from shards.store import sync_directory
+from shards.store import sync_path
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
 from unlearn.ledger.database import check_url
@@ -210,7 +210,7 @@ def write(folder: Path, declaration: Declaration, keys: Secrets) -> None:
     """
     _write(folder / "secrets.json", {name: value.hex() for name, value in vars(keys).items()}, 0o600)
     _write(folder / "workspace.json", {"format": FORMAT, **asdict(declaration)}, 0o644)
-    sync_directory(folder)
+    sync_path(folder)
 
 
 def read(folder: Path) -> tuple[Declaration, Secrets]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shards import slicefile
-from shards.store import purge_files, sync_directory
+from shards.store import purge_files, sync_path
 from unlearn.errors import DamageError
 from unlearn.ledger import Erasure, NewSlice
 from unlearn.site import Site
@@ -61,14 +61,14 @@ def rewrite(site: Site, item: Erasure, forgotten: Set[bytes]) -> NewSlice | None
         return None
     if len(kept):
         slicefile.write(new, kept)
-        sync_directory(folder.records)
+        sync_path(folder.records)
     purge_files([old])
     return _described(item, name, commitments) if len(kept) else None
 
 
 def _rewritten_before(site: Site, item: Erasure, new: Path) -> NewSlice | None:
     """The slice after an interruption between deleting its old file and saying so: then the new one is complete."""
-    sync_directory(new.parent)  # whoever deleted the old file may have been interrupted before it was gone for good
+    sync_path(new.parent)  # whoever deleted the old file may have been interrupted before it was gone for good
     stay = site.ledger.present(item.shard, item.position)
     if not stay:
         return None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.digest import canonical_json
-from shards.store import purge_files, sync_directory
+from shards.store import purge_files, sync_path
 from unlearn.errors import DamageError
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Inbox:
             file.write(secrets.token_bytes(_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        sync_directory(self._folder)
-        sync_directory(self._folder.parent)
+        sync_path(self._folder)
+        sync_path(self._folder.parent)
         return name
 
     def end_epochs_but(self, kept: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from shards import slicefile
 from shards.digest import Json
 from shards.placement import grouped, place
 from shards.records import Records, check_features, encode_target, feature_schema, make_records
-from shards.store import sync_directory
+from shards.store import sync_path
 from shards.task import FieldSchema, Kind, Task
 from shards.train import describe_task, task_from
 from unlearn.erasure import purge_record_files, slice_file_name
@@ -181,7 +181,7 @@ def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Se
             tokens = site.tokens("record", part.record_ids)
             rows += [NewRecord(token, shard, position, data) for token, data in zip(tokens, commitments, strict=True)]
         for shard in {item.shard for item in slices}:
-            sync_directory(site.folder(shard).records)
+            sync_path(site.folder(shard).records)
         site.ledger.add_batch(describe_task(task), slices, rows, lifted)
     except BaseException:
         purge_record_files(site)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from shards.digest import Json
-from shards.store import sync_directory
+from shards.store import sync_path
 from unlearn.errors import DamageError, InputError, UnsignedError
 from unlearn.ledger import Evidence, now
 from unlearn.receipt.envelope import parse_envelope, seal
@@ -99,8 +99,8 @@ def _issue(
         data = seal(_state(site, site.ledger.evidence(name), stage, environments), [signer])
         _publish(receipt_path(site, name, stage), data)
         digests.append((name, stage, hashlib.sha256(parse_envelope(data).payload).hexdigest()))
-    sync_directory(site.receipts_folder)
-    sync_directory(site.path)
+    sync_path(site.receipts_folder)
+    sync_path(site.path)
     site.ledger.record_receipts(digests)
 
 

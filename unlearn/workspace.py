@@ -25,7 +25,7 @@ from shards.executors.local import LocalExecutor
 from shards.learners import as_learner
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
-from shards.store import sync_directory
+from shards.store import sync_path
 from shards.task import Kind, Task
 from shards.train import describe_learner, task_from
 from unlearn import declaration as declared
@@ -816,8 +816,8 @@ _NEW = "new"
 
 def _keep_name(folder: Path) -> None:
     """Make a workspace's name durable, after whoever created it, who may have been interrupted before."""
-    sync_directory(folder)
-    sync_directory(folder.parent)
+    sync_path(folder)
+    sync_path(folder.parent)
     (folder / _NEW).unlink(missing_ok=True)
 
 
@@ -826,7 +826,7 @@ def _make_parents(folder: Path) -> None:
     missing = [parent for parent in folder.parents if not parent.exists()]
     for parent in reversed(missing):
         parent.mkdir(exist_ok=True)
-        sync_directory(parent.parent)
+        sync_path(parent.parent)
 
 
 def _database(folder: Path, declaration: Declaration) -> Database:

@@ -45,7 +45,7 @@ MISTAKES = (
         (
             Edit(
                 "shards.store",
-                "        staged.replace(final)\n        sync_directory(self.checkpoints)\n",
+                "        staged.replace(final)\n        sync_path(self.checkpoints)\n",
                 "        staged.replace(final)\n",
             ),
         ),
@@ -72,7 +72,7 @@ MISTAKES = (
     Mistake(
         "slices-folder-not-synced",
         "The slices of a batch are named in the ledger before their names are durable.",
-        (Edit("unlearn.intake", "            sync_directory(site.folder(shard).records)\n", "            pass\n"),),
+        (Edit("unlearn.intake", "            sync_path(site.folder(shard).records)\n", "            pass\n"),),
         "power",
         "the record file .* is missing",
         ("ingest 0",),
@@ -122,8 +122,8 @@ MISTAKES = (
         (
             Edit(
                 "unlearn.ledger.database",
-                '            connection.exec_driver_sql("BEGIN IMMEDIATE")\n            self._keep_log',
-                "            self._keep_log",
+                '            connection.exec_driver_sql("BEGIN IMMEDIATE")\n            self._keep_name',
+                "            self._keep_name",
             ),
         ),
         "KILL",

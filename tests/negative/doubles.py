@@ -385,7 +385,7 @@ _CRASHES = (
     Control(
         "name-not-synced",
         "A checkpoint's name is not on disk when it is recorded.",
-        (Edit("shards.store", "        sync_directory(self.checkpoints)\n", ""),),
+        (Edit("shards.store", "        sync_path(self.checkpoints)\n", ""),),
         f"{MISTAKES}::test_a_checkpoint_is_on_disk_before_it_has_a_name",
     ),
     Control(

@@ -1,14 +1,14 @@
 """One database, SQLite or PostgreSQL: connections, transactions, and errors in the project's words.
 
 A `write` transaction is the only one at its time, so that whoever adds to the log sees the end of it; a `read` sees
-one moment. Both are on disk when they end well.
+one moment. What either wrote or saw is on disk when it ends well: who wrote it may have been killed before it was.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
-from shards.store import sync_directory
+from shards.store import sync_path
 from unlearn.errors import ConfigurationError, DamageError, InputError, StorageError
 
 BUSY_SECONDS = 30
@@ -45,11 +45,11 @@ class Database:
         name: How to call it in messages; holds no password.
     """
 
-    def __init__(self, engine: Engine, name: str, schema: str = "", folder: Path | None = None) -> None:
+    def __init__(self, engine: Engine, name: str, schema: str = "", file: Path | None = None) -> None:
         self.name = name
         self._engine = engine
         self._schema = schema
-        self._folder = folder
+        self._file = file
 
     @classmethod
     def sqlite(cls, path: Path) -> Database:
@@ -70,7 +70,7 @@ class Database:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
                 connection.execute(f"PRAGMA {pragma}")
 
-        return cls(engine, str(path), folder=path.parent)
+        return cls(engine, str(path), file=path)
 
     @classmethod
     def postgresql(cls, url: str, schema: str) -> Database:
@@ -133,6 +133,8 @@ class Database:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection
             connection.rollback()
+            # Last: what was seen is in the log by now, and may be all that an acknowledgement rests on.
+            self._keep_log()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -163,35 +165,50 @@ class Database:
             yield connection.execution_options(no_parameters=True)
 
     def _take_turn(self, connection: Connection) -> None:
-        if self._folder is not None:
+        if self.is_sqlite:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            self._keep_log(connection, self._folder)
+            self._keep_name(connection)
+            # A transaction that finds its work done writes nothing, and SQLite then syncs nothing.
+            self._keep_log()
         else:
             # Released with the transaction; readers are not held up.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._schema,))
 
-    def _keep_log(self, connection: Connection, folder: Path) -> None:
+    def _keep_name(self, connection: Connection) -> None:
         """Make the name of SQLite's write-ahead log durable, once for each connection.
 
         SQLite tries as well, and does not look whether it could.
 
         Args:
             connection: A connection that has the log open.
-            folder: Where the log lies.
 
         Raises:
             StorageError: If the disk refuses.
         """
-        if connection.info.get("log is kept"):
-            return
+        if self._file is not None and not connection.info.get("name is kept"):
+            with self._syncing():
+                sync_path(self._file.parent)
+            connection.info["name is kept"] = True
+
+    def _keep_log(self) -> None:
+        """Make durable what SQLite's write-ahead log holds: SQLite reads what a killed process wrote as it lies.
+
+        Raises:
+            StorageError: If the disk refuses.
+        """
+        if self._file is not None:
+            with self._syncing(), suppress(FileNotFoundError):  # removed with the last connection, or in memory
+                sync_path(self._file.with_name(self._file.name + "-wal"))
+
+    @contextmanager
+    def _syncing(self) -> Iterator[None]:
         try:
-            sync_directory(folder)
+            yield
         except OSError as error:
             raise StorageError(
                 f"the database {self.name} refused: {error.strerror}. Nothing of this step was recorded; make room or "
                 "access, then try again"
             ) from error
-        connection.info["log is kept"] = True
 
 
 def check_url(url: str) -> None:
