@@ -397,8 +397,7 @@ class Workspace:
             withdrawal = find(site, drafted.request, drafted.fingerprint, named)
             refuse_repeated(site, named)
             site.ledger.withdraw([withdrawal])
-            damaged = self._finish(drafted.request.id)
-            done = self.status(drafted.request.id)
+            damaged, done = self._finish(drafted.request.id)
             if damaged and done.state is RequestState.SUBMITTED:
                 raise damaged[0]
             return replace(done, opening=drafted.request.opening)
@@ -501,18 +500,19 @@ class Workspace:
         drafted = draft(self._site, named, reason=reason, idempotency_key=idempotency_key, deadline=deadline, at=now())
         return named, drafted
 
-    def _finish(self, request_id: str) -> list[DamageError]:
-        """Destroy what a durable request names, and issue its receipt."""
+    def _finish(self, request_id: str) -> tuple[list[DamageError], Request]:
+        """Destroy what a durable request names, and issue its receipt. Whatever fails here, the request stands."""
         try:
             damaged = destroy(self._site)
             issue_due(self._site)
+            done = self.status(request_id)
         except (OSError, StorageError) as error:
             raise StorageError(
                 f"request {request_id} is durable and its records are not served any more, but the disk refused to "
                 f"destroy them all, or to write the receipt ({error}): make room or access, then run `unlearn "
                 "recover`, which finishes it; do not submit it again"
             ) from error
-        return damaged
+        return damaged, done
 
     def _serve_pending(self) -> list[DamageError]:
         damaged = serve_pending(self._site)

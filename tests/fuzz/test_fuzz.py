@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -10,12 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, clean
+from unlearn.errors import DamageError
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20
@@ -81,6 +84,27 @@ def test_what_is_nearly_well_formed_is_read_or_refused(name: str) -> None:
 @settings(max_examples=60)
 def test_anything_is_read_or_refused(name: str, data: bytes) -> None:
     TARGETS[name](data)
+
+
+def withdrawn(**changes: list[Any]) -> bytes:
+    """A log that ends with a withdrawal, of which some fields are others."""
+    lines = TARGETS["log"].seeds()[0].split(b"\n")
+    end = next(number for number, line in enumerate(lines) if b'"kind":"withdrawn"' in line)
+    return b"\n".join((*lines[:end], json.dumps({**json.loads(lines[end]), **changes}).encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("log", withdrawn(counts=[])),
+        ("log", withdrawn(counts=[0])),
+        ("log", withdrawn(records=[])),
+        ("log", withdrawn(shards=[0])),
+    ],
+)
+def test_what_a_search_once_found_is_refused(name: str, data: bytes) -> None:
+    with pytest.raises(DamageError, match="cannot follow those before it"):
+        TARGETS[name].read(data)
 
 
 @pytest.mark.slow

@@ -391,7 +391,7 @@ _CRASHES = (
     Control(
         "staging-left-over",
         "Unfinished files stay behind.",
-        (Edit("unlearn.site", "purge_files(list(folder.staging.iterdir()))", "pass"),),
+        (Edit("unlearn.site", "purge_files(list(folder.staging.iterdir()), folder.staging)", "pass"),),
         f"{MISTAKES}::test_staged_files_do_not_outlive_a_training_that_failed",
     ),
     Control(

@@ -522,7 +522,7 @@ def test_the_disk_is_full_during_an_ingest(
     before = logical(workspace.path)
     for k in range(1, writes + 1):
         disk.fill(k, stays_full=stays_full)
-        with pytest.raises(StorageError, match=r"the disk refused a write for .* \(No space left on device\)"):
+        with pytest.raises(StorageError, match=r"refused.*No space left on device"):
             workspace.ingest(**batch())
         disk.clear()
         workspace = Workspace.open(workspace.path)
@@ -562,9 +562,23 @@ def test_the_disk_is_full_during_a_forget(
         workspace = copied(original, tmp_path / f"copy{k}")
         assert served(workspace, PROBE) == old
         disk.fill(k, stays_full=stays_full)
-        with pytest.raises(StorageError, match="is durable and its records are not served any more"):
+        with pytest.raises(StorageError, match=r"is durable and its records|refused.*No space left") as refusal:
             workspace.forget(record_ids=gone, idempotency_key="key")
-        assert served(workspace, PROBE) == forgotten  # already now
+        if "is durable" not in str(refusal.value):
+            disk.clear()
+            assert workspace.requests() == []
+            assert served(workspace, PROBE) == old
+            assert workspace.forget(record_ids=gone, idempotency_key="key").state is RequestState.FORGOTTEN
+            stages.add(None)
+            workspace.close()
+            shutil.rmtree(workspace.path)
+            continue
+        if not stays_full:
+            assert served(workspace, PROBE) == forgotten  # already now
+        elif place == "sync":
+            assert "refused: No space left on device" in str(served(workspace, PROBE))  # never what was forgotten
+        disk.clear()
+        assert served(workspace, PROBE) == forgotten
         (request,) = workspace.requests()
         # Destroyed or not, as far as the disk took it; but no receipt before that, and none that was not written.
         assert workspace.receipts(request.id) == []
@@ -572,7 +586,6 @@ def test_the_disk_is_full_during_a_forget(
         left = [name for name in gone if name.encode() in together]
         assert request.state is RequestState.SUBMITTED or not left
         stages.add(request.state)
-        disk.clear()
         if then == "open":
             workspace = Workspace.open(workspace.path)
         elif then == "forget":
@@ -589,7 +602,8 @@ def test_the_disk_is_full_during_a_forget(
         assert [receipt.stage for receipt in workspace.receipts(request.id)] == ["forgotten", "recovered"]
         workspace.close()
         shutil.rmtree(workspace.path)
-    assert stages == {RequestState.SUBMITTED, RequestState.FORGOTTEN}
+    assert stages - {None} == {RequestState.SUBMITTED, RequestState.FORGOTTEN}
+    assert (None in stages) == (place == "sync")  # SQLite opens its files itself
 
 
 @contextmanager
@@ -682,7 +696,7 @@ def test_the_disk_is_full_during_a_training(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         disk = Disk(patch, "sync")
         disk.fill(3, stays_full=True)
-        with pytest.raises(StorageError, match="disk refused a write"):
+        with pytest.raises(StorageError, match=r"refused.*No space left on device"):
             workspace.train()
     workspace.train()
     twin = create(tmp_path / "twin", hoarding())

@@ -37,6 +37,8 @@ _NOT_ALLOWED, _NOT_THERE = {"42501"}, {"42P01", "3F000"}
 
 _SCHEMA = re.compile("[a-z_][a-z0-9_]{0,62}")
 
+_UNDONE = "Nothing of this step was recorded"
+
 
 class Database:
     """Where a ledger lies.
@@ -134,7 +136,7 @@ class Database:
             yield connection
             connection.rollback()
             # Last: what was seen is in the log by now, and may be all that an acknowledgement rests on.
-            self._keep_log()
+            self._keep_log("What was recorded before stands")
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -169,7 +171,7 @@ class Database:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             self._keep_name(connection)
             # A transaction that finds its work done writes nothing, and SQLite then syncs nothing.
-            self._keep_log()
+            self._keep_log(_UNDONE)
         else:
             # Released with the transaction; readers are not held up.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._schema,))
@@ -186,28 +188,33 @@ class Database:
             StorageError: If the disk refuses.
         """
         if self._file is not None and not connection.info.get("name is kept"):
-            with self._syncing():
+            with self._syncing(_UNDONE):
                 sync_path(self._file.parent)
             connection.info["name is kept"] = True
 
-    def _keep_log(self) -> None:
+    def _keep_log(self, otherwise: str) -> None:
         """Make durable what SQLite's write-ahead log holds: SQLite reads what a killed process wrote as it lies.
+
+        Args:
+            otherwise: What is true if the disk refuses, for the message.
 
         Raises:
             StorageError: If the disk refuses.
         """
         if self._file is not None:
-            with self._syncing(), suppress(FileNotFoundError):  # removed with the last connection, or in memory
+            with (
+                self._syncing(otherwise),
+                suppress(FileNotFoundError),
+            ):  # removed with the last connection, or in memory
                 sync_path(self._file.with_name(self._file.name + "-wal"))
 
     @contextmanager
-    def _syncing(self) -> Iterator[None]:
+    def _syncing(self, otherwise: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise StorageError(
-                f"the database {self.name} refused: {error.strerror}. Nothing of this step was recorded; make room or "
-                "access, then try again"
+                f"the database {self.name} refused: {error.strerror}. {otherwise}; make room or access, then try again"
             ) from error
 
 
@@ -301,8 +308,7 @@ def translating(name: str) -> Iterator[None]:
             # The driver repeats the text itself, which may be anybody's words.
             raise DamageError(f"the database {name} is damaged: a text is not UTF-8. Restore it from a copy") from None
         raise StorageError(
-            f"the database {name} refused: {_said(error)}. Nothing of this step was recorded; make room or access, "
-            "then try again"
+            f"the database {name} refused: {_said(error)}. {_UNDONE}; make room or access, then try again"
         ) from error
     except UnicodeDecodeError as error:
         # SQLite repeats a damaged name in its complaint, and the driver cannot read that.

@@ -148,10 +148,10 @@ def _withdrawn(story: Story, event: Event) -> None:
     if story.requests[event.fields["request"]] is not RequestState.SUBMITTED:
         raise DamageError("the request was carried out before")
     before, after = event.fields["records"]
-    counts = event.fields["counts"]
-    if (before, counts[0]) != (story.root, story.count):
+    count_before, count_after = event.fields["counts"]
+    if (before, count_before) != (story.root, story.count):
         raise DamageError("the records it was taken from are not those that were there")
-    story.root, story.count = after, counts[1]
+    story.root, story.count = after, count_after
     flat = event.fields["shards"]
     hit = dict(zip(flat[::2], flat[1::2], strict=True))
     story.steps = {place: step for place, step in story.steps.items() if place[1] < hit.get(place[0], place[1] + 1)}
