@@ -50,8 +50,26 @@ class TrainingError(UnlearnError):
         self.traceback = traceback
 
 
+class CallError(UnlearnError):
+    """A function that workers were to call raised.
+
+    Attributes:
+        number: Number of the item it was called with, counted from 0.
+        traceback: The worker's traceback, as text.
+    """
+
+    def __init__(self, message: str, number: int, traceback: str) -> None:
+        super().__init__(message)
+        self.number = number
+        self.traceback = traceback
+
+
 class WorkerLostError(UnlearnError):
     """A worker process died more often than it is retried."""
+
+
+class ClusterError(UnlearnError):
+    """A cluster that cannot be reached, or cannot do what is asked of it."""
 
 
 class EnvironmentMismatchError(UnlearnError):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from shards.errors import (
     BudgetSpentError,
+    CallError,
+    ClusterError,
     CodeError,
     ConfigurationError,
     DamageError,
@@ -20,6 +22,8 @@ from shards.errors import (
 __all__ = [
     "AlreadyForgottenError",
     "BudgetSpentError",
+    "CallError",
+    "ClusterError",
     "CodeError",
     "ConfigurationError",
     "DamageError",

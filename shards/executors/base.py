@@ -1,4 +1,4 @@
-"""Where chains are trained: the contract every executor keeps.
+"""Where work is done: the contract every executor keeps.
 
 An executor decides where and in what order; never what. The same orders give the same bytes on every
 executor, with any number of workers.
@@ -7,11 +7,30 @@ executor, with any number of workers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from shards.calls import CallOrder, call_environment, call_key, read_value
+from shards.code import code_digest, reference
 from shards.digest import Json
-from shards.train import ChainOrder, StepBuilt
+from shards.executors.work import CallWork, ChainWork, OnBuilt, OnProgress, Work, largest_first
+from shards.train import ChainOrder
+
+TURN_SECONDS = 0.1
+"""How often, about, a run looks up from its work."""
+
+Stop = Callable[[Collection[int]], None]
+"""Makes chains of some shards void: when it returns, nobody trains them, and nothing of theirs is told any more."""
+
+OnTurn = Callable[[Stop], None]
+"""Called every `TURN_SECONDS` or so while work is under way, in the caller's thread; may stop some of it."""
+
+
+def carry_on(stop: Stop) -> None:
+    """Look up from the work, and stop nothing."""
+    del stop
 
 
 @dataclass(frozen=True)
@@ -40,13 +59,6 @@ class Program:
     code: str
 
 
-OnBuilt = Callable[[StepBuilt], None]
-"""Called with each staged step, in the caller's thread, in the order of its chain."""
-
-OnProgress = Callable[[int, int, int], None]
-"""Called with (shard, position, record-visits made in that step), in the caller's thread."""
-
-
 class Executor(ABC):
     """Abstract: one subclass per place to run."""
 
@@ -56,11 +68,39 @@ class Executor(ABC):
 
         Args:
             program: What it must have loaded.
+
+        Returns:
+            The environment, the same for all workers.
+
+        Raises:
+            EnvironmentMismatchError: If workers differ.
         """
 
     @abstractmethod
-    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
-        """Train chains; return when all are done.
+    def perform(self, program: Program, work: Sequence[Work], on_turn: OnTurn) -> None:
+        """Have workers do independent pieces of work; return when all are done.
+
+        Whatever ends it early, no worker is at it any more when it returns or raises.
+
+        Args:
+            program: What workers must have loaded.
+            work: The pieces, those to begin first at the front; each is told the answers of its worker.
+            on_turn: Called now and then.
+
+        Raises:
+            UnlearnError: What a piece makes of its worker's answer, if that is an error.
+            WorkerLostError: If workers died again and again on one piece.
+        """
+
+    def run(
+        self,
+        program: Program,
+        orders: Sequence[ChainOrder],
+        on_built: OnBuilt,
+        on_progress: OnProgress,
+        on_turn: OnTurn = carry_on,
+    ) -> None:
+        """Train chains, those with the most work first; return when all are done.
 
         Whatever ends it early, no worker is writing any more when it returns or raises.
 
@@ -69,6 +109,7 @@ class Executor(ABC):
             orders: One per shard.
             on_built: Told of every staged step.
             on_progress: Told of progress within steps.
+            on_turn: Called now and then; may stop the chains of some shards.
 
         Raises:
             TrainingError: If the user's code raised; names shard and step.
@@ -76,3 +117,55 @@ class Executor(ABC):
             WorkerLostError: If workers died again and again on one step.
             EnvironmentMismatchError: If a worker's environment or code is not what the orders were made for.
         """
+        chains = [ChainWork(order, on_built, on_progress) for order in orders]
+        self.perform(program, largest_first(chains), on_turn)
+
+    def map(
+        self,
+        function: Callable[[Any], Any] | str,
+        items: Sequence[Json],
+        folder: str | Path,
+        *,
+        libraries: Sequence[str] = ("numpy",),
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Any]:
+        """Call a function with each item, in workers with the same pinned environment as training.
+
+        Repeat it after an interruption: what returned is in the folder, and is not called again, as long as function,
+        code, environment and item are the same.
+
+        Args:
+            function: A function of a file that can be imported, or its reference `"package.module:name"`. Called with
+                an item; all it depends on besides (seeds, paths) belongs into the item.
+            items: JSON values.
+            folder: Where values are kept; made if there is none. All workers must see it.
+            libraries: Import names of the numeric libraries the function uses: workers load them, and their versions
+                belong to the environment.
+            on_done: Told the number of each item whose value is there.
+
+        Returns:
+            The values, in the order of the items: JSON with numpy arrays in it; tuples come back as lists.
+
+        Raises:
+            CallError: If the function raised; names the item. What returned is kept.
+            InputError: If a value cannot be kept.
+            CodeError: If other processes could not find the function.
+            WorkerLostError: If workers died again and again on one item.
+        """
+        named = function if isinstance(function, str) else reference(function)
+        code = code_digest([named])
+        program = Program(tuple(libraries), code.digest)
+        environment = call_environment(self.environment(program).digest, code)
+        kept = Path(folder).absolute()
+        kept.mkdir(parents=True, exist_ok=True)
+        files = [kept / f"{call_key(named, item, environment, code.source)}.safetensors" for item in items]
+        calls: dict[Path, CallWork] = {}
+        for number, (item, file) in enumerate(zip(items, files, strict=True)):
+            if file.exists():
+                if on_done is not None:
+                    on_done(number)
+            elif file not in calls:
+                order = CallOrder(number, named, item, environment, code.source, str(file))
+                calls[file] = CallWork(order, on_done or (lambda _number: None))
+        self.perform(program, list(calls.values()), carry_on)
+        return [read_value(file) for file in files]

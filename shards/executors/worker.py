@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import queue
 import sys
 import threading
@@ -23,14 +24,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from shards.calls import CallOrder, make_call, write_value
 from shards.code import code_digest
 from shards.digest import Json
 from shards.environment import describe, environment_digest, step_environment
-from shards.errors import DamageError, EnvironmentMismatchError
+from shards.errors import CodeError, DamageError, EnvironmentMismatchError, InputError
 from shards.train import ChainOrder, StepBuilt, build_chain, code_of, learner_from
 
 PROGRESS_SECONDS = 0.2
 """At most one progress message in this many seconds."""
+
+MOST_SAID = 20_000
+"""Characters of a message or traceback at most: answers travel, and are to stay small."""
 
 
 def main(libraries: list[str]) -> None:
@@ -51,8 +56,7 @@ def main(libraries: list[str]) -> None:
     answer("hello", environment=environment, description=description)
     orders = _read_in_background()
     while True:
-        order = ChainOrder.from_json(orders.get())
-        _serve(order, environment, answer)
+        _serve(orders.get(), environment, answer)
 
 
 def _pin_torch(libraries: list[str]) -> None:
@@ -105,14 +109,50 @@ def _read_in_background() -> queue.SimpleQueue[Any]:
     return orders
 
 
-def _serve(order: ChainOrder, environment: str, answer: Callable[..., None]) -> None:
-    """Build one order and say how it went."""
-    done = 0
+Answer = Callable[..., None]
+
+
+def _serve(message: Any, environment: str, answer: Answer) -> None:
+    """Carry out one order and say how it went."""
+    position: list[int] = []
+    try:
+        if "call" in message:
+            order = CallOrder.from_json(message)
+            value = make_call(order, environment)
+            try:
+                write_value(Path(order.result), value)
+            except InputError as error:
+                answer("input", message=f"{order.function}, item {order.number}: {error}")
+                return
+            answer("returned")
+        else:
+            _train(ChainOrder.from_json(message), environment, answer, position)
+    except DamageError as error:
+        answer("damage", message=str(error))
+    except EnvironmentMismatchError as error:
+        answer("mismatch", message=str(error))
+    except CodeError as error:
+        answer("code", message=f"{error} (as a worker on {platform.node()} found it)")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; all of it is reported
+        answer(
+            "error",
+            message=f"{type(error).__name__}: {error}"[:MOST_SAID],
+            traceback=traceback.format_exc()[-MOST_SAID:],
+            position=position[-1] if position else None,
+        )
+    else:
+        answer("done")
+
+
+def _train(order: ChainOrder, environment: str, answer: Answer, position: list[int]) -> None:
+    """Build a chain; the last of `position` is the step under way."""
     last = [time.monotonic()]
+    coming = iter(step.position for step in order.steps)
+    position.append(next(coming))
 
     def emit(built: StepBuilt) -> None:
-        nonlocal done
-        done += 1
         answer(
             "built",
             header=asdict(built.header),
@@ -120,34 +160,19 @@ def _serve(order: ChainOrder, environment: str, answer: Callable[..., None]) -> 
             visits=built.visits,
             seconds=built.seconds,
         )
+        position.append(next(coming, position[-1]))
 
     def progress(visits: int) -> None:
         now = time.monotonic()
         if now - last[0] >= PROGRESS_SECONDS:
             last[0] = now
-            answer("progress", position=order.steps[done].position, visits=visits)
+            answer("progress", position=position[-1], visits=visits)
 
-    try:
-        # Held while anything is written: who wants the folder to themselves waits for this lock.
-        with (Path(order.folder) / "busy").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            _check(order, environment)
-            build_chain(order, emit, progress)
-    except DamageError as error:
-        answer("damage", message=str(error))
-    except EnvironmentMismatchError as error:
-        answer("mismatch", message=str(error))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; all of it is reported
-        answer(
-            "error",
-            message=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exc(),
-            position=order.steps[min(done, len(order.steps) - 1)].position,
-        )
-    else:
-        answer("done")
+    # Held while anything is written: who wants the folder to themselves waits for this lock.
+    with (Path(order.folder) / "busy").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        _check(order, environment)
+        build_chain(order, emit, progress)
 
 
 def _check(order: ChainOrder, environment: str) -> None:

@@ -14,7 +14,8 @@ import pytest
 from executor_learners import Counting
 
 from shards.errors import ConfigurationError, TrainingError, WorkerLostError
-from shards.executors.local import ATTEMPTS, LocalExecutor, close_workers
+from shards.executors.local import LocalExecutor, close_workers
+from shards.executors.work import ATTEMPTS
 from unlearn import Workspace
 
 X = np.arange(60, dtype=np.float64).reshape(30, 2)
