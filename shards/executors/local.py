@@ -25,6 +25,7 @@ from shards.errors import (
     ConfigurationError,
     DamageError,
     EnvironmentMismatchError,
+    StorageError,
     TrainingError,
     UnlearnError,
     WorkerLostError,
@@ -226,7 +227,7 @@ class _Run:
             self.on_progress(order.shard, answer["position"], answer["visits"])
         elif answer["type"] == "built":
             header = CheckpointHeader(**answer["header"])
-            self.on_built(StepBuilt(header, Path(answer["staged"]), answer["visits"], answer["seconds"]))
+            self.on_built(StepBuilt(header, answer["staged"], answer["visits"], answer["seconds"]))
             job.done += 1
             job.attempts = 1
         elif answer["type"] == "done":
@@ -292,6 +293,8 @@ def _stopping(run: _Run) -> Iterator[None]:
 def _error(order: ChainOrder, answer: Any) -> UnlearnError:
     if answer["type"] == "damage":
         return DamageError(answer["message"])
+    if answer["type"] == "storage":
+        return StorageError(answer["message"])
     if answer["type"] == "mismatch":
         return EnvironmentMismatchError(answer["message"])
     return TrainingError(

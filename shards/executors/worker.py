@@ -8,7 +8,6 @@ trains on behalf of a driver that is gone.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import queue
@@ -19,14 +18,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.abc import MetaPathFinder
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from shards.code import code_digest
 from shards.digest import Json
 from shards.environment import describe, environment_digest, step_environment
-from shards.errors import DamageError, EnvironmentMismatchError
+from shards.errors import DamageError, EnvironmentMismatchError, StorageError
+from shards.location import open_shard
 from shards.train import ChainOrder, StepBuilt, build_chain, code_of, learner_from
 
 PROGRESS_SECONDS = 0.2
@@ -116,7 +115,7 @@ def _serve(order: ChainOrder, environment: str, answer: Callable[..., None]) -> 
         answer(
             "built",
             header=asdict(built.header),
-            staged=str(built.staged),
+            staged=built.staged,
             visits=built.visits,
             seconds=built.seconds,
         )
@@ -128,13 +127,13 @@ def _serve(order: ChainOrder, environment: str, answer: Callable[..., None]) -> 
             answer("progress", position=order.steps[done].position, visits=visits)
 
     try:
-        # Held while anything is written: who wants the folder to themselves waits for this lock.
-        with (Path(order.folder) / "busy").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        with open_shard(order.folder, order.fence).writing():
             _check(order, environment)
             build_chain(order, emit, progress)
     except DamageError as error:
         answer("damage", message=str(error))
+    except StorageError as error:
+        answer("storage", message=str(error))
     except EnvironmentMismatchError as error:
         answer("mismatch", message=str(error))
     except (KeyboardInterrupt, SystemExit):
