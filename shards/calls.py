@@ -22,7 +22,7 @@ from shards.code import CodeDigest, code_digest, resolve
 from shards.digest import Json, canonical_json, digest_json
 from shards.environment import step_environment
 from shards.errors import DamageError, EnvironmentMismatchError, InputError
-from shards.store import sync_path
+from shards.files import sync_path
 
 KERNEL = "call/1"
 """Raised when the same call may give other bytes because of us."""

@@ -30,6 +30,14 @@ class DamageError(UnlearnError):
     """Stored bytes do not match their digest; they were not used."""
 
 
+class LockedError(UnlearnError):
+    """Another process is writing to the workspace."""
+
+
+class StorageError(UnlearnError):
+    """The disk or the store refused, or cannot be reached; what was acknowledged before is safe."""
+
+
 class BudgetSpentError(UnlearnError):
     """No more labels may be published without breaking the promised epsilon."""
 

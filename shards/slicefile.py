@@ -1,4 +1,4 @@
-"""The stored records of one (batch, shard, slice): an Arrow IPC file, written once, read through a memory map.
+"""The stored records of one (batch, shard, slice): an Arrow IPC file, written once, read without a copy.
 
 Numeric arrays are fixed-width binary columns, whose bytes are the array's bytes: nothing is converted either
 way. Shapes, dtypes and feature names stand as JSON in the schema's metadata; dtypes are checked against an
@@ -11,13 +11,15 @@ the commitment says nothing about it.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -75,9 +77,32 @@ def write(path: Path, data: SliceRecords) -> None:
         InputError: If arrays differ in length, are out of order, or cannot be stored.
         FileExistsError: If there is a file of that name.
     """
+    batch = _batch(path, data)
+    with path.open("xb") as file:
+        _write_batch(file, batch)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def to_bytes(where: object, data: SliceRecords) -> bytes:
+    """The content of a slice file, for where it is not written to a disk.
+
+    Args:
+        where: Where it will lie, for messages.
+        data: The records.
+
+    Returns:
+        The bytes that `write` writes.
+    """
+    file = io.BytesIO()
+    _write_batch(file, _batch(where, data))
+    return file.getvalue()
+
+
+def _batch(where: object, data: SliceRecords) -> pa.RecordBatch:
     fault = _fault(data)
     if fault:
-        raise InputError(f"cannot write {path}: {fault}")
+        raise InputError(f"cannot write {where}: {fault}")
     names = list(data.features)
     schema = _schema(names, [field_schema(data.features[name]) for name in names], field_schema(data.target))
     columns = [
@@ -85,11 +110,12 @@ def write(path: Path, data: SliceRecords) -> None:
         pa.array(data.subjects, pa.string()),
         *(_encode(array) for array in (data.tokens, data.salts, *data.features.values(), data.target)),
     ]
-    with path.open("xb") as file:
-        with pa.ipc.new_file(file, schema) as writer:
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-        file.flush()
-        os.fsync(file.fileno())
+    return pa.record_batch(columns, schema=schema)
+
+
+def _write_batch(file: IO[bytes], batch: pa.RecordBatch) -> None:
+    with pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def read(path: Path) -> SliceRecords:
@@ -112,17 +138,42 @@ def read(path: Path) -> SliceRecords:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
     except FileNotFoundError as error:
-        raise DamageError(f"slice file {path} is missing; restore it, or ingest its records again") from error
+        raise DamageError(missing(path)) from error
     except (IsADirectoryError, PermissionError) as error:
         raise DamageError(f"slice file {path} cannot be read ({error.strerror}); restore it from a copy") from error
+    return _read(path, magic, lambda: pa.memory_map(str(path), "r"))
+
+
+def missing(where: object) -> str:
+    """What to say of a slice file that is not there."""
+    return f"slice file {where} is missing; restore it, or ingest its records again"
+
+
+def from_bytes(where: object, data: bytes) -> SliceRecords:
+    """Read a slice file that is in memory; numeric arrays are read-only views of it.
+
+    Args:
+        where: Where it lies, for messages.
+        data: Its content.
+
+    Returns:
+        The records.
+
+    Raises:
+        DamageError: If it is not a well-formed slice file.
+    """
+    return _read(where, data[: len(_MAGIC)], lambda: pa.BufferReader(data))
+
+
+def _read(where: object, magic: bytes, opened: Callable[[], pa.NativeFile]) -> SliceRecords:
     if magic != _MAGIC:
-        raise DamageError(f"slice file {path} does not start like an Arrow file; restore it from a copy")
+        raise DamageError(f"slice file {where} does not start like an Arrow file; restore it from a copy")
     try:
-        return _parse(path)
+        return _parse(opened())
     # Arrow reports short reads as OSError and allocations of a damaged size as MemoryError.
     except (pa.ArrowException, ValueError, TypeError, KeyError, OSError, MemoryError, RecursionError) as error:
         raise DamageError(
-            f"slice file {path} is damaged ({error}); restore it from a copy, or ingest its records again"
+            f"slice file {where} is damaged ({error}); restore it from a copy, or ingest its records again"
         ) from error
 
 
@@ -299,9 +350,9 @@ def _schema(names: list[str], features: list[FieldSchema], target: FieldSchema) 
     )
 
 
-def _parse(path: Path) -> SliceRecords:
-    """Read and check a file; anything wrong with it raises one of the errors that `read` expects."""
-    reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
+def _parse(file: pa.NativeFile) -> SliceRecords:
+    """Read and check a file; anything wrong with it raises one of the errors that `_read` expects."""
+    reader = pa.ipc.open_file(file)
     names, features, target = _parse_description((reader.schema.metadata or {})[_METADATA_KEY])
     # Other metadata is never looked at; types are compared as a whole, so no extension type gets through.
     if not reader.schema.equals(_schema(names, features, target), check_metadata=False):

@@ -1,33 +1,37 @@
-"""Checkpoints on disk: named by their key, published by rename, purged for good.
+"""Where the data of shards lies: records and checkpoints, published whole, purged for good.
 
-A file under its final name is complete: it was written elsewhere, synced, renamed, and its directory synced.
-What it says is trusted only after its digests were checked. Each shard has a folder of its own:
+What has its final name is complete. What it says is trusted only after its digests were checked. Each shard has a
+place of its own:
 
-    shards/0003/records/       the slices' records (see `slicefile`)
-    shards/0003/checkpoints/   one file a step, named by key
-    shards/0003/staging/       unfinished files; emptied whenever nobody is writing
+    0003/records/       the slices' records (see `slicefile`)
+    0003/checkpoints/   one a step, named by key
+    0003/staging/       unfinished; emptied whenever nobody is writing
+
+`store_local` keeps them in a folder, `store_objects` in an object store; `location` tells which from a path or URL.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Set
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shards.digest import canonical_json, digest_arrays, digest_json, digest_parts
 from shards.errors import DamageError
+from shards.slicefile import SliceRecords
 
 SUFFIX = ".safetensors"
 _KEY = re.compile("[0-9a-z]{64}")
+_NAME = re.compile("[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _SALT_BYTES = 32
-_MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 100_000_000
 """As safetensors itself allows."""
 
 
@@ -76,115 +80,82 @@ class Checkpoint:
     state: Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class ShardFolder:
-    """The folder of one shard, the only place its worker reads or writes.
+class ShardStore(ABC):
+    """Abstract: where one shard's data lies, the only place its worker reads or writes.
 
-    Attributes:
-        path: Absolute path of the folder.
+    Every operation can be repeated. Whatever is asked to be durable or gone is so when the operation returns.
     """
 
-    path: Path
-
     @property
-    def records(self) -> Path:
-        """Where the slices' records are."""
-        return self.path / "records"
+    @abstractmethod
+    def location(self) -> str:
+        """The path or URL from which `open_shard` gives this again, on any machine."""
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where complete checkpoints are."""
-        return self.path / "checkpoints"
-
-    @property
-    def staging(self) -> Path:
-        """Where files are written before they are published."""
-        return self.path / "staging"
-
+    @abstractmethod
     def create(self) -> None:
-        """Make the folder and its three parts, durably; no error where they exist.
+        """Make the place, durably; no error where it exists."""
 
-        The staging part comes last and says that the others are durable: whoever was here before may have been
-        interrupted between making them and making sure.
+    # Who may write
+
+    @abstractmethod
+    def fence(self) -> str:
+        """The token that a worker needs to stage here; empty where a lock keeps the others out."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[None]:
+        """Held by a worker while it trains.
 
         Raises:
-            DamageError: If one of them is a link: what is destroyed in a workspace must lie in it.
+            StorageError: If this machine does not see the place, or the worker was shut out by `clear_staging`.
         """
-        parts = (self.records, self.checkpoints, self.staging)
-        for place in (self.path, *parts):
-            if place.is_symlink():
-                raise DamageError(
-                    f"{place} is a symbolic link, which a workspace does not hold: put the folder itself there"
-                )
-        if all(part.is_dir() for part in parts):
-            return
-        for part in (self.records, self.checkpoints):
-            part.mkdir(parents=True, exist_ok=True)
-        for place in (self.path, self.path.parent, self.path.parent.parent):
-            sync_path(place)
-        self.staging.mkdir(exist_ok=True)
 
-    def checkpoint(self, key: str) -> Path:
-        """Final path of the checkpoint with this key.
+    @abstractmethod
+    def clear_staging(self, patience: float) -> None:
+        """Shut out workers whose driver is gone, and destroy what is staged.
 
         Args:
-            key: 64 digits or lower-case letters.
-
-        Returns:
-            The path, below `checkpoints`.
+            patience: How long to wait for such workers where they can only be waited for, in seconds.
 
         Raises:
-            DamageError: If it is no key.
+            LockedError: If one still writes after that.
+            DamageError: If something is still there afterwards.
         """
-        if not _KEY.fullmatch(key):
-            raise DamageError(f"{key[:80]!r} is no key of a checkpoint: the ledger is damaged, restore it from a copy")
-        return self.checkpoints / f"{key}{SUFFIX}"
 
+    # Checkpoints
+
+    @abstractmethod
     def keys(self) -> set[str]:
-        """Keys of the complete checkpoints in the folder."""
-        return {path.stem for path in self.checkpoints.glob(f"*{SUFFIX}") if _KEY.fullmatch(path.stem)}
+        """Keys of the complete checkpoints."""
 
-    def stage(self, header: CheckpointHeader, state: Mapping[str, np.ndarray]) -> Path:
-        """Write a checkpoint into the staging part and sync it.
+    @abstractmethod
+    def stage(self, header: CheckpointHeader, state: Mapping[str, np.ndarray]) -> str:
+        """Write a checkpoint, durably, that nobody sees yet.
 
         Args:
             header: What to say of it.
             state: The arrays.
 
         Returns:
-            Path of the staged file; `publish` gives it its final name.
+            Its name while it is staged; `publish` gives it its final one.
+
+        Raises:
+            StorageError: If `clear_staging` shut this writer out; nothing of it stays.
         """
-        from safetensors.numpy import save
 
-        # Sorted, so that the container is as reproducible as it can be; digests never rely on it.
-        arrays = {name: np.asarray(state[name], order="C") for name in sorted(state)}
-        fields = asdict(header)
-        metadata = {
-            "header": canonical_json(fields).decode(),
-            "check": digest_json("checkpoint", fields),
-        }
-        path = self.staging / secrets.token_hex(8)
-        with path.open("xb") as file:
-            file.write(save(arrays, metadata=metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        return path
-
-    def publish(self, staged: Path, key: str) -> Path:
+    @abstractmethod
+    def publish(self, staged: str, key: str) -> None:
         """Give a staged checkpoint its final name; afterwards it survives a crash.
 
         Args:
             staged: What `stage` returned.
             key: The step's key.
-
-        Returns:
-            The final path.
         """
-        final = self.checkpoint(key)
-        staged.replace(final)
-        sync_path(self.checkpoints)
-        return final
 
+    @abstractmethod
+    def sync_checkpoints(self) -> None:
+        """Make durable what others published, who may have been interrupted before it was."""
+
+    @abstractmethod
     def load(self, key: str) -> Checkpoint:
         """Read a checkpoint and check every digest it carries.
 
@@ -198,14 +169,9 @@ class ShardFolder:
             FileNotFoundError: If there is none.
             DamageError: If its bytes are not what was written.
         """
-        path = self.checkpoint(key)
-        try:
-            data = path.read_bytes()
-        except (IsADirectoryError, PermissionError) as error:
-            raise DamageError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
-        return _parse(path, data, key)
 
-    def load_staged(self, staged: Path, key: str) -> Checkpoint:
+    @abstractmethod
+    def load_staged(self, staged: str, key: str) -> Checkpoint:
         """Read a checkpoint that is not published.
 
         Args:
@@ -218,8 +184,16 @@ class ShardFolder:
         Raises:
             DamageError: If its bytes are not what was written.
         """
-        return _parse(staged, staged.read_bytes(), key)
 
+    @abstractmethod
+    def discard_staged(self, staged: str) -> None:
+        """Delete a staged checkpoint, if it is there.
+
+        Args:
+            staged: What `stage` returned.
+        """
+
+    @abstractmethod
     def header(self, key: str) -> CheckpointHeader:
         """Read what a checkpoint says of itself, without its arrays.
 
@@ -233,37 +207,244 @@ class ShardFolder:
             FileNotFoundError: If there is none.
             DamageError: If the header is not what was written.
         """
-        path = self.checkpoint(key)
-        with path.open("rb") as file:
-            length = file.read(8)
-            data = length + file.read(min(int.from_bytes(length, "little"), _MAX_HEADER_BYTES))
-        return _parse_header(path, data, key)
 
+    @abstractmethod
     def purge(self, keys: Iterable[str]) -> None:
         """Delete checkpoints and make sure they are gone.
 
         Args:
             keys: Keys of the checkpoints; those that do not exist are none the worse.
+
+        Raises:
+            DamageError: If one is still there afterwards.
         """
-        purge_files([self.checkpoint(key) for key in keys], self.checkpoints)
+
+    # Records
+
+    @abstractmethod
+    def record_files(self) -> set[str]:
+        """Names of whatever lies among the records."""
+
+    @abstractmethod
+    def has_records(self, name: str) -> bool:
+        """Whether there is a record file of this name.
+
+        Args:
+            name: Its name.
+        """
+
+    @abstractmethod
+    def record_location(self, name: str) -> str:
+        """Path or URL of a record file, for messages.
+
+        Args:
+            name: Its name.
+        """
+
+    @abstractmethod
+    def write_records(self, name: str, data: SliceRecords) -> None:
+        """Write a record file; `sync_records` makes its name durable.
+
+        Args:
+            name: A name that does not exist yet.
+            data: The records.
+
+        Raises:
+            InputError: If they cannot be stored.
+        """
+
+    @abstractmethod
+    def sync_records(self) -> None:
+        """Make durable which record files there are."""
+
+    @abstractmethod
+    def read_records(self, name: str) -> SliceRecords:
+        """Read a record file; what it holds is not compared with any digest.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The records; see `slicefile.read` for how long their arrays keep a deleted file alive.
+
+        Raises:
+            DamageError: If it is missing or is no well-formed slice file.
+        """
+
+    @abstractmethod
+    def discard_records(self, name: str) -> None:
+        """Delete a half-written record file, if it is there; `sync_records` makes that durable.
+
+        Args:
+            name: Its name.
+        """
+
+    @abstractmethod
+    def purge_records(self, names: Iterable[str]) -> None:
+        """Delete record files and make sure they are gone.
+
+        Args:
+            names: Their names; those that do not exist are none the worse.
+
+        Raises:
+            DamageError: If one is still there afterwards.
+        """
 
 
-def _parse(path: Path, data: bytes, key: str) -> Checkpoint:
+class Store(ABC):
+    """Abstract: where all shards of a workspace lie, and nothing else does."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the place, durably; no error where it exists.
+
+        Raises:
+            StorageError: If it cannot be used, or would keep what is deleted.
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Make sure that the place is there, is this workspace's own, and does not keep what is deleted.
+
+        Raises:
+            StorageError: If not; says what to do.
+        """
+
+    @abstractmethod
+    def shard(self, number: int) -> ShardStore:
+        """The place of one shard.
+
+        Args:
+            number: The shard.
+        """
+
+    @abstractmethod
+    def strays(self, records: Mapping[int, Set[str]]) -> list[str]:
+        """Whatever lies there that nothing names.
+
+        Args:
+            records: Every shard, with the names of its record files.
+
+        Returns:
+            Paths or URLs; checkpoints are not among them, if they look like ones.
+        """
+
+
+def shard_name(number: int) -> str:
+    """Name of a shard's place below the store."""
+    return f"{number:04d}"
+
+
+def checkpoint_name(key: str) -> str:
+    """Name of the checkpoint with this key.
+
+    Args:
+        key: 64 digits or lower-case letters.
+
+    Returns:
+        The name, below `checkpoints`.
+
+    Raises:
+        DamageError: If it is no key.
+    """
+    if not _KEY.fullmatch(key):
+        raise DamageError(f"{key[:80]!r} is no key of a checkpoint: the ledger is damaged, restore it from a copy")
+    return f"{key}{SUFFIX}"
+
+
+def keys_among(names: Iterable[str]) -> set[str]:
+    """Keys of the checkpoints among some names."""
+    stems = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+    return {stem for stem in stems if _KEY.fullmatch(stem)}
+
+
+def plain_name(name: str) -> str:
+    """A name that comes from elsewhere, if it stays in its folder.
+
+    Args:
+        name: Name of a record file or a staged checkpoint.
+
+    Returns:
+        The same.
+
+    Raises:
+        DamageError: If it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise DamageError(
+            f"{name[:80]!r} is no name of a file in a shard: the ledger is damaged, restore it from a copy"
+        )
+    return name
+
+
+def encode_checkpoint(header: CheckpointHeader, state: Mapping[str, np.ndarray]) -> bytes:
+    """A checkpoint as it is stored.
+
+    Args:
+        header: What to say of it.
+        state: The arrays.
+
+    Returns:
+        A safetensors file.
+    """
+    from safetensors.numpy import save
+
+    # Sorted, so that the container is as reproducible as it can be; digests never rely on it.
+    arrays = {name: np.asarray(state[name], order="C") for name in sorted(state)}
+    fields = asdict(header)
+    metadata = {
+        "header": canonical_json(fields).decode(),
+        "check": digest_json("checkpoint", fields),
+    }
+    data: bytes = save(arrays, metadata=metadata)
+    return data
+
+
+def parse_checkpoint(where: object, data: bytes, key: str) -> Checkpoint:
+    """Read a stored checkpoint and check every digest it carries.
+
+    Args:
+        where: Where it lies, for messages.
+        data: Its bytes.
+        key: Key of the step it is to be.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        DamageError: If the bytes are not what was written.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    header = _parse_header(path, data, key)
+    header = parse_header(where, data, key)
     try:
         arrays = load(data)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise DamageError(f"the checkpoint {path} is damaged: {error}") from error
+        raise DamageError(f"the checkpoint {where} is damaged: {error}") from error
     if digest_arrays(arrays) != header.payload:
-        raise DamageError(f"the checkpoint {path} is damaged: its content does not match its digest")
+        raise DamageError(f"the checkpoint {where} is damaged: its content does not match its digest")
     return Checkpoint(header, arrays)
 
 
-def _parse_header(path: Path, data: bytes, key: str) -> CheckpointHeader:
-    damaged = f"the checkpoint {path} is damaged"
+def parse_header(where: object, data: bytes, key: str) -> CheckpointHeader:
+    """Read what a stored checkpoint says of itself.
+
+    Args:
+        where: Where it lies, for messages.
+        data: Its bytes, the arrays' perhaps left out.
+        key: Key of the step it is to be.
+
+    Returns:
+        The header.
+
+    Raises:
+        DamageError: If it is not what was written.
+    """
+    return _parse_header(f"the checkpoint {where} is damaged", data, key)
+
+
+def _parse_header(damaged: str, data: bytes, key: str) -> CheckpointHeader:
     try:
         fields = _header_fields(data)
         if fields.pop("check") != digest_json("checkpoint", fields["header"]):
@@ -283,35 +464,3 @@ def _header_fields(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
     return {"header": json.loads(metadata["header"]), "check": metadata["check"]}
-
-
-def sync_path(path: Path) -> None:
-    """Make durable the names in a directory, or the content of a file that somebody else may have written."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def purge_files(paths: Iterable[Path], *folders: Path) -> None:
-    """Delete files, make the deletion durable, and verify that they are gone.
-
-    Args:
-        paths: The files; those that do not exist are none the worse.
-        folders: Where deletions are made durable in any case: of what is gone already, whoever deleted it may have
-            been interrupted before it was gone for good.
-
-    Raises:
-        DamageError: If a file is still there afterwards.
-    """
-    gone = list(paths)
-    for path in gone:
-        if path.is_dir() and not path.is_symlink():
-            raise DamageError(f"{path} is a folder where a file belongs: move it away")
-        path.unlink(missing_ok=True)
-    for parent in sorted({*folders, *(path.parent for path in gone)}):
-        sync_path(parent)
-    for path in gone:
-        if path.exists():
-            raise DamageError(f"{path} was deleted but is still there: is another program writing to the workspace?")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +19,8 @@ from shards.code import resolve
 from shards.digest import Json, digest_arrays, digest_json
 from shards.errors import ConfigurationError, DamageError
 from shards.learners.base import Learner, State, StepContext, StepData
-from shards.store import CheckpointHeader, ShardFolder, new_salt
+from shards.location import open_shard
+from shards.store import CheckpointHeader, ShardStore, new_salt
 from shards.task import FieldSchema, Task
 
 
@@ -29,7 +29,7 @@ class SliceFile:
     """One slice of a shard as it lies on disk.
 
     Attributes:
-        name: File name in the shard's `records` folder; None for an empty slice.
+        name: Name of its file among the shard's records; None for an empty slice.
         records: How many records it holds.
         digest: Digest of their commitments, in order.
     """
@@ -54,7 +54,7 @@ class ChainOrder:
     """What a worker is told: build these steps of one shard, one after another.
 
     Attributes:
-        folder: Path of the shard's folder.
+        folder: Path or URL of the shard's store (`open_shard`).
         shard: Shard number.
         learner: The learner, described (`describe_learner`).
         task: The task, described (`describe_task`).
@@ -64,6 +64,7 @@ class ChainOrder:
         parent: Key of the checkpoint to start from; None to start from nothing.
         slices: The shard's slices from position 0 on, as many as the last step visits.
         steps: The steps, in order; each is the parent of the next.
+        fence: Token that the worker needs to stage (`ShardStore.fence`); empty where a lock keeps others out.
     """
 
     folder: str
@@ -76,6 +77,7 @@ class ChainOrder:
     parent: str | None
     slices: tuple[SliceFile, ...]
     steps: tuple[StepOrder, ...]
+    fence: str = ""
 
     def to_json(self) -> Json:
         """The order as JSON."""
@@ -100,13 +102,13 @@ class StepBuilt:
 
     Attributes:
         header: The checkpoint's header.
-        staged: Path of the staged file.
+        staged: Name of the staged checkpoint (`ShardStore.stage`).
         visits: Record-visits made.
         seconds: Wall time of the training itself, in seconds.
     """
 
     header: CheckpointHeader
-    staged: Path
+    staged: str
     visits: int
     seconds: float
 
@@ -182,7 +184,7 @@ def build_chain(order: ChainOrder, emit: Callable[[StepBuilt], None], progress: 
     Raises:
         DamageError: If a record file or the parent checkpoint does not match its digest.
     """
-    folder = ShardFolder(Path(order.folder))
+    folder = open_shard(order.folder, order.fence)
     learner = learner_from(order.learner)
     task = task_from(order.task)
     state: State | None = folder.load(order.parent).state if order.parent is not None else None
@@ -215,7 +217,7 @@ class ShardRecords:
     Holds one copy of the shard: the block is allocated once for the last step, and a step sees a prefix.
     """
 
-    def __init__(self, folder: ShardFolder, slices: Sequence[SliceFile], last: int) -> None:
+    def __init__(self, folder: ShardStore, slices: Sequence[SliceFile], last: int) -> None:
         self._folder = folder
         self._slices = slices
         self._total = sum(piece.records for piece in slices[: last + 1])
@@ -235,14 +237,12 @@ class ShardRecords:
     def _read(self, piece: SliceFile) -> None:
         if piece.name is None:
             return
-        if Path(piece.name).name != piece.name:
-            raise DamageError(f"{piece.name!r} is no name of a record file: the ledger is damaged")
-        path = self._folder.records / piece.name
-        if not path.exists():
+        path = self._folder.record_location(piece.name)
+        if not self._folder.has_records(piece.name):
             raise DamageError(
                 f"the record file {path} is missing: restore it from a copy, or forget the records it held"
             )
-        data = slicefile.read(path)
+        data = self._folder.read_records(piece.name)
         if len(data.target) != piece.records or slicefile.slice_digest(slicefile.commitments(data)) != piece.digest:
             raise DamageError(
                 f"the record file {path} does not match its digest and was not used: restore it from a copy"

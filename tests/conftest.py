@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.loopback_s3 import S3, serving
+
 # Before any numeric library loads: many small computations, where a second thread costs more than it gives.
 for _family in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{_family}_NUM_THREADS", "1")
@@ -34,3 +36,17 @@ def _no_worker_outlives_the_tests() -> Iterator[None]:
     from shards.executors.local import close_workers
 
     close_workers()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """One S3 for all tests that need one."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The S3, which this process and its workers use."""
+    s3_server.enter(monkeypatch)
+    return s3_server

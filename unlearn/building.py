@@ -11,7 +11,7 @@ from shards.code import CodeDigest
 from shards.environment import step_environment
 from shards.errors import DamageError
 from shards.executors.base import Environment, Executor, Program
-from shards.store import CheckpointHeader, sync_path
+from shards.store import CheckpointHeader
 from shards.train import (
     ChainOrder,
     SliceFile,
@@ -197,7 +197,7 @@ def adopt(site: Site, shards: Iterable[int]) -> int:
         if not found:
             continue
         # Whoever published them may have been interrupted before their names were durable.
-        sync_path(site.folder(shard).checkpoints)
+        site.folder(shard).sync_checkpoints()
         together = {**{p: recipe.Recorded(h.key, h.environment) for p, h in found.items()}, **recorded}
         inputs = site.slice_inputs(site.slice_files(shard, slices))
         for step in recipe.chain(constants, shard, inputs, together, "", site.learner.visits):
@@ -282,7 +282,7 @@ def chain_order(
     folder = site.folder(shard)
     folder.create()  # a power loss may have taken the part for unfinished files
     return ChainOrder(
-        folder=str(folder.path),
+        folder=folder.location,
         shard=shard,
         learner=site.declaration.learner,
         task=describe_task(site.task()),
@@ -292,4 +292,5 @@ def chain_order(
         parent=steps[0].parent,
         slices=tuple(files[: steps[-1].position + 1]),
         steps=tuple(StepOrder(step.position, step.key, step.records, step.visits) for step in steps),
+        fence=folder.fence(),
     )

@@ -20,17 +20,21 @@ import numpy as np
 from shards.code import code_digest
 from shards.digest import Json, digest_json, digest_parts
 from shards.ensemble import check_aggregation
+from shards.files import sync_path
 from shards.learners.base import Learner
+from shards.location import normal_location
 from shards.placement import KEY_BYTES
 from shards.private_votes import PrivateVotes
 from shards.records import encode_target
-from shards.store import sync_path
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
 from unlearn.ledger.database import check_url
 
-FORMAT = 2
+FORMAT = 3
 """Format of the workspace's files; raised when an older version could not read them."""
+
+_WITHOUT_STORE = 2
+"""Format of a workspace whose records and checkpoints are in its folder, which older versions can read."""
 
 
 _ID = re.compile("[0-9a-f]{32}")
@@ -52,6 +56,7 @@ class Declaration:
         n_slices: R, per batch.
         aggregation: How the shards' outputs are joined; noisy votes with their noise and budget.
         root_seed: Seed of everything random in training.
+        store: Path or URL below which records and checkpoints lie, or None: inside the folder.
     """
 
     id: str
@@ -65,11 +70,19 @@ class Declaration:
     n_slices: int
     aggregation: Json
     root_seed: int
+    store: str | None = None
 
     @property
     def digest(self) -> str:
         """Digest of all of it, for the log and the receipts."""
-        return digest_json("description", asdict(self))
+        return digest_json("description", self.to_json())
+
+    def to_json(self) -> dict[str, Json]:
+        """All of it as JSON; without a store of its own, as it was before there were any."""
+        fields = asdict(self)
+        if self.store is None:
+            del fields["store"]
+        return fields
 
     @property
     def votes(self) -> PrivateVotes | None:
@@ -96,6 +109,7 @@ class Declaration:
             and all(isinstance(value, dict) for value in groups)
             and (self.classes is None or isinstance(self.classes, list))
             and (self.ledger is None or isinstance(self.ledger, str))
+            and (self.store is None or isinstance(self.store, str))
             and isinstance(self.aggregation, str | dict)
             and _ID.fullmatch(self.id)
         ):
@@ -125,6 +139,7 @@ def declare(
     aggregation: str | PrivateVotes,
     random_state: int | None,
     ledger: str | None = None,
+    store: str | None = None,
 ) -> Declaration:
     """Check the constants and write them down.
 
@@ -137,6 +152,7 @@ def declare(
         aggregation: How the shards' outputs are joined.
         random_state: Root seed, or None for a random one.
         ledger: URL of a PostgreSQL database, or None for SQLite.
+        store: Path or URL below which records and checkpoints are to lie, or None.
 
     Returns:
         The constants.
@@ -171,6 +187,7 @@ def declare(
         n_slices=int(n_slices),
         aggregation=asdict(aggregation) if isinstance(aggregation, PrivateVotes) else aggregation,
         root_seed=secrets.randbits(63) if random_state is None else int(random_state),
+        store=None if store is None else normal_location(store),
     )
 
 
@@ -209,7 +226,8 @@ def write(folder: Path, declaration: Declaration, keys: Secrets) -> None:
         keys: The keys.
     """
     _write(folder / "secrets.json", {name: value.hex() for name, value in vars(keys).items()}, 0o600)
-    _write(folder / "workspace.json", {"format": FORMAT, **asdict(declaration)}, 0o644)
+    number = _WITHOUT_STORE if declaration.store is None else FORMAT
+    _write(folder / "workspace.json", {"format": number, **declaration.to_json()}, 0o644)
     sync_path(folder)
 
 
@@ -232,7 +250,7 @@ def read(folder: Path) -> tuple[Declaration, Secrets]:
     if not isinstance(fields, dict) or type(fields.get("format")) is not int:
         raise WorkspaceError(f"{path} is damaged: it names no format; restore it from a copy")
     number = fields.pop("format")
-    if number < FORMAT:
+    if number < _WITHOUT_STORE:
         raise WorkspaceError(
             f"{folder} is of format {number}, of a version before the first release, which had no log and no receipts: "
             "create a new workspace and ingest the records again"

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Set
-from pathlib import Path
 
 import numpy as np
 
 from shards import slicefile
-from shards.store import purge_files, sync_path
+from shards.store import ShardStore
 from unlearn.errors import DamageError
 from unlearn.ledger import Erasure, NewSlice
 from unlearn.site import Site
@@ -48,40 +47,41 @@ def rewrite(site: Site, item: Erasure, forgotten: Set[bytes]) -> NewSlice | None
     if match is None:
         raise DamageError(f"the ledger of {site.path} names a record file {item.file!r}, which is no such name")
     name = slice_file_name(item.position, int(match[2]) + 1)
-    old, new = folder.records / item.file, folder.records / name
-    if not old.exists():
-        return _rewritten_before(site, item, new)
-    new.unlink(missing_ok=True)  # half written by a crash, if it is there; made durable with what follows
+    old = item.file
+    if not folder.has_records(old):
+        return _rewritten_before(site, item, folder, name)
+    folder.discard_records(name)  # half written by a crash, if it is there; made durable with what follows
     try:
-        kept, commitments = _without_forgotten(site, item, slicefile.read(old), forgotten)
+        kept, commitments = _without_forgotten(site, item, folder.read_records(old), forgotten)
     except DamageError:
         if site.ledger.present(item.shard, item.position):
             raise
-        purge_files([old])  # no record of it stays, so nothing needs to be told apart
+        folder.purge_records([old])  # no record of it stays, so nothing needs to be told apart
         return None
     if len(kept):
-        slicefile.write(new, kept)
-        sync_path(folder.records)
-    purge_files([old])
+        folder.write_records(name, kept)
+        folder.sync_records()
+    folder.purge_records([old])
     return _described(item, name, commitments) if len(kept) else None
 
 
-def _rewritten_before(site: Site, item: Erasure, new: Path) -> NewSlice | None:
+def _rewritten_before(site: Site, item: Erasure, folder: ShardStore, new: str) -> NewSlice | None:
     """The slice after an interruption between deleting its old file and saying so: then the new one is complete."""
-    sync_path(new.parent)  # whoever deleted the old file may have been interrupted before it was gone for good
+    folder.sync_records()  # whoever deleted the old file may have been interrupted before it was gone for good
     stay = site.ledger.present(item.shard, item.position)
     if not stay:
         return None
-    if not new.exists():
+    if not folder.has_records(new):
         raise DamageError(
             f"the record file {item.file} of shard {item.shard} is missing, with {len(stay)} records that are to stay: "
             "restore it from a copy, then run `unlearn recover`. The request is durable and its records are no longer "
             "served"
         )
-    data = slicefile.read(new)
+    data = folder.read_records(new)
     if set(site.tokens("record", data.record_ids)) != stay:
-        raise DamageError(f"the record file {new} does not hold the records that are to stay: restore it from a copy")
-    return _described(item, new.name, slicefile.commitments(data))
+        where = folder.record_location(new)
+        raise DamageError(f"the record file {where} does not hold the records that are to stay: restore it from a copy")
+    return _described(item, new, slicefile.commitments(data))
 
 
 def _described(item: Erasure, name: str, commitments: np.ndarray) -> NewSlice:
@@ -128,7 +128,6 @@ def purge_record_files(site: Site) -> None:
     slices = site.ledger.slices()
     named = {(item.shard, item.file) for item in slices.values()}
     for shard in range(site.declaration.n_shards):
-        folder = site.folder(shard).records
-        if folder.is_dir():
-            found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-            purge_files([path for path in found if (shard, path.name) not in named], folder)
+        folder = site.folder(shard)
+        found = sorted(name for name in folder.record_files() if _NAME.fullmatch(name))
+        folder.purge_records([name for name in found if (shard, name) not in named])

@@ -13,7 +13,9 @@ from shards.errors import (
     DamageError,
     EnvironmentMismatchError,
     InputError,
+    LockedError,
     NotServingError,
+    StorageError,
     TrainingError,
     UnlearnError,
     WorkerLostError,
@@ -48,14 +50,6 @@ __all__ = [
 
 class WorkspaceError(UnlearnError):
     """A path is no workspace, already is one, or is of a format this version does not know."""
-
-
-class LockedError(UnlearnError):
-    """Another process is writing to the workspace."""
-
-
-class StorageError(UnlearnError):
-    """The disk refused a write; what was acknowledged before is safe."""
 
 
 class UnsignedError(WorkspaceError):

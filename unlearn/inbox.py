@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.digest import canonical_json
-from shards.store import purge_files, sync_path
+from shards.files import purge_files, sync_path
 from unlearn.errors import DamageError
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from shards import slicefile
 from shards.digest import Json
 from shards.placement import grouped, place
 from shards.records import Records, check_features, encode_target, feature_schema, make_records
-from shards.store import sync_path
 from shards.task import FieldSchema, Kind, Task
 from shards.train import describe_task, task_from
 from unlearn.erasure import purge_record_files, slice_file_name
@@ -166,7 +165,7 @@ def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Se
     declared = site.declaration
     n_slices = declared.n_slices
     where = place(site.keys.placement, records.subjects, records.record_ids, declared.n_shards, n_slices)
-    (site.path / "shards").mkdir(mode=0o700, exist_ok=True)
+    site.store.prepare()
     for shard in range(declared.n_shards):
         site.folder(shard).create()
     site.ledger.begin_operation("ingest")
@@ -181,7 +180,7 @@ def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Se
             tokens = site.tokens("record", part.record_ids)
             rows += [NewRecord(token, shard, position, data) for token, data in zip(tokens, commitments, strict=True)]
         for shard in {item.shard for item in slices}:
-            sync_path(site.folder(shard).records)
+            site.folder(shard).sync_records()
         site.ledger.add_batch(describe_task(task), slices, rows, lifted)
     except BaseException:
         purge_record_files(site)
@@ -203,7 +202,7 @@ def _write_slice(
         target=records.target,
     )
     name = slice_file_name(position, 0)
-    slicefile.write(site.folder(shard).records / name, data)
+    site.folder(shard).write_records(name, data)
     commitments = slicefile.commitments(data)
     item = NewSlice(shard, position, name, n, slicefile.slice_digest(commitments))
     return item, [row.tobytes() for row in commitments]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from shards.digest import Json
-from shards.store import sync_path
+from shards.files import sync_path
 from unlearn.errors import DamageError, InputError, UnsignedError
 from unlearn.ledger import Evidence, now
 from unlearn.receipt.envelope import parse_envelope, seal

@@ -40,15 +40,16 @@ def records_of(site: Site, subjects: Sequence[str]) -> dict[str, list[Location]]
             item = files.get((shard, position))
             if item is None:
                 continue
-            path = site.folder(shard).records / item.file
-            data = slicefile.read(path)
+            folder = site.folder(shard)
+            data = folder.read_records(item.file)
             wanted = pieces[position % n_slices]
             rows = [row for row, name in enumerate(data.subjects) if name in wanted]
             if not rows and slicefile.slice_digest(slicefile.commitments(data)) != item.digest:
                 # It may hide a record of theirs. (A file with such records is checked when they are taken out.)
                 raise DamageError(
-                    f"the record file {path} does not match its digest, so it cannot be told whose records it holds: "
-                    "restore it from a copy, or forget them by their record ids; nothing was changed"
+                    f"the record file {folder.record_location(item.file)} does not match its digest, so it cannot be "
+                    "told whose records it holds: restore it from a copy, or forget them by their record ids; nothing "
+                    "was changed"
                 )
             tokens = site.tokens("record", [data.record_ids[row] for row in rows])
             for row, token in zip(rows, tokens, strict=True):

@@ -12,17 +12,18 @@ import numpy as np
 from shards.code import CodeDigest, changed, code_digest
 from shards.errors import ConfigurationError
 from shards.learners.base import Learner
+from shards.location import open_store
 from shards.placement import keyed_tokens
 from shards.recipe import Constants, SliceInput
 from shards.slicefile import slice_digest
-from shards.store import ShardFolder, purge_files
+from shards.store import ShardStore, Store
+from shards.store_local import StoreFolder
 from shards.task import Task
 from shards.train import SliceFile, code_of, learner_from, task_digest, task_from
 from unlearn.declaration import Declaration, Secrets
 from unlearn.errors import DamageError, WorkspaceError
 from unlearn.inbox import Inbox
 from unlearn.ledger import Ledger, NewSlice
-from unlearn.lock import exclusive
 
 ORPHAN_SECONDS = 30.0
 """How long to wait for workers whose driver is gone; they end when they notice, which takes a moment."""
@@ -31,6 +32,21 @@ ORPHAN_SECONDS = 30.0
 def empty_slice_digest() -> str:
     """Digest of a slice that holds no records."""
     return slice_digest(np.empty((0, 32), dtype=np.uint8))
+
+
+def store_of(path: Path, declaration: Declaration) -> Store:
+    """Where the shards of a workspace lie.
+
+    Args:
+        path: The workspace's folder.
+        declaration: Its constants.
+
+    Returns:
+        A part of the folder, or what the declaration names.
+    """
+    if declaration.store is None:
+        return StoreFolder(path / "shards")
+    return open_store(declaration.store, declaration.id)
 
 
 @dataclass(frozen=True)
@@ -100,9 +116,14 @@ class Site:
             n_slices=declared.n_slices,
         )
 
-    def folder(self, shard: int) -> ShardFolder:
-        """The folder of a shard."""
-        return ShardFolder(self.path / "shards" / f"{shard:04d}")
+    @cached_property
+    def store(self) -> Store:
+        """Where the shards' records and checkpoints are."""
+        return store_of(self.path, self.declaration)
+
+    def folder(self, shard: int) -> ShardStore:
+        """Where the data of a shard is."""
+        return self.store.shard(shard)
 
     def tokens(self, kind: str, ids: Sequence[str]) -> list[bytes]:
         """Keyed pseudonyms of ids, as the ledger knows them.
@@ -141,12 +162,11 @@ class Site:
     def clear_staging(self, shard: int) -> None:
         """Destroy unfinished files of a shard, once no worker is writing there any more.
 
-        A worker whose driver died may still be at work for a moment; it holds the lock this waits for.
+        A worker whose driver died may still be at work for a moment; it is waited for, or shut out.
         """
         folder = self.folder(shard)
         folder.create()
-        with exclusive(folder.path / "busy", ORPHAN_SECONDS):
-            purge_files(list(folder.staging.iterdir()), folder.staging)
+        folder.clear_staging(ORPHAN_SECONDS)
 
     def check_code(self) -> CodeDigest:
         """Refuse to train with code other than what the workspace was created with.

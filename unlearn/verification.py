@@ -351,7 +351,7 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     listed: set[tuple[bytes, int, int, bytes]] = set()
     subjects: set[bytes] = set()
     for (shard, position), item in sorted(slices.items()):
-        data = slicefile.read(site.folder(shard).records / item.file)
+        data = site.folder(shard).read_records(item.file)
         commitments = slicefile.commitments(data)
         if slicefile.slice_digest(commitments) != item.digest or len(commitments) != item.records:
             raise DamageError(
@@ -366,7 +366,10 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
         }
         found += rows
         subjects |= set(site.tokens("subject", data.subjects))
-    foreign = _foreign_files(site, {(shard, item.file) for (shard, _), item in slices.items()})
+    named: dict[int, set[str]] = {shard: set() for shard in range(site.declaration.n_shards)}
+    for (shard, _), item in slices.items():
+        named[shard].add(item.file)
+    foreign = site.store.strays(named)
     if foreign:
         raise DamageError(
             f"{foreign[0]} is a file the ledger does not know: it may hold records that were forgotten; move it away"
@@ -410,20 +413,6 @@ def _check_placement(site: Site, data: slicefile.SliceRecords, shard: int, posit
             f"the record file {file} of shard {shard} holds records that do not belong there: the placement key in "
             f"{site.path / 'secrets.json'} is not the one they were taken in with, or somebody moved them"
         )
-
-
-def _foreign_files(site: Site, named: set[tuple[int, str]]) -> list[Path]:
-    """Whatever lies in the shards' folders that nothing names; of checkpoints, what does not look like one."""
-    records = {site.folder(shard).records / name for shard, name in named}
-    checkpoints = {
-        site.folder(shard).checkpoint(key)
-        for shard in range(site.declaration.n_shards)
-        for key in sorted(site.folder(shard).keys())
-    }
-    locks = {site.folder(shard).path / "busy" for shard in range(site.declaration.n_shards)}
-    known = records | checkpoints | locks
-    there = [path for path in sorted((site.path / "shards").rglob("*")) if path.is_symlink() or not path.is_dir()]
-    return [path for path in there if path.is_symlink() or path not in known]
 
 
 def _check_states(site: Site, story: Story, predicate: Predicate) -> str:
@@ -591,7 +580,7 @@ def _train_again(workspace: Workspace, site: Site, shards: Sequence[int], tolera
                         f"than the tolerance of {tolerance:g}"
                     )
         finally:
-            step.staged.unlink(missing_ok=True)
+            site.folder(header.shard).discard_staged(step.staged)
 
     site.ledger.begin_operation("replay")
     try:
@@ -614,7 +603,7 @@ def _deviation(site: Site, step: StepBuilt, key: str) -> float:
     folder, task = site.folder(step.header.shard), site.task()
     files: list[SliceFile] = site.slice_files(step.header.shard, site.ledger.slices(step.header.shard))
     name = next(item.name for item in files if item.name is not None)
-    data = slicefile.read(folder.records / name)
+    data = folder.read_records(name)
     probes: Features = {field: array[:PROBES] for field, array in data.features.items()}
     again = site.learner.predictor(folder.load_staged(step.staged, step.header.key).state, task)(probes)
     stored = site.learner.predictor(folder.load(key).state, task)(probes)

@@ -22,10 +22,11 @@ from shards.digest import Json, digest_json
 from shards.errors import NotServingError
 from shards.executors.base import Executor
 from shards.executors.local import LocalExecutor
+from shards.files import sync_path
 from shards.learners import as_learner
+from shards.lock import exclusive
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
-from shards.store import sync_path
 from shards.task import Kind, Task
 from shards.train import describe_learner, task_from
 from unlearn import declaration as declared
@@ -48,12 +49,11 @@ from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, store_batch
 from unlearn.issuing import Receipt, issue_due, public_key, receipts_of, rotate_key
 from unlearn.ledger import Artefact, Database, Ledger, NewSlice, check_repeat, now
-from unlearn.lock import exclusive
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
 from unlearn.serving import Server, served_contents
-from unlearn.site import Site
+from unlearn.site import Site, store_of
 from unlearn.submission import Acceptor
 
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
@@ -125,6 +125,7 @@ class Workspace:
         random_state: int | None = None,
         executor: str | Executor = "local",
         ledger: str | None = None,
+        store: str | None = None,
     ) -> Workspace:
         """Create a workspace.
 
@@ -142,6 +143,9 @@ class Workspace:
             executor: `"local"`, or an executor.
             ledger: Where the ledger lies: None for SQLite inside the folder, or the URL of a PostgreSQL database,
                 `postgresql://user@host:port/database`, in which the workspace gets a schema of its own.
+            store: Where records and checkpoints lie: None for inside the folder; a path, or the URL of an object store,
+                `s3://bucket/prefix` or `gs://bucket/prefix`, below which the workspace gets a place of its own. What
+                the URL needs besides comes from the environment, of this process and of the workers.
 
         Returns:
             The workspace, open.
@@ -149,6 +153,7 @@ class Workspace:
         Raises:
             WorkspaceError: If the folder is not empty.
             ConfigurationError: If an option does not make sense.
+            StorageError: If the store cannot be used, or keeps what is deleted.
         """
         folder = Path(path).absolute()
         trained = as_learner(learner)
@@ -162,11 +167,14 @@ class Workspace:
             aggregation=aggregation,
             random_state=random_state,
             ledger=ledger,
+            store=store,
         )
         where = _executor(executor)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise WorkspaceError(f"{folder} already exists and is not empty: choose another folder, or open it")
         with _naming_full_disks(folder):
+            if declaration.store is not None:
+                store_of(folder, declaration).prepare()
             _make(folder, declaration, random_state)
         return cls.open(folder, executor=where)
 
@@ -185,9 +193,12 @@ class Workspace:
         Raises:
             WorkspaceError: If there is none, or its format is newer than this program.
             ConfigurationError: If another learner is given.
+            StorageError: If its store is not there, or keeps what is deleted.
         """
         folder = Path(path).absolute()
         declaration, keys = declared.read(folder)
+        if declaration.store is not None:
+            store_of(folder, declaration).check()
         if (folder / _NEW).exists():
             with _naming_full_disks(folder):
                 _keep_name(folder)

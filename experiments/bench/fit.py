@@ -148,5 +148,5 @@ def _restage(site: Site) -> float:
             site.learner.content_digest(checkpoint.state)
         staged = folder.stage(checkpoint.header, checkpoint.state)
         total += time.perf_counter() - started
-        staged.unlink()
+        folder.discard_staged(staged)
     return total

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from shards import placement, records, slicefile, store
+from shards import placement, records, slicefile, store_local
 from unlearn import intake
 from unlearn.ledger import Ledger
 
@@ -22,9 +22,9 @@ _PARTS: dict[str, list[tuple[Any, str]]] = {
     "files": [
         (slicefile, "write"),
         (slicefile, "read"),
-        (store.ShardFolder, "stage"),
-        (store.ShardFolder, "publish"),
-        (store.ShardFolder, "load"),
+        (store_local.ShardFolder, "stage"),
+        (store_local.ShardFolder, "publish"),
+        (store_local.ShardFolder, "load"),
     ],
     "ledger": [(Ledger, name) for name, value in vars(Ledger).items() if callable(value) and not name.startswith("_")],
 }

@@ -114,6 +114,7 @@ class Executor(ABC):
         Raises:
             TrainingError: If the user's code raised; names shard and step.
             DamageError: If a stored file did not match its digest.
+            StorageError: If a worker does not reach the store, or the store fails.
             WorkerLostError: If workers died again and again on one step.
             EnvironmentMismatchError: If a worker's environment or code is not what the orders were made for.
         """

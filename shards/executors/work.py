@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from shards.calls import CallOrder
@@ -19,6 +18,7 @@ from shards.errors import (
     DamageError,
     EnvironmentMismatchError,
     InputError,
+    StorageError,
     TrainingError,
     UnlearnError,
     WorkerLostError,
@@ -55,6 +55,7 @@ KINDS: dict[str, type[UnlearnError]] = {
     "mismatch": EnvironmentMismatchError,
     "code": CodeError,
     "input": InputError,
+    "storage": StorageError,
 }
 """Answers that are errors of ours, told as they are: trying again would not help."""
 
@@ -186,7 +187,7 @@ class ChainWork(Work):
             self._on_progress(self._rest.shard, answer["position"], answer["visits"])
             return
         header = CheckpointHeader(**answer["header"])
-        self._on_built(StepBuilt(header, Path(answer["staged"]), answer["visits"], answer["seconds"]))
+        self._on_built(StepBuilt(header, answer["staged"], answer["visits"], answer["seconds"]))
         self._rest = self._rest.after(1)
         self._advanced()
 

@@ -8,7 +8,6 @@ trains on behalf of a driver that is gone.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -28,7 +27,8 @@ from shards.calls import CallOrder, make_call, write_value
 from shards.code import code_digest
 from shards.digest import Json
 from shards.environment import describe, environment_digest, step_environment
-from shards.errors import CodeError, DamageError, EnvironmentMismatchError, InputError
+from shards.errors import CodeError, DamageError, EnvironmentMismatchError, InputError, StorageError
+from shards.location import open_shard
 from shards.train import ChainOrder, StepBuilt, build_chain, code_of, learner_from
 
 PROGRESS_SECONDS = 0.2
@@ -129,6 +129,8 @@ def _serve(message: Any, environment: str, answer: Answer) -> None:
             _train(ChainOrder.from_json(message), environment, answer, position)
     except DamageError as error:
         answer("damage", message=str(error))
+    except StorageError as error:
+        answer("storage", message=str(error))
     except EnvironmentMismatchError as error:
         answer("mismatch", message=str(error))
     except CodeError as error:
@@ -156,7 +158,7 @@ def _train(order: ChainOrder, environment: str, answer: Answer, position: list[i
         answer(
             "built",
             header=asdict(built.header),
-            staged=str(built.staged),
+            staged=built.staged,
             visits=built.visits,
             seconds=built.seconds,
         )
@@ -168,9 +170,7 @@ def _train(order: ChainOrder, environment: str, answer: Answer, position: list[i
             last[0] = now
             answer("progress", position=position[-1], visits=visits)
 
-    # Held while anything is written: who wants the folder to themselves waits for this lock.
-    with (Path(order.folder) / "busy").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    with open_shard(order.folder, order.fence).writing():
         _check(order, environment)
         build_chain(order, emit, progress)
 

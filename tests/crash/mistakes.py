@@ -44,9 +44,9 @@ MISTAKES = (
         "A checkpoint gets its name, but the name is not made durable.",
         (
             Edit(
-                "shards.store",
-                "        staged.replace(final)\n        sync_path(self.checkpoints)\n",
-                "        staged.replace(final)\n",
+                "shards.store_local",
+                "        path.replace(final)\n        self.sync_checkpoints()\n",
+                "        path.replace(final)\n",
             ),
         ),
         "power",
@@ -56,7 +56,7 @@ MISTAKES = (
     Mistake(
         "publish-without-rename",
         "A checkpoint is written under its final name.",
-        (Edit("shards.store", "staged.replace(final)", "final.write_bytes(staged.read_bytes()), staged.unlink()"),),
+        (Edit("shards.store_local", "path.replace(final)", "final.write_bytes(path.read_bytes()), path.unlink()"),),
         "power",
         "the checkpoint .* is damaged",
         ("train",),
@@ -72,7 +72,7 @@ MISTAKES = (
     Mistake(
         "slices-folder-not-synced",
         "The slices of a batch are named in the ledger before their names are durable.",
-        (Edit("unlearn.intake", "            sync_path(site.folder(shard).records)\n", "            pass\n"),),
+        (Edit("unlearn.intake", "            site.folder(shard).sync_records()\n", "            pass\n"),),
         "power",
         "the record file .* is missing",
         ("ingest 0",),
@@ -82,7 +82,7 @@ MISTAKES = (
         "Files are deleted, and may come back.",
         (
             Edit(
-                "shards.store",
+                "shards.files",
                 "    for parent in sorted({*folders, *(path.parent for path in gone)}):\n",
                 "    for parent in ():\n",
             ),
@@ -136,8 +136,8 @@ MISTAKES = (
         (
             Edit(
                 "unlearn.erasure",
-                "        slicefile.write(new, kept)\n",
-                "        purge_files([old])\n        slicefile.write(new, kept)\n",
+                "        folder.write_records(name, kept)\n",
+                "        folder.purge_records([old])\n        folder.write_records(name, kept)\n",
             ),
         ),
         "KILL",
@@ -149,7 +149,7 @@ MISTAKES = (
         "A file that the disk refuses to delete counts as deleted.",
         (
             Edit(
-                "shards.store",
+                "shards.files",
                 "        path.unlink(missing_ok=True)\n    for parent",
                 "        try:\n            path.unlink(missing_ok=True)\n        except OSError:\n            return\n"
                 "    for parent",
@@ -162,7 +162,7 @@ MISTAKES = (
     Mistake(
         "no-lock",
         "Everybody may write at any time.",
-        (Edit("unlearn.lock", "while not _try_lock(handle):", "while False:"),),
+        (Edit("shards.lock", "while not _try_lock(handle):", "while False:"),),
         "rivals",
         "Error",
     ),

@@ -23,7 +23,8 @@ import numpy as np
 from shards import slicefile
 from shards.digest import canonical_json, digest_arrays
 from shards.slicefile import SliceRecords
-from shards.store import CheckpointHeader, ShardFolder, new_salt
+from shards.store import CheckpointHeader, new_salt
+from shards.store_local import ShardFolder
 from unlearn import declaration, relay
 from unlearn.cli.forget import read_ids
 from unlearn.errors import UnlearnError
@@ -172,7 +173,7 @@ def checkpoints() -> list[bytes]:
     found = []
     for state in ({"w": np.zeros((2, 3), dtype=np.float32)}, {"a": np.arange(3), "b": np.array([True])}):
         header = CheckpointHeader(KEY, None, 0, 0, 5, "cd" * 32, "ef" * 32, digest_arrays(state), new_salt())
-        found.append(folder.stage(header, state).read_bytes())
+        found.append((folder.staging / folder.stage(header, state)).read_bytes())
     return found
 
 

@@ -373,25 +373,29 @@ _CRASHES = (
     Control(
         "written-in-place",
         "A checkpoint is written under its final name.",
-        (Edit("shards.store", "path = self.staging / secrets.token_hex(8)", "path = self.checkpoint(header.key)"),),
+        (
+            Edit(
+                "shards.store_local", "path = self.staging / secrets.token_hex(8)", "path = self.checkpoint(header.key)"
+            ),
+        ),
         "tests/shards/test_store.py::test_what_is_published_is_read_back",
     ),
     Control(
         "renamed-before-synced",
         "A checkpoint gets its name before its bytes are on disk.",
-        (Edit("shards.store", "            os.fsync(file.fileno())\n", ""),),
+        (Edit("shards.store_local", "            os.fsync(file.fileno())\n", ""),),
         f"{MISTAKES}::test_a_checkpoint_is_on_disk_before_it_has_a_name",
     ),
     Control(
         "name-not-synced",
         "A checkpoint's name is not on disk when it is recorded.",
-        (Edit("shards.store", "        sync_path(self.checkpoints)\n", ""),),
+        (Edit("shards.store_local", "        self.sync_checkpoints()\n", ""),),
         f"{MISTAKES}::test_a_checkpoint_is_on_disk_before_it_has_a_name",
     ),
     Control(
         "staging-left-over",
         "Unfinished files stay behind.",
-        (Edit("unlearn.site", "purge_files(list(folder.staging.iterdir()), folder.staging)", "pass"),),
+        (Edit("shards.store_local", "purge_files(list(self.staging.iterdir()), self.staging)", "pass"),),
         f"{MISTAKES}::test_staged_files_do_not_outlive_a_training_that_failed",
     ),
     Control(
@@ -399,9 +403,9 @@ _CRASHES = (
         "Staging is emptied while a worker whose driver died still writes to it.",
         (
             Edit(
-                "unlearn.site",
-                '        with exclusive(folder.path / "busy", ORPHAN_SECONDS):\n',
-                "        if folder:\n",
+                "shards.store_local",
+                "        with exclusive(self.busy, patience):\n",
+                "        if patience:\n",
             ),
         ),
         f"{MISTAKES}::test_staged_files_of_a_worker_still_at_work_do_not_survive",
@@ -456,7 +460,7 @@ _FORGETTING = (
     Control(
         "old-file-kept",
         "The slice is rewritten, and its old file stays beside it.",
-        (Edit("unlearn.erasure", "    purge_files([old])\n", ""),),
+        (Edit("unlearn.erasure", "    folder.purge_records([old])\n", ""),),
         f"{FORGOTTEN}::test_checkpoints_that_hold_records_are_destroyed",
     ),
     Control(
@@ -561,7 +565,7 @@ _FORGETTING = (
     Control(
         "no-lock",
         "Whoever comes writes, also while another process is training.",
-        (Edit("unlearn.lock", "        while not _try_lock(handle):", "        while False:"),),
+        (Edit("shards.lock", "        while not _try_lock(handle):", "        while False:"),),
         f"{INPUT}::test_a_second_writer",
     ),
 )

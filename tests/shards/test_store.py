@@ -10,7 +10,9 @@ import pytest
 
 from shards.digest import digest_arrays
 from shards.errors import DamageError
-from shards.store import CheckpointHeader, ShardFolder, new_salt, purge_files
+from shards.files import purge_files
+from shards.store import CheckpointHeader, new_salt
+from shards.store_local import ShardFolder
 
 STATE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(3), "half": np.ones(2, np.float16)}
 
@@ -39,7 +41,8 @@ def test_what_is_published_is_read_back(folder: ShardFolder) -> None:
 
 
 def test_every_flipped_byte_is_noticed(folder: ShardFolder) -> None:
-    path = folder.publish(folder.stage(header(), STATE), header().key)
+    folder.publish(folder.stage(header(), STATE), header().key)
+    path = folder.checkpoint(header().key)
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
@@ -48,7 +51,8 @@ def test_every_flipped_byte_is_noticed(folder: ShardFolder) -> None:
 
 
 def test_every_truncation_is_noticed(folder: ShardFolder) -> None:
-    path = folder.publish(folder.stage(header(), STATE), header().key)
+    folder.publish(folder.stage(header(), STATE), header().key)
+    path = folder.checkpoint(header().key)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -57,7 +61,8 @@ def test_every_truncation_is_noticed(folder: ShardFolder) -> None:
 
 
 def test_a_checkpoint_under_another_name_is_refused(folder: ShardFolder) -> None:
-    path = folder.publish(folder.stage(header(), STATE), header().key)
+    folder.publish(folder.stage(header(), STATE), header().key)
+    path = folder.checkpoint(header().key)
     path.rename(folder.checkpoint("x" * 64))
     with pytest.raises(DamageError, match="another step"):
         folder.load("x" * 64)
@@ -78,7 +83,8 @@ def _header_or_refusal(folder: ShardFolder) -> CheckpointHeader | str:
 
 
 def test_the_header_is_read_without_the_arrays(folder: ShardFolder) -> None:
-    path = folder.publish(folder.stage(header(), STATE), header().key)
+    folder.publish(folder.stage(header(), STATE), header().key)
+    path = folder.checkpoint(header().key)
     assert folder.header(header().key) == header()
     whole = path.read_bytes()
     end = 8 + int.from_bytes(whole[:8], "little")

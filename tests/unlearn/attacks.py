@@ -22,7 +22,8 @@ import numpy as np
 from shards import slicefile
 from shards.digest import Json, canonical_json, digest_arrays
 from shards.placement import place_subjects
-from shards.store import ShardFolder, new_salt
+from shards.store import new_salt
+from shards.store_local import ShardFolder
 from unlearn import Workspace
 from unlearn.ledger import merkle, radix
 from unlearn.ledger.recordset import CUT

@@ -263,7 +263,7 @@ class Reader:
 _HOLDER = """
 import sys
 from pathlib import Path
-from unlearn.lock import exclusive
+from shards.lock import exclusive
 with exclusive(Path(sys.argv[1]), 5):
     print("held", flush=True)
     sys.stdin.read()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from shards.learners.base import Learner
+from shards.store_local import ShardFolder
 from tests.unlearn.helpers import (
     Reader,
     canaries,
@@ -221,7 +222,7 @@ def test_a_sound_file_that_was_never_recorded(whole: Workspace) -> None:
     folder, path = whole._site.folder(0), checkpoint(whole, 0)
     forged = whole._site.folder(1).load(checkpoint(whole, 1).stem)
     header = replace(folder.load(path.stem).header, payload=digest_arrays(forged.state))
-    folder.stage(header, forged.state).replace(path)
+    (folder.staging / folder.stage(header, forged.state)).replace(path)
     said = served(Workspace.open(whole.path), PROBE)
     assert isinstance(said, str)
     assert "is not the one that was recorded" in said
@@ -461,11 +462,11 @@ def test_training_never_uses_what_could_not_be_destroyed(hoard: Workspace, monke
     target = names([7])[0]
     shard, position = shard_of(hoard, target)
 
-    def refuse(paths: list[Path]) -> None:
-        raise DamageError(f"{paths[0]} was deleted but is still there")
+    def refuse(self: ShardFolder, names: list[str]) -> None:
+        raise DamageError(f"{names[0]} was deleted but is still there")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unlearn.erasure.purge_files", refuse)
+        patch.setattr(ShardFolder, "purge_records", refuse)
         with pytest.raises(DamageError, match="still there"):
             hoard.forget(record_ids=[target])
         for work in (hoard.train, hoard.recover):

@@ -20,7 +20,8 @@ from shards.executors.local import LocalExecutor, close_workers
 from shards.learners.base import epoch_visits
 from shards.learners.visits import windows
 from shards.slicefile import commitments, keep, read, slice_digest
-from shards.store import CheckpointHeader, ShardFolder, new_salt
+from shards.store import CheckpointHeader, new_salt
+from shards.store_local import ShardFolder
 from tests.cases import contents
 from tests.negative.learner import Means
 from unlearn import Workspace
@@ -411,9 +412,10 @@ def test_a_checkpoint_is_on_disk_before_it_has_a_name(tmp_path: Path, monkeypatc
     state = {"w": np.arange(3.0)}
     digest = digest_arrays(state)
     staged = folder.stage(CheckpointHeader("k" * 64, None, 0, 0, 1, "env", digest, digest, new_salt()), state)
-    file = staged.stat().st_ino
+    file = (folder.staging / staged).stat().st_ino
     assert synced == [file]
-    assert folder.publish(staged, "k" * 64).stat().st_ino == file
+    folder.publish(staged, "k" * 64)
+    assert folder.checkpoint("k" * 64).stat().st_ino == file
     assert synced == [file, folder.checkpoints.stat().st_ino]
 
 

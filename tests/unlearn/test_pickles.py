@@ -21,7 +21,7 @@ import pytest
 import unlearn
 from shards import slicefile
 from shards.digest import digest_arrays
-from shards.store import ShardFolder
+from shards.store_local import ShardFolder
 from tests.unlearn import attacks
 from tests.unlearn.helpers import canaries, names
 from tests.unlearn.victim import Victim, make_victim

@@ -15,7 +15,7 @@ import pytest
 import unlearn.serving
 from shards.ensemble import combine
 from shards.learners.base import Learner
-from shards.store import ShardFolder
+from shards.store_local import ShardFolder
 from shards.task import FieldSchema, Task
 from tests.unlearn.helpers import (
     canaries,

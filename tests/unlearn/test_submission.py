@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from shards.store import purge_files
+from shards.files import purge_files
 from tests.unlearn.helpers import (
     ROOT,
     canaries,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from shards.executors import local
+from shards.lock import exclusive
 from tests.unlearn.drifting import SWITCH, Drifting
 from tests.unlearn.helpers import ROOT, filled, mlp, names, sgd
 from unlearn import Workspace, verify
 from unlearn.errors import InputError, LockedError, VerificationError
-from unlearn.lock import exclusive
 from unlearn.request import RequestState
 
 

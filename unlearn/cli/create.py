@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\b
 Examples:
   unlearn create runs/people --learner logistic --shards 20 --slices 5
+  unlearn create runs/cluster --learner logistic --store s3://bucket/prefix
   unlearn create runs/digits --learner mlp --option 'module_args={"hidden":[9]}'"""
 
 
@@ -71,6 +72,15 @@ def create(
         int | None,
         typer.Option(help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where records and checkpoints lie: a path, s3://bucket/prefix or gs://bucket/prefix; credentials "
+            "come from the environment.",
+            show_default="the folder",
+        ),
+    ] = None,
     *,
     json: AsJson = False,
 ) -> None:
@@ -87,6 +97,7 @@ def create(
         classes=labels,
         aggregation=_rule(aggregation, noise, max_epsilon, delta),
         random_state=random_state,
+        store=store,
     )
     declared = workspace.declaration
     if json:
@@ -99,6 +110,7 @@ def create(
                 "task": declared.task,
                 "classes": declared.classes,
                 "aggregation": declared.aggregation,
+                "store": declared.store,
             }
         )
         return

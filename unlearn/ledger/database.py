@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
-from shards.store import sync_path
+from shards.files import sync_path
 from unlearn.errors import ConfigurationError, DamageError, InputError, StorageError
 
 BUSY_SECONDS = 30

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from unlearn.errors import LockedError
+from shards.errors import LockedError
 
 POLL_SECONDS = 0.005
 
