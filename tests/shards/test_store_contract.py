@@ -378,6 +378,17 @@ def test_what_is_refused_is_not_asked_again() -> None:
     assert files.calls == 1
 
 
+def test_a_store_that_may_not_be_deleted_from_is_refused_before_it_holds_anything() -> None:
+    class ReadAndWrite(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            if name == "rm_file":
+                raise PermissionError("Access Denied")
+            return getattr(self.files, name)
+
+    with pytest.raises(StorageError, match=r"failed deleting memory://.*Access Denied"):
+        over(ReadAndWrite(memory(), lambda: False)).prepare()
+
+
 def test_purge_notices_what_will_not_go() -> None:
     files = memory()
     store = over(files)
