@@ -127,8 +127,19 @@ class Remote:
         return int(found["size"]) if found["type"] == "file" else None
 
     def write(self, path: str, data: bytes) -> None:
-        """Put an object; it is there whole or not at all, and afterwards for good."""
-        self._try("writing", path, lambda: self.files.pipe_file(path, data))
+        """Put an object; it is there whole or not at all, and afterwards for good.
+
+        Args:
+            path: Bucket and key.
+            data: The bytes.
+
+        Raises:
+            StorageError: If the store fails, or has no such bucket any more.
+        """
+        try:
+            self._try("writing", path, lambda: self.files.pipe_file(path, data))
+        except FileNotFoundError as error:
+            raise self._given_up("writing", path, 1, error) from error
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object within the store; the copy is there whole or not at all.

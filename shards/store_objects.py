@@ -43,6 +43,7 @@ from shards.store import (
 
 MARK = "workspace"
 FENCE = "fence"
+_PROBE = "probe"
 _FENCE_DIGITS = 32
 _HEADER_BYTES = 65536
 """Enough for the headers of most checkpoints, in one call."""
@@ -280,6 +281,9 @@ class StoreObjects(Store):
     def prepare(self) -> None:
         """See `Store.prepare`."""
         self.remote.check(self.path)
+        # Whoever may write and not delete would find out when somebody is to be forgotten.
+        self.remote.write(f"{self._own}/{_PROBE}", b"")
+        self.remote.purge(self._own, [_PROBE])
         self.remote.write(f"{self._own}/{MARK}", self.id.encode())
 
     def check(self) -> None:

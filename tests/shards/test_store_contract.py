@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from shards.digest import digest_arrays
-from shards.errors import DamageError, LockedError, StorageError
+from shards.errors import ConfigurationError, DamageError, LockedError, StorageError
 from shards.location import open_shard, open_store
 from shards.remote import KINDS, Remote
 from shards.retries import ATTEMPTS
@@ -378,6 +379,17 @@ def test_what_is_refused_is_not_asked_again() -> None:
     assert files.calls == 1
 
 
+def test_a_store_that_may_not_be_deleted_from_is_refused_before_it_holds_anything() -> None:
+    class ReadAndWrite(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            if name == "rm_file":
+                raise PermissionError("Access Denied")
+            return getattr(self.files, name)
+
+    with pytest.raises(StorageError, match=r"failed deleting memory://.*Access Denied"):
+        over(ReadAndWrite(memory(), lambda: False)).prepare()
+
+
 def test_purge_notices_what_will_not_go() -> None:
     files = memory()
     store = over(files)
@@ -410,6 +422,22 @@ def test_an_unfinished_upload_does_not_outlive_a_purge(s3: S3) -> None:
         assert len(files.call_s3("list_multipart_uploads", Bucket=bucket)["Uploads"]) == 1
         clear()
         assert not files.call_s3("list_multipart_uploads", Bucket=bucket).get("Uploads")
+
+
+def test_a_bucket_that_vanished_is_an_error_of_the_store(s3: S3) -> None:
+    bucket = s3.bucket()
+    store = open_store(f"s3://{bucket}", ID)
+    store.prepare()
+    s3.files().rm(f"{bucket}/{ID}/workspace")
+    s3.files().rmdir(bucket)
+    with pytest.raises(StorageError, match=f"failed writing s3://{bucket}/{ID}/0000/fence"):
+        store.shard(0).create()
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(ConfigurationError, match=r"s3:// needs a library that is missing .*sisa-unlearn\[stores\]"):
+        open_store("s3://bucket", ID)
 
 
 def test_many_shards_at_once(s3: S3) -> None:
