@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from shards import recipe
 from shards.code import CodeDigest
 from shards.environment import step_environment
 from shards.errors import DamageError
-from shards.executors.base import Environment, Executor, Program
+from shards.executors.base import Environment, Executor, Program, Stop
 from shards.store import CheckpointHeader
 from shards.train import (
     ChainOrder,
@@ -20,6 +20,7 @@ from shards.train import (
     describe_task,
 )
 from unlearn.erasure import purge_checkpoints
+from unlearn.errors import FencedError
 from unlearn.ledger import BuiltStep
 from unlearn.progress import ProgressStarter
 from unlearn.site import Site
@@ -96,14 +97,90 @@ def plan(site: Site, shards: Iterable[int], environment: str) -> dict[int, Shard
     return plans
 
 
-def build(site: Site, executor: Executor, shards: Iterable[int], start_progress: ProgressStarter) -> BuildReport:
+Serve = Callable[[Stop], None]
+"""Carries out the requests that were submitted meanwhile, stopping the training of shards they hit."""
+
+
+@dataclass
+class _Builder:
+    """One call of `build`.
+
+    Attributes:
+        site: The workspace.
+        executor: Where to train.
+        told: Told of progress.
+        serve: See `Serve`.
+        built: The steps that were published and recorded.
+        hit: Shards whose training was stopped by a request.
+    """
+
+    site: Site
+    executor: Executor
+    told: Callable[[int, int, int], None]
+    serve: Serve
+    built: list[StepBuilt]
+    hit: set[int]
+
+    def train(self, program: Program, orders: Sequence[ChainOrder]) -> None:
+        """Have chains trained; nothing unfinished is left, however it ends."""
+        site, shards = self.site, [order.shard for order in orders]
+        site.ledger.begin_operation("train")
+        try:
+            self.executor.run(program, orders, self._publish, self.told, self._look_up)
+        except FencedError:
+            raise  # whoever took over puts things in order; what we would take for rubbish may be theirs
+        except BaseException:
+            self._tidy(shards)
+            raise
+        self._tidy(shards)
+
+    def _publish(self, step: StepBuilt) -> None:
+        header, site = step.header, self.site
+        site.ledger.check_writer()
+        site.folder(header.shard).publish(step.staged, header.key)
+        try:
+            site.ledger.record_step(_built(header, step.visits, step.seconds))
+        except FencedError:
+            if header.key not in {there.key for there in site.ledger.steps(header.shard).values()}:
+                site.folder(header.shard).purge([header.key])
+            raise
+        self.built.append(step)
+        self.told(header.shard, header.position, step.visits)
+
+    def _look_up(self, stop: Stop) -> None:
+        self.site.ledger.check_writer()
+
+        def stop_and_clear(shards: Collection[int]) -> None:
+            stop(shards)
+            self.hit |= set(shards)
+            for shard in sorted(shards):
+                self.site.clear_staging(shard)
+
+        self.serve(stop_and_clear)
+
+    def _tidy(self, shards: Sequence[int]) -> None:
+        """No worker is writing any more; perhaps it ended between publishing a step and recording it."""
+        site = self.site
+        for shard in shards:
+            site.clear_staging(shard)
+        adopt(site, shards)
+        purge_checkpoints(site, shards)
+        site.ledger.end_operation()
+
+
+def build(
+    site: Site, executor: Executor, shards: Iterable[int], start_progress: ProgressStarter, serve: Serve
+) -> BuildReport:
     """Have every missing step of some shards trained, published and recorded.
+
+    A request that comes meanwhile wins: the shards it hits are stopped, forgotten from, and trained again at the end.
 
     Args:
         site: The workspace, whose lock the caller holds.
         executor: Where to train.
         shards: Shard numbers.
         start_progress: Told how much there is to do.
+        serve: Called now and then.
 
     Returns:
         What was done.
@@ -116,31 +193,14 @@ def build(site: Site, executor: Executor, shards: Iterable[int], start_progress:
     code = site.check_code()
     program = Program(site.learner.libraries, code.digest)
     environment = _record_environment(site, executor.environment(program), code)
-    orders = [
-        chain_order(site, shard, item.files, item.missing, environment)
-        for shard, item in plan(site, wanted, environment).items()
-        if item.missing
-    ]
-    built: list[StepBuilt] = []
-
-    def publish(step: StepBuilt) -> None:
-        header = step.header
-        site.folder(header.shard).publish(step.staged, header.key)
-        site.ledger.record_step(_built(header, step.visits, step.seconds))
-        built.append(step)
-        told(header.shard, header.position, step.visits)
-
+    orders = _missing(site, wanted, environment)
     told = start_progress(sum(step.visits for order in orders for step in order.steps))
-    site.ledger.begin_operation("train")
-    try:
-        executor.run(program, orders, publish, told)
-    finally:
-        # No worker is writing any more, however this ended; perhaps between publishing a step and recording it.
-        for order in orders:
-            site.clear_staging(order.shard)
-        adopt(site, [order.shard for order in orders])
-        purge_checkpoints(site, [order.shard for order in orders])
-        site.ledger.end_operation()
+    builder = _Builder(site, executor, told, serve, [], set())
+    while orders:
+        builder.hit.clear()
+        builder.train(program, orders)
+        orders = _missing(site, sorted(builder.hit), environment) if builder.hit else []
+    built = builder.built
     return BuildReport(
         shards=len({step.header.shard for step in built}),
         steps=len(built),
@@ -149,6 +209,15 @@ def build(site: Site, executor: Executor, shards: Iterable[int], start_progress:
         training_seconds=sum(step.seconds for step in built),
         environment=environment,
     )
+
+
+def _missing(site: Site, shards: Iterable[int], environment: str) -> list[ChainOrder]:
+    """What is to be trained in some shards; nothing in those where something could not be destroyed yet."""
+    stuck = {item.shard for item in site.ledger.erasures()}
+    plans = plan(site, [shard for shard in shards if shard not in stuck], environment)
+    return [
+        chain_order(site, shard, item.files, item.missing, environment) for shard, item in plans.items() if item.missing
+    ]
 
 
 def complete_shards(site: Site, shards: Iterable[int]) -> list[int]:

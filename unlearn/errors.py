@@ -30,6 +30,7 @@ __all__ = [
     "ConfigurationError",
     "DamageError",
     "EnvironmentMismatchError",
+    "FencedError",
     "IdempotencyError",
     "InputError",
     "LockedError",
@@ -50,6 +51,10 @@ __all__ = [
 
 class WorkspaceError(UnlearnError):
     """A path is no workspace, already is one, or is of a format this version does not know."""
+
+
+class FencedError(LockedError):
+    """Another process took the workspace over while this one was writing to it."""
 
 
 class UnsignedError(WorkspaceError):

@@ -15,7 +15,7 @@ accepted, if it was submitted, and unheard of otherwise.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -189,13 +189,20 @@ def destroy(site: Site) -> list[DamageError]:
     return damaged
 
 
-def serve_pending(site: Site) -> list[DamageError]:
+def stop_nothing(shards: Collection[int]) -> None:
+    """Nobody trains."""
+    del shards
+
+
+def serve_pending(site: Site, stop: Callable[[Collection[int]], None] = stop_nothing) -> list[DamageError]:
     """Carry out every request that was accepted and waits, and destroy the ids they named.
 
     A request that names an id nobody knows fails, and changes nothing. One whose record files are damaged waits on.
 
     Args:
         site: The workspace, whose lock the caller holds.
+        stop: Told which shards the requests hit, once these are not served any more and before anything is destroyed:
+            when it returns, nobody trains them.
 
     Returns:
         What keeps requests waiting.
@@ -207,6 +214,7 @@ def serve_pending(site: Site) -> list[DamageError]:
     kept: dict[str, tuple[str, bytes]] = {}
     for start in range(0, len(waiting), GROUP):
         damaged += _serve(site, waiting[start : start + GROUP], epoch, kept)
+        stop({item.shard for item in site.ledger.erasures()})
         damaged += destroy(site)
     if kept:
         site.ledger.reseal(kept)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ import numpy as np
 
 from shards.digest import Json, digest_json
 from shards.errors import NotServingError
-from shards.executors.base import Executor
+from shards.executors.base import Executor, Stop
 from shards.executors.local import LocalExecutor
 from shards.files import sync_path
 from shards.learners import as_learner
@@ -58,6 +59,11 @@ from unlearn.submission import Acceptor
 
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 """What a disk answers when it takes no more."""
+
+HAND_OVER_SECONDS = 120.0
+"""How long `forget` waits for a process that trains: it may have to read all of its checkpoints first."""
+
+HAND_OVER_POLL_SECONDS = 0.05
 
 LOCK_SECONDS = 2.0
 """How long an operation waits for another writer before it gives up."""
@@ -108,6 +114,7 @@ class Workspace:
         self._executor = executor
         self._server = Server(site)
         self._acceptor = Acceptor(site)
+        self._writer = secrets.token_hex(8)
 
     # Creation
 
@@ -345,11 +352,12 @@ class Workspace:
         site = self._site
         if site.ledger.task() is None:
             raise WorkspaceError(f"{self.path} holds no records yet: ingest some first")
+        wanted = sorted(set(shards))
+        with progress_bar(title, show=progress) as start:
+            report = build(site, self._executor, wanted, start, _Meanwhile(site))
         # What could not be destroyed must not be trained on either.
         stuck = {item.shard: item.file for item in site.ledger.erasures()}
-        wanted = sorted(set(shards) - stuck.keys())
-        with progress_bar(title, show=progress) as start:
-            report = build(site, self._executor, wanted, start)
+        wanted = sorted(set(wanted) - stuck.keys())
         done = site.ledger.finish_recover(complete_shards(site, wanted))
         issue_due(site)
         if stuck:
@@ -393,11 +401,24 @@ class Workspace:
             UnknownIdError: If an id is not in the workspace; nothing was changed.
             AlreadyForgottenError: If an id was forgotten before; nothing was changed.
             IdempotencyError: If the key was used for other ids; nothing was changed.
-            LockedError: If another process is writing; nothing was changed, and `submit` works all the same.
+            LockedError: If another process is writing, and not training; nothing was changed, and `submit` works all
+                the same. Or if one that trains does not look up for long; then it says that the request is durable.
             StorageError: If the disk refuses; what to do is said.
         """
         named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline)
-        with self._writing():
+        try:
+            return self._forget(named, drafted)
+        except LockedError:
+            # Whoever trains looks up now and then, and serves what was submitted.
+            if self._site.ledger.operation() != "train":
+                raise
+        if idempotency_key is None or self._site.ledger.request_by_key(idempotency_key) is None:
+            refuse_repeated(self._site, named)
+        return self._hand_over(named, drafted)
+
+    def _forget(self, named: Named, drafted: Draft) -> Request:
+        idempotency_key = drafted.request.idempotency_key
+        with self._writing(0 if self._site.ledger.operation() == "train" else LOCK_SECONDS):
             site = self._site
             known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)
             if known is not None:
@@ -412,6 +433,40 @@ class Workspace:
             if damaged and done.state is RequestState.SUBMITTED:
                 raise damaged[0]
             return replace(done, opening=drafted.request.opening)
+
+    def _hand_over(self, named: Named, drafted: Draft) -> Request:
+        """Submit a request, and wait until the process that trains has carried it out, or we can ourselves."""
+        with _naming_full_disks(self.path):
+            accepted = self._acceptor.accept(drafted, named)
+        request, until = self.status(accepted.id), time.monotonic() + HAND_OVER_SECONDS
+        while self._is_under_way(request) and time.monotonic() < until:
+            # It serves what waits, if the other is done meanwhile, or gone.
+            with suppress(LockedError), self._writing(HAND_OVER_POLL_SECONDS):
+                pass
+            request = self.status(accepted.id)
+        if request.state is not RequestState.SUBMITTED and self._is_under_way(request):
+            raise UnsignedError(
+                f"request {request.id} is carried out, but the process that writes to {self.path} has issued no "
+                f"receipt within {HAND_OVER_SECONDS:g} seconds: look at what it says"
+            )
+        if request.state is RequestState.FAILED:
+            raise UnknownIdError(
+                f"request {request.id} {request.failure}: check the ids, and whether they name subjects or records; "
+                "nothing was changed"
+            )
+        if request.state is RequestState.SUBMITTED:
+            raise LockedError(
+                f"request {request.id} is durable, but the process that writes to {self.path} has not carried it out "
+                f"within {HAND_OVER_SECONDS:g} seconds: it is carried out when that process looks up or ends; do not "
+                "submit it again"
+            )
+        return replace(request, opening=accepted.opening)
+
+    def _is_under_way(self, request: Request) -> bool:
+        due = {name for name, _ in self._site.ledger.receipts_due()}
+        return request.state is RequestState.SUBMITTED or (
+            request.state is RequestState.FORGOTTEN and request.id in due
+        )
 
     def submit(
         self,
@@ -754,7 +809,11 @@ class Workspace:
     @contextmanager
     def _writing(self, timeout: float = LOCK_SECONDS, *, serve: bool = True) -> Iterator[None]:
         """Be the only writer; finish first what a crash left behind, and serve first what was submitted."""
-        with _naming_full_disks(self.path), exclusive(self.path / "lock", timeout):
+        with (
+            _naming_full_disks(self.path),
+            exclusive(self.path / "lock", timeout),
+            self._site.ledger.writing_as(self._writer, timeout),
+        ):
             if self._unfinished():
                 self._settle()
             if serve and self._site.ledger.has_pending():
@@ -793,6 +852,33 @@ class Workspace:
             # forgetting by that.
             with suppress(UnsignedError):
                 issue_due(site)
+
+
+class _Meanwhile:
+    """Carries out what is submitted while a training is under way.
+
+    Args:
+        site: The workspace, whose lock the caller holds.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._waits: set[str] = set()
+
+    def __call__(self, stop: Stop) -> None:
+        """Serve what waits, if something new does.
+
+        Args:
+            stop: Told which shards are hit.
+        """
+        site = self._site
+        if not site.ledger.has_pending() or {item.request.id for item in site.ledger.pending()} <= self._waits:
+            return
+        # What is damaged keeps its own request waiting, as the status shows, and nobody else's.
+        serve_pending(site, stop)
+        self._waits = {item.request.id for item in site.ledger.pending()}
+        with suppress(UnsignedError):
+            issue_due(site)
 
 
 def _make(folder: Path, declaration: Declaration, random_state: int | None) -> None:

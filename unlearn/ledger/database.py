@@ -7,8 +7,9 @@ one moment. What either wrote or saw is on disk when it ends well: who wrote it 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from sqlalchemy.exc import (
 )
 
 from shards.files import sync_path
-from unlearn.errors import ConfigurationError, DamageError, InputError, StorageError
+from unlearn.errors import ConfigurationError, DamageError, InputError, LockedError, StorageError
 
 BUSY_SECONDS = 30
 """How long a transaction waits for the one before it."""
+
+HELD_POLL_SECONDS = 0.02
 
 _NOT_ALLOWED, _NOT_THERE = {"42501"}, {"42P01", "3F000"}
 """What PostgreSQL says of a missing right, and of a missing table or schema; else a statement is wrong."""
@@ -148,6 +151,44 @@ class Database:
         with translating(self.name), self._engine.begin() as connection:
             self._take_turn(connection)
             yield connection
+
+    @contextmanager
+    def held(self, timeout: float) -> Iterator[None]:
+        """Keep others, on other machines too, from doing the same; PostgreSQL gives it up with the connection.
+
+        SQLite is on one machine, where a lock on a file does this.
+
+        Args:
+            timeout: How long to wait for another, in seconds.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            LockedError: If another has it for longer.
+        """
+        if self.is_sqlite:
+            yield
+            return
+        with translating(self.name):
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            # Not for the pool any more: closing it gives the lock up, whatever has become of it.
+            connection.detach()
+        with closing(connection):
+            deadline = time.monotonic() + timeout
+            while not self._got_hold(connection):
+                if time.monotonic() >= deadline:
+                    raise LockedError(
+                        f"{self.name} is being written to by another process: wait until it has finished, or stop it; "
+                        "nothing was changed"
+                    )
+                time.sleep(HELD_POLL_SECONDS)
+            yield
+
+    def _got_hold(self, connection: Connection) -> bool:
+        with translating(self.name):
+            asked = "SELECT pg_try_advisory_lock(hashtext(%s), 1)"
+            return bool(connection.exec_driver_sql(asked, (self._schema,)).scalar_one())
 
     @contextmanager
     def bare(self) -> Iterator[Connection]:

@@ -8,6 +8,7 @@ model or the records. `submit` and what belongs to it need no lock: any number o
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, inspect, select,
 from sqlalchemy.engine import Row
 
 from shards.digest import Json, canonical_json, digest_json
-from unlearn.errors import DamageError, IdempotencyError, UnlearnError
+from unlearn.errors import DamageError, FencedError, IdempotencyError, UnlearnError
 from unlearn.ledger import chain, recordset
 from unlearn.ledger import schema as s
 from unlearn.ledger.chain import Entry, Head
@@ -60,6 +61,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._mine = threading.local()
         with database.read() as c:
             there = set(inspect(c).get_table_names())
         if "migration" in there:
@@ -135,7 +137,53 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with self._database.write() as connection:
+            self._refuse_fenced(connection)
             yield connection
+
+    # Who writes
+
+    @contextmanager
+    def writing_as(self, writer: str, timeout: float) -> Iterator[None]:
+        """Be the workspace's writer, in this thread, while the block runs; whoever was before is shut out.
+
+        Args:
+            writer: A name nobody else has.
+            timeout: How long to wait for one in another place, where the database can tell, in seconds.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            LockedError: If another keeps writing.
+        """
+        with self._database.held(timeout):
+            with self._read() as c:
+                before = _get(c, "writer")
+            if before != writer:
+                with self._write() as c:
+                    _set(c, "writer", writer)
+            self._mine.writer = writer
+            try:
+                yield
+            finally:
+                del self._mine.writer
+
+    def check_writer(self) -> None:
+        """Make sure that nobody took over from this thread.
+
+        Raises:
+            FencedError: If somebody did.
+        """
+        with self._read() as c:
+            self._refuse_fenced(c)
+
+    def _refuse_fenced(self, c: Connection) -> None:
+        writer = getattr(self._mine, "writer", None)
+        if writer is not None and _get(c, "writer") != writer:
+            raise FencedError(
+                f"another process took over {self.name} while this one was writing: this one has stopped, and nothing "
+                "more of it was recorded; let one process at a time train and forget"
+            )
 
     # Single values
 
