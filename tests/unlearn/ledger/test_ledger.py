@@ -137,6 +137,7 @@ def _artefact(number: int) -> Artefact:
 WRITES: dict[str, tuple[Callable[[Ledger], object], list[str]]] = {
     "begin_operation": (lambda ledger: ledger.begin_operation("train"), []),
     "end_operation": (lambda ledger: ledger.end_operation(), []),
+    "writing_as": (lambda ledger: ledger.writing_as("me", 0).__enter__(), []),
     "add_batch": (
         lambda ledger: ledger.add_batch(
             {"task": 2}, [NewSlice(0, 2, "f", 1, "d")], [NewRecord(token(50), 0, 2, commitment(50))], [token(1)]
@@ -174,7 +175,7 @@ WRITES: dict[str, tuple[Callable[[Ledger], object], list[str]]] = {
     "retire_artefact": (lambda ledger: ledger.retire_artefact("art-0"), ["artefact-retired"]),
 }
 """Every method that writes, and the events that say what it changed. Those without one change nothing that is told:
-what is under way, names of files and keys, ciphertext, descriptions of digests."""
+what is under way and who is at it, names of files and keys, ciphertext, descriptions of digests."""
 
 READS = {
     *("open", "create", "close", "name", "generation", "operation", "task", "batches", "locations", "present"),
@@ -183,6 +184,7 @@ READS = {
     *("request_by_key", "requests", "count_requests", "open_requests", "waiting", "receipts_due", "evidence"),
     *(
         "receipt_digests",
+        "check_writer",
         "signing_keys",
         "published",
         "hit_under_way",
