@@ -95,6 +95,11 @@ class ChainOrder:
         parent = self.steps[done - 1].key if done else self.parent
         return ChainOrder(**{**self.__dict__, "parent": parent, "steps": self.steps[done:]})
 
+    def first(self) -> ChainOrder:
+        """The first step of the order alone."""
+        slices = self.slices[: self.steps[0].position + 1]
+        return ChainOrder(**{**self.__dict__, "slices": slices, "steps": self.steps[:1]})
+
 
 @dataclass(frozen=True)
 class StepBuilt:

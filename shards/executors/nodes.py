@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -112,7 +113,13 @@ def judge(failure: Failure, *, is_node_alive: bool) -> Loss | None:
     return Loss.WORKER if failure == "worker" else None
 
 
+@cache
 def own_digest() -> str:
+    """Digest of this package's own files, as they were when first asked; see `package_digest`."""
+    return package_digest()
+
+
+def package_digest() -> str:
     """Digest of this package's own files: nodes with other files might train otherwise under the same name."""
     home = Path(__file__).parents[1]
     parts: list[bytes] = []

@@ -8,10 +8,12 @@ wherever it runs, so that none can give other bytes.
 from __future__ import annotations
 
 import atexit
+import codecs
 import contextlib
 import json
 import os
 import queue
+import selectors
 import signal
 import subprocess
 import sys
@@ -25,8 +27,11 @@ from shards.environment import has_avx512, pinned_variables
 from shards.errors import WorkerLostError
 from shards.executors.base import Environment, Program
 
-MOST_OVERHEARD = 8192
-"""Bytes of what user code prints that are passed on at once."""
+MOST_READ = 65536
+"""Bytes read from a worker at once."""
+
+MOST_KEPT = 2000
+"""Characters kept of what a worker says while it starts, in case it does not."""
 
 
 def path_for_workers() -> list[str]:
@@ -35,7 +40,7 @@ def path_for_workers() -> list[str]:
 
 
 class Worker:
-    """One worker process and the threads that read what it says.
+    """One worker process and the thread that reads what it says.
 
     Args:
         program: What it has to load.
@@ -61,10 +66,9 @@ class Worker:
         self._ended = False
         self._lock = threading.Lock()
         self._environment: Environment | None = None
+        self._said_at_start = ""
         self._greeted = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
-        if overheard:
-            threading.Thread(target=self._overhear, daemon=True).start()
 
     @property
     def environment(self) -> Environment:
@@ -78,8 +82,10 @@ class Worker:
         """
         self._greeted.wait()
         if self._environment is None:
+            said = self._said_at_start.strip()
             raise WorkerLostError(
-                f"a worker process ended while starting (exit status {self._process.wait()}): its own message is above"
+                f"a worker process ended while starting (exit status {self._process.wait()})"
+                + (f". It said: {said}" if said else ": its own message is above")
             )
         return self._environment
 
@@ -118,32 +124,63 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _overhear(self) -> None:
-        assert self._process.stderr is not None  # noqa: S101 - opened above
-        while said := os.read(self._process.stderr.fileno(), MOST_OVERHEARD):
-            with self._lock:
-                if self._answers is not None and not self._ended:
-                    self._answers.put((self, {"type": "said", "text": said.decode(errors="replace")}))
-
-    def _read(self) -> Any:
-        assert self._process.stdout is not None  # noqa: S101 - opened above
-        line = self._process.stdout.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
-
     def _listen(self) -> None:
+        """Read answers, and what is overheard, until the process ends.
+
+        Whatever was printed before an answer is told before it: it is in its pipe by the time the answer is read.
+        """
+        assert self._process.stdout is not None  # noqa: S101 - opened above
+        answers, printed = self._process.stdout.fileno(), self._process.stderr
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        begun = b""
+        with selectors.DefaultSelector() as pipes:
+            pipes.register(answers, selectors.EVENT_READ)
+            if printed is not None:
+                os.set_blocking(printed.fileno(), False)
+                pipes.register(printed.fileno(), selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in pipes.select()}
+                read = os.read(answers, MOST_READ) if answers in ready else None
+                if printed is not None and self._overhear(printed.fileno(), decoder):
+                    pipes.unregister(printed.fileno())
+                    printed = None
+                if read is None:
+                    continue
+                *lines, begun = (begun + read).split(b"\n")
+                for line in lines:
+                    self._take(json.loads(line))
+                if not read:
+                    self._tell(None)
+                    self._greeted.set()  # whoever still waits for the greeting finds that there is none
+                    return
+
+    def _overhear(self, pipe: int, decoder: codecs.IncrementalDecoder) -> bool:
+        """Pass on all that was printed up to now; returns whether that was the last."""
         while True:
-            answer = self._read()
-            if answer is not None and answer["type"] == "hello":
-                self._environment = Environment(answer["environment"], answer["description"])
-                self._greeted.set()
-                continue
-            with self._lock:
-                self._ended = answer is None
-                if self._answers is not None:
-                    self._answers.put((self, answer))
-            if answer is None:
-                self._greeted.set()  # whoever still waits for the greeting finds that there is none
-                return
+            try:
+                said = os.read(pipe, MOST_READ)
+            except BlockingIOError:
+                return False
+            if not said:
+                return True
+            text = decoder.decode(said)
+            if not self._greeted.is_set():
+                self._said_at_start = (self._said_at_start + text)[-MOST_KEPT:]
+            if text:
+                self._tell({"type": "said", "text": text})
+
+    def _take(self, answer: Any) -> None:
+        if answer["type"] == "hello":
+            self._environment = Environment(answer["environment"], answer["description"])
+            self._greeted.set()
+        else:
+            self._tell(answer)
+
+    def _tell(self, answer: Any) -> None:
+        with self._lock:
+            self._ended = answer is None
+            if self._answers is not None:
+                self._answers.put((self, answer))
 
 
 class _WarmWorkers:

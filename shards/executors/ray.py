@@ -17,21 +17,19 @@ import socket
 import sys
 import sysconfig
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from shards.digest import Json
 from shards.errors import ClusterError, ConfigurationError, WorkerLostError
 from shards.executors.base import TURN_SECONDS, Environment, Executor, OnTurn, Program
-from shards.executors.nodes import Failure, NodeReport, agreed, judge, own_digest
+from shards.executors.nodes import Failure, NodeReport, agreed, judge, own_digest, package_digest
 from shards.executors.process import path_for_workers, warm
 from shards.executors.work import Loss, Work
-
-if TYPE_CHECKING:
-    from ray import ObjectRefGenerator
 
 CONNECT_SECONDS = 5.0
 """How long to try an address before saying that nobody listens there."""
@@ -39,8 +37,11 @@ CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 180.0
 """How long a node may take to start a first worker: libraries are large, and disks may be cold."""
 
-STOP_SECONDS = 15.0
-"""How long to wait for a task to be gone that was cancelled; on a node out of reach it may never be."""
+ASK_SECONDS = 5.0
+"""How long a task that is asked to end may take before it is ended by force."""
+
+STOP_SECONDS = 10.0
+"""How long to wait for a task to be gone after that; on a node out of reach it may never be."""
 
 NODES_SECONDS = 2.0
 """How often to look for nodes that joined."""
@@ -106,13 +107,16 @@ class RayExecutor(Executor):
     def environment(self, program: Program) -> Environment:
         """See `Executor.environment`; asks every node that has room for a task."""
         connect(self.address, self.runtime_env)
+        self._expect_room()
         self._probe(program)
         return agreed(self._known(program), self._cores(), self.nodes)[0]
 
     def perform(self, program: Program, work: Sequence[Work], on_turn: OnTurn) -> None:
         """See `Executor.perform`."""
         expected = self.environment(program)
-        run = _Run(self, program, expected, list(work))
+        way = _StepByStep() if _ray().util.client.ray.is_connected() else _Streaming()
+        run = _Run(self, program, expected, list(work), way, _own_path())
+        run.look_at_nodes()
         turn = time.monotonic() + TURN_SECONDS
         with _cancelling(run):
             while run.waiting or run.busy:
@@ -124,23 +128,8 @@ class RayExecutor(Executor):
                     turn = time.monotonic() + TURN_SECONDS
 
     def eligible(self) -> dict[str, Mapping[str, float]]:
-        """The living nodes with room for a task, with what they have, by id.
-
-        Returns:
-            Node id to resources.
-
-        Raises:
-            ClusterError: If there is none.
-        """
-        alive = {node["NodeID"]: node["Resources"] for node in _ray().nodes() if node["Alive"]}
-        found = {name: has for name, has in alive.items() if self.slots(has)}
-        if not found:
-            most = max((has.get("CPU", 0) for has in alive.values()), default=0)
-            raise ClusterError(
-                f"none of the {len(alive)} nodes has room for a task of {self.num_cpus:g} CPUs, {self.num_gpus:g} GPUs "
-                f"and {self.memory or 0} bytes (the largest has {most:g} CPUs): ask for less, or add nodes"
-            )
-        return found
+        """The living nodes with room for a task, with what they have, by id."""
+        return {name: has for name, has in _living().items() if self.slots(has)}
 
     def slots(self, has: Mapping[str, float]) -> int:
         """How many tasks a node has room for."""
@@ -148,12 +137,11 @@ class RayExecutor(Executor):
         return min(math.floor(has.get(name, 0) / much) for name, much in wanted.items() if much)
 
     def options(self, nodes: Collection[str]) -> dict[str, Any]:
-        """Options of a task that trains."""
+        """Options of a task that trains on one of some nodes."""
         found: dict[str, Any] = {
             "num_cpus": self.num_cpus,
             "num_gpus": self.num_gpus,
             "max_retries": 0,
-            "num_returns": "streaming",
             "label_selector": {"ray.io/node-id": f"in({','.join(sorted(nodes))})"},
             "name": "train",
         }
@@ -183,6 +171,16 @@ class RayExecutor(Executor):
     def unknown(self, program: Program) -> set[str]:
         """Nodes that were not asked yet."""
         return self.eligible().keys() - self._known(program).keys()
+
+    def _expect_room(self) -> None:
+        """Refuse a task for which no node is large enough: Ray would wait for one."""
+        alive = _living()
+        if not any(self.slots(has) for has in alive.values()):
+            most = max((has.get("CPU", 0) for has in alive.values()), default=0)
+            raise ClusterError(
+                f"none of the {len(alive)} nodes has room for a task of {self.num_cpus:g} CPUs, {self.num_gpus:g} GPUs "
+                f"and {self.memory or 0} bytes (the largest has {most:g} CPUs): ask for less, or add nodes"
+            )
 
     def _known(self, program: Program) -> dict[str, NodeReport]:
         here = self.eligible()
@@ -269,16 +267,15 @@ def connect(address: str | None, runtime_env: Mapping[str, Any]) -> None:
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"log_to_driver": False, "runtime_env": dict(runtime_env)}
-    if address is None and not os.environ.get("RAY_ADDRESS"):
+    named = address or os.environ.get("RAY_ADDRESS") or "local"
+    if named == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a Ray of ours tells nobody
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        options |= {"_node_ip_address": "127.0.0.1", "address": "local"}
-    elif address is not None:
-        _expect_somebody(address)
-        options["address"] = address
+        options |= {"_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(logging_level="ERROR", **options)
+        with loopback() if named == "local" else nullcontext():
+            ray.init(named if named == "local" else _reachable(named), logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         said = str(error).strip()
         hint = (
@@ -286,25 +283,141 @@ def connect(address: str | None, runtime_env: Mapping[str, Any]) -> None:
             if "ersion mismatch" in said
             else "see that the cluster is up (`ray status`) and the address is right"
         )
-        raise ClusterError(
-            f"cannot use the Ray cluster at {address or 'RAY_ADDRESS'}: {hint}. Ray said: {said}"
-        ) from error
+        raise ClusterError(f"cannot use the Ray cluster at {named}: {hint}. Ray said: {said}") from error
 
 
-def _expect_somebody(address: str) -> None:
-    """Find out within seconds that nobody listens; Ray itself takes a minute."""
-    if address in ("auto", "local"):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+@contextmanager
+def loopback() -> Iterator[None]:
+    """Have a Ray that is started meanwhile listen to this machine alone: it replaces 127.0.0.1 by the outer address.
+
+    Yields:
+        Nothing.
+    """
+    constants = _ray()._private.ray_constants
+    name, usual = constants.ENABLE_RAY_CLUSTERS_ENV_VAR, constants.ENABLE_RAY_CLUSTER
+    before = os.environ.get(name)
+    constants.ENABLE_RAY_CLUSTER = False
+    os.environ[name] = "0"  # for the processes that are started
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = usual
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _reachable(address: str) -> str:
+    """An address as Ray is to be given it, of somebody who answers: Ray itself tries for minutes.
+
+    Args:
+        address: See `RayExecutor`, without None.
+
+    Returns:
+        The address.
+
+    Raises:
+        ClusterError: If it is none, or nobody answers there, or somebody who is not Ray.
+    """
+    # Whom Ray would find: the file with the last address may outlive its cluster.
+    found = address
+    if address == "auto":
+        found = os.environ.get("RAY_ADDRESS") or _ray()._private.services.canonicalize_bootstrap_address("auto")
+    host, _, port = found.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise ClusterError(f"{address!r} is no address of a Ray cluster: give auto, host:port or ray://host:port")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as somebody:
+            speaks = _speaks_http2(somebody)
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"nobody answers at {address} ({error}): see that the cluster is up (`ray status`), and that address and "
+            f"nobody answers at {found} ({error}): see that the cluster is up (`ray status`), and that address and "
             "port are right (6379, or 10001 with ray://)"
         ) from error
+    if not speaks:
+        raise ClusterError(
+            f"who answers at {found} is no Ray: see that address and port are right (6379, or 10001 with ray://)"
+        )
+    if host in ("127.0.0.1", "localhost") and not found.startswith("ray://"):
+        # Ray would replace it by the machine's outer address, where a Ray that is for this machine alone is not.
+        return f"[::ffff:127.0.0.1]:{port}"
+    return found
+
+
+def _speaks_http2(somebody: socket.socket) -> bool:
+    """Whether a connection leads to a server of gRPC: it greets with its settings."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True  # would need the certificates to find out
+    somebody.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+    try:
+        greeting = somebody.recv(9)
+    except (TimeoutError, ConnectionResetError):
+        return False
+    return len(greeting) > 3 and greeting[3] == 4
+
+
+class _Way(ABC):
+    """Abstract: how tasks are made, and how their answers come."""
+
+    @abstractmethod
+    def task(self, options: Mapping[str, Any]) -> Any:
+        """The remote function."""
+
+    @abstractmethod
+    def message(self, work: Work) -> Json:
+        """What one task is to do of a piece of work."""
+
+    @abstractmethod
+    def answers(self, task: Any) -> list[Any]:
+        """Answers of a task that is ready, none if it is over; raises what Ray does."""
+
+    @abstractmethod
+    def was_last(self, answers: Sequence[Any]) -> bool:
+        """Whether a task that gave these has nothing more to say."""
+
+
+class _Streaming(_Way):
+    """A task does all that is left of a piece, and its answers come one by one."""
+
+    def task(self, options: Mapping[str, Any]) -> Any:
+        """See `_Way.task`."""
+        return _ray().remote(num_returns="streaming", **options)(_serve)
+
+    def message(self, work: Work) -> Json:
+        """See `_Way.message`."""
+        return work.message()
+
+    def answers(self, task: Any) -> list[Any]:
+        """See `_Way.answers`."""
+        with suppress(StopIteration):
+            return [_ray().get(next(task))]
+        return []
+
+    def was_last(self, answers: Sequence[Any]) -> bool:
+        """See `_Way.was_last`."""
+        return not answers
+
+
+class _StepByStep(_Way):
+    """A task does one step and answers when it is over: Ray Client, behind `ray://`, does not stream."""
+
+    def task(self, options: Mapping[str, Any]) -> Any:
+        """See `_Way.task`."""
+        return _ray().remote(**options)(_serve_at_once)
+
+    def message(self, work: Work) -> Json:
+        """See `_Way.message`."""
+        return work.next_message()
+
+    def answers(self, task: Any) -> list[Any]:
+        """See `_Way.answers`."""
+        return list(_ray().get(task))
+
+    def was_last(self, answers: Sequence[Any]) -> bool:
+        """See `_Way.was_last`."""
+        del answers
+        return True
 
 
 @dataclass
@@ -312,7 +425,10 @@ class _Task:
     """A piece of work on some node."""
 
     work: Work
+    nodes: frozenset[str]
+    """Where it may run."""
     node: str | None = None
+    """Where it runs; None as long as that is unknown."""
 
 
 @dataclass
@@ -323,35 +439,34 @@ class _Run:
     program: Program
     expected: Environment
     waiting: list[Work]
-    busy: dict[ObjectRefGenerator, _Task] = field(default_factory=dict)
+    way: _Way
+    path: list[str]
+    busy: dict[Any, _Task] = field(default_factory=dict)
     asked: dict[Any, str] = field(default_factory=dict)
-    looked: float = field(default_factory=time.monotonic)
+    nodes: frozenset[str] = frozenset()
+    most: int = 0
+    looked: float = 0.0
 
     def dispatch(self) -> None:
         """Hand the first pieces that wait to Ray, as many as it has room for and a few."""
-        if not self.waiting or len(self.busy) >= self._most():
+        if not self.waiting or len(self.busy) >= self.most:
             return
-        nodes = self.executor.allowed(self.program, self.expected)
-        if not nodes:
-            raise ClusterError(
-                "no node is left with the numeric environment that training began in: add such nodes, then repeat; "
-                "what was built is kept"
-            )
-        task = _ray().remote(**self.executor.options(nodes))(_serve)
-        path, most = _own_path(), self._most()
-        while self.waiting and len(self.busy) < most:
+        task = self.way.task(self.executor.options(self.nodes))
+        while self.waiting and len(self.busy) < self.most:
             work = self.waiting.pop(0)
-            self.busy[task.remote(self.program, path, work.message())] = _Task(work)
+            self.busy[task.remote(self.program, self.path, self.way.message(work))] = _Task(work, self.nodes)
 
     def listen(self, timeout: float) -> None:
         """Act on what tasks said, waiting for the first."""
         ray = _ray()
+        if not self.busy:
+            return
         ready, _ = ray.wait(list(self.busy), num_returns=1, timeout=timeout)
         while ready:
             self._hear(ready[0])
-            ready, _ = ray.wait(list(self.busy), num_returns=1, timeout=0) if self.busy else ([], [])
-            if self.waiting:
+            if self.waiting or not self.busy:
                 return  # somebody may be free
+            ready, _ = ray.wait(list(self.busy), num_returns=1, timeout=0)
 
     def stop(self, numbers: Collection[int]) -> None:
         """Give up some of the work; nobody is at it any more afterwards."""
@@ -367,7 +482,6 @@ class _Run:
         """Ask nodes that joined, and use them when they have answered as expected."""
         if time.monotonic() - self.looked < NODES_SECONDS:
             return
-        self.looked = time.monotonic()
         ray, executor = _ray(), self.executor
         for node in executor.unknown(self.program) - set(self.asked.values()):
             self.asked[executor.ask(self.program, node)] = node
@@ -377,30 +491,47 @@ class _Run:
             # One that is gone again, or has no worker for us, is not used; those that are there go on.
             with suppress(ray.exceptions.RayError):
                 executor.note(self.program, node, ray.get(ref))
+        self.look_at_nodes()
 
-    def _most(self) -> int:
+    def look_at_nodes(self) -> None:
+        """Find out where tasks can run, and how many at a time.
+
+        Raises:
+            ClusterError: If there is no such node any more.
+        """
         executor = self.executor
-        if executor.in_flight is not None:
-            return executor.in_flight
-        allowed = executor.allowed(self.program, self.expected)
-        return sum(executor.slots(has) for node, has in executor.eligible().items() if node in allowed) + AHEAD
+        self.looked = time.monotonic()
+        self.nodes = frozenset(executor.allowed(self.program, self.expected))
+        if not self.nodes:
+            raise ClusterError(
+                "no node is left with the numeric environment that training began in: add such nodes, then repeat; "
+                "what was built is kept"
+            )
+        room = sum(executor.slots(has) for node, has in executor.eligible().items() if node in self.nodes)
+        self.most = executor.in_flight or room + AHEAD
+        # Ray would keep what has nowhere to run any more until one of those nodes came back.
+        stranded = [task for task, at in self.busy.items() if at.node is None and not at.nodes & self.nodes]
+        self.waiting = [*(self.busy[task].work for task in stranded), *self.waiting]
+        self._cancel(stranded)
 
-    def _hear(self, task: ObjectRefGenerator) -> None:
+    def _hear(self, task: Any) -> None:
         ray, at = _ray(), self.busy[task]
         try:
-            answer = ray.get(next(task))
-        except StopIteration:
-            del self.busy[task]
-            self._lose(at.work, Loss.WORKER)
-            return
+            answers = self.way.answers(task)
         except ray.exceptions.RayError as error:
             del self.busy[task]
-            alive = at.node is None or any(n["NodeID"] == at.node and n["Alive"] for n in ray.nodes())
-            loss = judge(failure_of(error), is_node_alive=alive)
+            loss = judge(failure_of(error), is_node_alive=at.node is None or at.node in _living())
             if loss is None:
                 raise ClusterError(explain(error)) from error
             self._lose(at.work, loss)
             return
+        if not answers:
+            del self.busy[task]
+            self._lose(at.work, Loss.WORKER)
+        for answer in answers:
+            self._act(task, at, answer)
+
+    def _act(self, task: Any, at: _Task, answer: Any) -> None:
         kind = answer["type"]
         if kind == "at":
             at.node = answer["node"]
@@ -411,34 +542,39 @@ class _Run:
             self._lose(at.work, Loss.WORKER, answer["how"])
         elif at.work.hear(answer):
             del self.busy[task]
+            if not at.work.is_done:
+                self.waiting.insert(0, at.work)
 
     def _lose(self, work: Work, loss: Loss, said: str = "") -> None:
         if not work.is_done:
             work.lost(loss, said)
             self.waiting.insert(0, work)
+            self.look_at_nodes()
 
-    def _cancel(self, tasks: Sequence[ObjectRefGenerator]) -> None:
-        """Kill tasks, their worker processes with them, and wait until they are gone."""
-        ray = _ray()
+    def _cancel(self, tasks: Sequence[Any]) -> None:
+        """End tasks, their worker processes first, and wait until they are gone."""
         for task in tasks:
             del self.busy[task]
-            # By force: the task waits for its worker, and would not notice anything else.
-            ray.cancel(task, force=True)
-        deadline = time.monotonic() + STOP_SECONDS
-        for task in tasks:
-            _until_gone(task, deadline)
+        left = list(tasks)
+        # A task that is asked kills its worker and waits until that is gone. By force, it dies before its worker does.
+        for force, patience in ((False, ASK_SECONDS), (True, STOP_SECONDS)):
+            for task in left:
+                _ray().cancel(task, force=force)
+            deadline = time.monotonic() + patience
+            left = [task for task in left if not self._is_over(task, deadline)]
 
-
-def _until_gone(task: ObjectRefGenerator, deadline: float) -> None:
-    """Wait for a cancelled task; its process ends with it, and so does the worker that listens to it."""
-    ray = _ray()
-    while time.monotonic() < deadline:
-        ready, _ = ray.wait([task], timeout=max(deadline - time.monotonic(), 0))
-        try:
-            if ready:
-                ray.get(next(task))
-        except (StopIteration, ray.exceptions.RayError):
-            return
+    def _is_over(self, task: Any, deadline: float) -> bool:
+        """Wait for a cancelled task to end."""
+        ray = _ray()
+        while True:
+            ready, _ = ray.wait([task], timeout=max(deadline - time.monotonic(), 0))
+            if not ready:
+                return False
+            try:
+                if self.way.was_last(self.way.answers(task)):
+                    return True
+            except ray.exceptions.RayError:
+                return True
 
 
 @contextmanager
@@ -461,9 +597,14 @@ def _look_around(program: Program, path: Sequence[str]) -> NodeReport:
     try:
         environment = worker.environment
     except WorkerLostError as error:
-        return NodeReport(socket.gethostname(), own_digest(), None, str(error))
+        return NodeReport(socket.gethostname(), package_digest(), None, str(error))
     warm.give_back(program, worker, found)
-    return NodeReport(socket.gethostname(), own_digest(), environment)
+    return NodeReport(socket.gethostname(), package_digest(), environment)
+
+
+def _serve_at_once(program: Program, path: Sequence[str], message: Json) -> list[Json]:
+    """As `_serve`, with the answers in one list when all is over."""
+    return list(_serve(program, path, message))
 
 
 def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Json]:
@@ -477,7 +618,7 @@ def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Jso
     try:
         worker.send(message)
         while True:
-            _, answer = answers.get()
+            answer = _next(answers)
             if answer is None:
                 yield {"type": "gone", "how": worker.how_it_ended()}
                 return
@@ -491,6 +632,18 @@ def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Jso
             warm.give_back(program, worker, found)
         else:
             worker.kill()
+
+
+def _next(answers: queue.SimpleQueue[Any]) -> Any:
+    """The next answer. Ray interrupts a task that it cancels between instructions alone, not in a wait without end."""
+    while True:
+        with suppress(queue.Empty):
+            return answers.get(timeout=TURN_SECONDS)[1]
+
+
+def _living() -> dict[str, Mapping[str, float]]:
+    """The living nodes, with what they have, by id."""
+    return {node["NodeID"]: node["Resources"] for node in _ray().nodes() if node["Alive"]}
 
 
 def _own_path() -> list[str]:

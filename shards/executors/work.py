@@ -86,6 +86,10 @@ class Work(ABC):
         """What to tell a worker: what is left to do."""
 
     @abstractmethod
+    def next_message(self) -> Json:
+        """What to tell a worker that is to do the next part alone."""
+
+    @abstractmethod
     def name(self) -> str:
         """What is to be done next, for people."""
 
@@ -177,6 +181,10 @@ class ChainWork(Work):
         """The rest of the order."""
         return self._rest.to_json()
 
+    def next_message(self) -> Json:
+        """The next step alone."""
+        return self._rest.first().to_json()
+
     def name(self) -> str:
         """Shard and step."""
         steps = self._rest.steps
@@ -234,6 +242,10 @@ class CallWork(Work):
     def message(self) -> Json:
         """The order."""
         return self._order.to_json()
+
+    def next_message(self) -> Json:
+        """The same: a call has no parts."""
+        return self.message()
 
     def name(self) -> str:
         """Function and item."""

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import queue
+import signal
 import sys
 import threading
 import time
@@ -42,12 +43,14 @@ def main(libraries: list[str]) -> None:
     """Serve orders until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
+    # Whoever listens is to hear what user code prints when it prints it, and before the answer that follows.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
     def answer(kind: str, **fields: Json) -> None:
         try:
             answers.write(json.dumps({"type": kind, **fields}) + "\n")
         except BrokenPipeError:
-            os._exit(0)  # the driver is gone, and nobody else is to hear of it
+            _end()  # the driver is gone, and nobody else is to hear of it
 
     _pin_torch(libraries)
     _load_skops_without_torch(libraries)
@@ -103,10 +106,17 @@ def _read_in_background() -> queue.SimpleQueue[Any]:
     def read() -> None:
         for line in sys.stdin:
             orders.put(json.loads(line))
-        os._exit(0)
+        _end()
 
     threading.Thread(target=read, daemon=True).start()
     return orders
+
+
+def _end() -> None:
+    """End at once, and with this process all that user code started in it."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 Answer = Callable[..., None]
