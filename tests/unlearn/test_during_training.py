@@ -28,26 +28,26 @@ S, R = 3, 2
 ROWS = range(N)
 
 
-def made(folder: Path, gates: Path, executor: Executor | str = "local") -> Workspace:
+def made(folder: Path, gates: Path, executor: Executor | str = "local", rows: range = ROWS) -> Workspace:
     workspace = create(folder, Gated(str(gates)), executor=executor)
-    workspace.ingest(canaries(ROWS), labels(ROWS), record_ids=names(ROWS))
+    workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
     return workspace
 
 
-def without(folder: Path, gates: Path, *gone: str) -> str:
+def without(folder: Path, gates: Path, *gone: str, rows: range = ROWS) -> str:
     """State digest of a fresh workspace that never saw some records."""
     workspace = create(folder, Gated(str(gates)))
-    rows = [row for row in ROWS if names([row])[0] not in gone]
-    workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    kept = [row for row in rows if names([row])[0] not in gone]
+    workspace.ingest(canaries(kept), labels(kept), record_ids=names(kept))
     workspace.train()
     digest = workspace.state_digest()
     workspace.close()
     return digest
 
 
-def somebody_in(workspace: Workspace, shard: int, position: int) -> int:
+def somebody_in(workspace: Workspace, shard: int, position: int, rows: range = ROWS) -> int:
     """A row whose record lies in a slice."""
-    for row in ROWS:
+    for row in rows:
         (place,) = workspace._site.ledger.locations(workspace._site.tokens("record", names([row])))
         if (place.shard, place.position) == (shard, position):
             return row
