@@ -20,7 +20,7 @@ from shards.parquet import Survey
 from shards.placement import Placement, grouped, keyed_tokens, place
 from shards.records import Records, repeated_ids
 from shards.slicefile import TOKEN_BYTES
-from shards.sources import Roles
+from shards.sources import Identities, Roles
 from shards.spread import Plan, join_slice, placement_to_bytes, refusal, spread_piece
 from shards.task import Task
 from shards.train import describe_task
@@ -135,7 +135,7 @@ def _read_ids(
     with progress_bar("reading ids", show=show, unit="records") as start:
         said = start(found.rows)
         for first, rows in _rows(found, roles.of_ids):
-            some = roles.identities(rows, batch, first)
+            some = _identities(roles, rows, batch, first)
             n = len(some.record_ids)
             among = f"among rows {first} to {first + n - 1}: "
             lifted |= set(check_ids(site, some.record_ids, some.subjects, reconsent, among))
@@ -145,6 +145,13 @@ def _read_ids(
                 labels = np.unique(np.concatenate([labels, np.unique(some.target)]))
             said(0, 0, first + n)
     return register, labels, sorted(lifted)
+
+
+def _identities(roles: Roles, rows: Any, batch: int, first: int) -> Identities:
+    try:
+        return roles.identities(rows, batch, first)
+    except InputError as error:
+        raise InputError(f"rows counted from row {first} of all: {error}; nothing was ingested") from error
 
 
 def _rows(found: Survey, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
