@@ -144,6 +144,10 @@ def _of_dataset(dataset: Any) -> list[str]:
         raise InputError(f"a {type(dataset).__name__} is no dataset of Parquet files; write it into some first")
     if not isinstance(dataset.filesystem, LocalFileSystem):
         raise InputError("the dataset is not on a file system that workers see; give its URL instead, such as s3://…")
+    if getattr(dataset, "_scan_options", None):
+        raise InputError(
+            "the dataset has a filter, which only a scan would apply; write what it chooses into files first"
+        )
     for fragment in dataset.get_fragments():
         if datasets.get_partition_keys(fragment.partition_expression):
             raise InputError(

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -23,7 +25,7 @@ from shards import parquet
 from shards.code import reference
 from shards.errors import CallError
 from shards.executors.base import Environment, Executor, OnTurn, Program
-from shards.executors.local import close_workers
+from shards.executors.local import LocalExecutor, close_workers
 from shards.executors.work import Work
 from shards.slicefile import SliceRecords
 from shards.sources import from_table
@@ -385,6 +387,12 @@ def test_what_agreed_to_return_returns(tmp_path: Path) -> None:
     assert _ids(workspace) == sorted(names([0, 1, 2, 3, 4, 5, 10]))
 
 
+def _dataset(source: Any) -> Any:
+    from pyarrow import dataset
+
+    return dataset.dataset(source, partitioning="hive" if isinstance(source, Path) else None)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -392,6 +400,9 @@ def test_what_agreed_to_return_returns(tmp_path: Path) -> None:
         (lambda folder: write(folder / "empty", []), "no Parquet file"),
         (lambda folder: write(folder / "by" / "year=2020", parts()).parent, "named like column=value"),
         (lambda _: "ftp://host/data", "cannot be read"),
+        (lambda folder: _dataset(write(folder / "data", parts())).filter(pc.field("x0") > 0), "has a filter"),
+        (lambda folder: _dataset(write(folder / "by" / "year=2020", parts()).parent), "names of its folders"),
+        (lambda _: _dataset(pa.table({"x": [1]})), "no dataset of Parquet files"),
     ],
 )
 def test_places_that_hold_nothing_to_read(make: Callable[[Path], Any], said: str, tmp_path: Path) -> None:
@@ -485,6 +496,39 @@ def test_a_part_that_somebody_took_away(tmp_path: Path) -> None:
     with pytest.raises(DamageError, match="is missing"):
         workspace.ingest_parquet(write(tmp_path / "data", parts()), **ROLES)
     nothing_left(workspace)
+
+
+class Deadly(LocalExecutor):
+    """Kills all workers as the first answer of each round comes."""
+
+    killed = 0
+
+    def map(self, *arguments: Any, on_done: Any = None, **options: Any) -> list[Any]:
+        rounds: list[int] = []
+
+        def tell(number: int) -> None:
+            if not rounds:
+                for child in psutil.Process().children():
+                    if "shards.executors.worker" in child.cmdline():
+                        child.kill()
+                        self.killed += 1
+            rounds.append(number)
+            on_done(number)
+
+        return super().map(*arguments, on_done=tell, **options)
+
+
+def test_workers_that_die_are_replaced(
+    expected: tuple[Any, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "PIECE_BYTES", 2000)
+    source = write(tmp_path / "data", parts(240, 4), group=20)
+    executor = Deadly(2)
+    with closing(create(tmp_path / "ws", hoarding(), executor=executor)) as workspace:
+        workspace.ingest_parquet(source, **ROLES)
+        assert executor.killed >= 2
+        assert told(workspace) == expected[0]
+        nothing_left(workspace)
 
 
 CRASH = """
