@@ -40,7 +40,7 @@ class CallOrder:
         argument: What to call it with.
         environment: Digest of the environment the call was named for (`call_environment`).
         code: Digest of the user's own modules it was named for.
-        result: Path of the file for its value.
+        result: Path of the file for its value; empty: it comes back with the answer.
     """
 
     number: int
@@ -159,6 +159,27 @@ def read_value(path: Path) -> Any:
             return _with_arrays(skeleton, file.get_tensor)
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamageError(f"{path} is damaged ({error}): delete it, and it is computed again") from error
+
+
+def small_value(value: Any) -> Json:
+    """A value that goes back with a worker's answer, which is to stay small: JSON, without arrays.
+
+    Args:
+        value: None, booleans, finite numbers, texts, and lists and dictionaries of such.
+
+    Returns:
+        The same, in plain JSON.
+
+    Raises:
+        InputError: If it holds anything else.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    plain = _without_arrays(value, arrays)
+    if arrays:
+        raise InputError(
+            "an answer holds no arrays: keep values in a folder, or put arrays where the driver finds them"
+        )
+    return plain
 
 
 def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Json:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from shards.digest import Json
 from shards.errors import ConfigurationError, InputError
-from shards.task import FieldSchema
+from shards.task import FieldSchema, Task
 
 MAX_ID_BYTES = 4096
 """Longest record id or subject, in bytes of UTF-8."""
@@ -105,7 +105,7 @@ def make_records(
     n = next(iter(lengths.values()))
     target = to_array(y, "y")
     lengths["y"] = len(target)
-    ids = _default_ids(n, batch) if record_ids is None else to_ids(record_ids, "record_ids")
+    ids = numbered_ids(n, batch) if record_ids is None else to_ids(record_ids, "record_ids")
     lengths["record_ids"] = len(ids)
     owners = ids if subjects is None else to_ids(subjects, "subjects")
     lengths["subjects"] = len(owners)
@@ -229,6 +229,43 @@ def encode_target(y: np.ndarray, kind: Literal["classification", "regression"], 
     return codes[inverse.reshape(-1)]
 
 
+def fit_records(records: Records, task: Task) -> Records:
+    """Hold records to a declared task.
+
+    Args:
+        records: As they came. A table's stacked columns may come in any order; arrays without names are taken as
+            they are.
+        task: The declared task.
+
+    Returns:
+        The records with features and target as a learner sees them.
+
+    Raises:
+        InputError: If they do not fit.
+    """
+    records = _in_declared_order(records, task.columns)
+    features = check_features(records.features, task.features)
+    target = encode_target(records.target, task.kind, task.classes)
+    if target.shape[1:] != tuple(task.target.shape):
+        raise InputError(
+            f"y has shape {list(target.shape[1:])} per record, but the first batch declared {list(task.target.shape)}"
+        )
+    return replace(records, features=features, target=target)
+
+
+def _in_declared_order(records: Records, columns: tuple[str, ...]) -> Records:
+    """A table's stacked columns in the order of the first batch; arrays without names are taken as they are."""
+    if not columns or not records.columns or records.columns == columns:
+        return records
+    if set(records.columns) != set(columns):
+        raise InputError(
+            f"the table's columns are {list(records.columns)}, but the first batch declared {list(columns)}: give "
+            "exactly those; nothing was ingested"
+        )
+    order = [records.columns.index(name) for name in columns]
+    return replace(records, features={"x": np.ascontiguousarray(records.features["x"][:, order])}, columns=columns)
+
+
 def to_array(value: Any, what: str) -> np.ndarray:
     """Copy an array-like into canonical form.
 
@@ -328,10 +365,19 @@ def _id_text(value: Any, row: int, what: str) -> str:
     raise InputError(f"{what}: row {row} is {value!r} ({type(value).__name__}); ids are text or integers: convert it")
 
 
-def _default_ids(n: int, batch: int) -> tuple[str, ...]:
-    """Ids that no other batch's default ids repeat."""
+def numbered_ids(n: int, batch: int, first: int = 0) -> tuple[str, ...]:
+    """Ids of records that have none: row numbers, which no other batch's repeat.
+
+    Args:
+        n: How many.
+        batch: Number of the batch of ingestion, from 0.
+        first: Row number of the first.
+
+    Returns:
+        `"17"` in the first batch, `"b:17"` in batch b.
+    """
     prefix = "" if batch == 0 else f"{batch}:"
-    return tuple(f"{prefix}{row}" for row in range(n))
+    return tuple(f"{prefix}{row}" for row in range(first, first + n))
 
 
 def _check_lengths(lengths: Mapping[str, int]) -> None:
@@ -344,8 +390,22 @@ def _check_unique(ids: tuple[str, ...]) -> None:
     if len(set(ids)) == len(ids):
         return
     repeated = [name for name, count in Counter(ids).items() if count > 1]
-    raise InputError(
-        f"record_ids: {len(repeated)} id(s) occur more than once: {_some(repeated)}; "
+    raise repeated_ids(len(repeated), repeated)
+
+
+def repeated_ids(count: int, names: Sequence[str]) -> InputError:
+    """The error to raise where record ids occur more than once.
+
+    Args:
+        count: How many ids do.
+        names: Some of them at least.
+
+    Returns:
+        The error.
+    """
+    shown = ", ".join(repr(name) for name in names[:_SHOWN]) + (f", … ({count} in all)" if count > _SHOWN else "")
+    return InputError(
+        f"record_ids: {count} id(s) occur more than once: {shown}; "
         "every record needs its own (integers and their decimal text are the same id)"
     )
 

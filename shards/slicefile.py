@@ -16,7 +16,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -35,6 +35,9 @@ SALT_BYTES = 32
 _METADATA_KEY = b"shards.slice"
 _VERSION = 1
 _MAGIC = b"ARROW1\0\0"
+_BLOCK_BYTES = 1 << 24
+"""How much of a slice is copied at once to be digested."""
+
 _MAX_RECORD_BYTES = 2**31 - 1
 """Arrow counts the width of fixed-width binary in an int32."""
 
@@ -252,6 +255,88 @@ def keep(data: SliceRecords, mask: np.ndarray) -> SliceRecords:
     )
 
 
+def merge(parts: Sequence[Callable[[], SliceRecords]]) -> SliceRecords:
+    """Put the parts of a slice together; one part at a time is held besides the result.
+
+    Args:
+        parts: Each reads one part, the same whenever it is called; at least one. All have the same fields.
+
+    Returns:
+        All their records, in canonical order.
+
+    Raises:
+        InputError: If their fields differ, or a record is in two parts.
+    """
+    pieces = [read().tokens.copy() for read in parts]
+    tokens = np.concatenate(pieces)
+    n = len(tokens)
+    high, low = tokens.view(">u8").T
+    order = np.lexsort((low, high))
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    filling = _Filling(n)
+    start = 0
+    for read, piece in zip(parts, pieces, strict=True):
+        filling.put(place[start : start + len(piece)], read())
+        start += len(piece)
+    merged = filling.records(tokens[order])
+    if not _ascending(merged.tokens):
+        raise InputError("a record is in two parts of a slice; leave no token twice")
+    return merged
+
+
+class _Filling:
+    """Records that come in any order, put where they belong, so that they are held only once."""
+
+    def __init__(self, n: int) -> None:
+        self._ids = [""] * n
+        self._subjects = [""] * n
+        self._salts = np.empty((n, SALT_BYTES), dtype=np.uint8)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._texts: dict[str, list[str]] = {}
+        self._fields: dict[str, FieldSchema] | None = None
+
+    def put(self, place: np.ndarray, part: SliceRecords) -> None:
+        """Set the rows at `place` `[k]` to the records of a part `[k]`."""
+        arrays = {**{f"f {name}": array for name, array in part.features.items()}, _TARGET: part.target}
+        fields = {name: field_schema(array) for name, array in arrays.items()}
+        if self._fields is None:
+            self._fields = fields
+            for name, array in arrays.items():
+                if array.dtype.kind == "U":
+                    self._texts[name] = [""] * len(self._ids)
+                else:
+                    self._arrays[name] = np.empty((len(self._ids), *array.shape[1:]), dtype=array.dtype)
+        if list(self._fields.items()) != list(fields.items()):
+            raise InputError(f"parts of a slice differ in their fields: {self._fields} and {fields}")
+        rows = place.tolist()
+        texts = [(self._ids, part.record_ids), (self._subjects, part.subjects)]
+        texts += [(kept, arrays[name].tolist()) for name, kept in self._texts.items()]
+        for kept, values in texts:
+            for row, value in zip(rows, values, strict=True):
+                kept[row] = value
+        self._salts[place] = part.salts
+        for name, array in self._arrays.items():
+            array[place] = arrays[name]
+
+    def records(self, tokens: np.ndarray) -> SliceRecords:
+        """All of them, with their tokens in order."""
+        fields = self._fields or {}
+        arrays = {name: np.array(self._texts[name]) if name in self._texts else self._arrays[name] for name in fields}
+        target = arrays.pop(_TARGET)
+        return SliceRecords(
+            record_ids=tuple(self._ids),
+            subjects=tuple(self._subjects),
+            tokens=tokens,
+            salts=self._salts,
+            features={name.removeprefix("f "): array for name, array in arrays.items()},
+            target=target,
+        )
+
+
+_TARGET = "target"
+
+
 def _fault(data: SliceRecords) -> str | None:
     """What keeps the records from being a slice, or None."""
     n = len(data)
@@ -414,12 +499,16 @@ def _parse_field(field: Json) -> FieldSchema:
 
 
 def _rows(arrays: list[np.ndarray], n: int) -> Iterator[memoryview]:
-    """The bytes of each row of numeric arrays, one array after the other."""
-    flat = [_little(array).reshape(n, -1).view(np.uint8) if n else np.empty((0, 1), np.uint8) for array in arrays]
-    table = np.concatenate(flat, axis=1)
-    width = table.shape[1]
-    view = memoryview(table.reshape(-1))  # type: ignore[arg-type]
-    return (view[start : start + width] for start in range(0, n * width, width))
+    """The bytes of each row of numeric arrays, one array after the other; copied a block at a time."""
+    if not n:
+        return
+    width = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays)
+    rows = max(_BLOCK_BYTES // width, 1)
+    for first in range(0, n, rows):
+        blocks = (_little(array[first : first + rows]) for array in arrays)
+        flat = [block.reshape(len(block), -1).view(np.uint8) for block in blocks]
+        view = memoryview(np.concatenate(flat, axis=1).reshape(-1))  # type: ignore[arg-type]
+        yield from (view[start : start + width] for start in range(0, len(view), width))
 
 
 def _prefixed(text: str) -> bytes:

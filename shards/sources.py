@@ -1,15 +1,16 @@
 """Readers that turn what users have, tables, files and torch datasets, into `Records`.
 
-A table whose feature columns are all numbers becomes one feature `"x"`; any other keeps its columns apart, each
-a feature under its own name.
+A table whose feature columns are all numbers becomes one feature `"x"`, and so does one whose only feature column
+holds arrays (fixed-size lists); any other keeps its columns apart, each a feature under its own name.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from shards.errors import InputError
-from shards.records import Records, make_features, make_records, to_array
+from shards.records import Records, make_features, make_records, numbered_ids, to_array, to_ids
 
 _EXACT_IN_FLOAT64 = 2**53
 _NPZ_KEYS = ("X", "x", "y", "subjects", "record_ids")
@@ -69,6 +70,81 @@ def from_table(
     return replace(records, columns=stacked_columns(found, chosen))
 
 
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a table are.
+
+    Attributes:
+        target: Column of the target.
+        subject: Column of the subjects; None makes every record its own subject.
+        record_id: Column of the record ids; None numbers the records.
+        features: Feature columns, in order; None takes all that have no other role.
+    """
+
+    target: str
+    subject: str | None = None
+    record_id: str | None = None
+    features: tuple[str, ...] | None = None
+
+    @property
+    def of_ids(self) -> list[str]:
+        """The columns that say what a row is and not what it holds: ids, subjects and target, each once."""
+        return list(dict.fromkeys(name for name in (self.record_id, self.subject, self.target) if name is not None))
+
+    def records(self, table: Any, batch: int, first: int = 0) -> Records:
+        """Records from a part of a table.
+
+        Args:
+            table: The rows.
+            batch: Number of the batch of ingestion, from 0.
+            first: Number of the first of these rows in the whole table.
+
+        Returns:
+            Those that `from_table` gives for these rows of the whole table.
+
+        Raises:
+            InputError: As `from_table`.
+        """
+        found = from_table(table, **vars(self), batch=batch)
+        if self.record_id is not None or not first:
+            return found
+        ids = numbered_ids(len(found), batch, first)
+        return replace(found, record_ids=ids, subjects=ids if self.subject is None else found.subjects)
+
+    def identities(self, table: Any, batch: int, first: int = 0) -> Identities:
+        """Ids, subjects and targets of a part of a table, without its features.
+
+        Args:
+            table: The rows; holds the columns `of_ids` at least.
+            batch: Number of the batch of ingestion, from 0.
+            first: Number of the first of these rows in the whole table.
+
+        Returns:
+            What `records` gives for them.
+
+        Raises:
+            InputError: As `from_table`.
+        """
+        columns = _columns(table)
+        target = _column_array(columns, self.target, "target")
+        if self.record_id is None:
+            ids = numbered_ids(len(target), batch, first)
+        else:
+            ids = to_ids(_column_ids(columns, self.record_id, "record_id"), "record_ids")
+        if self.subject is None:
+            return Identities(ids, ids, target)
+        return Identities(ids, to_ids(_column_ids(columns, self.subject, "subject"), "subjects"), target)
+
+
+@dataclass(frozen=True, eq=False)
+class Identities:
+    """Records without their features: `record_ids`, `subjects` and `target` as in `Records`."""
+
+    record_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    target: np.ndarray
+
+
 def stacked_columns(features: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[str, ...]:
     """Names of the columns that `features_from_table` stacked into one feature.
 
@@ -91,7 +167,8 @@ def features_from_table(table: Any, features: Sequence[str] | None = None) -> di
 
     Returns:
         `{"x": [n, columns]}` where all columns are numbers or bool: float64 if integers and floats are mixed,
-        else the smallest dtype that holds all. Otherwise column name to `[n]`, text as dtype `U`.
+        else the smallest dtype that holds all. `{"x": [n, *shape]}` where the only column holds fixed-size lists.
+        Otherwise column name to `[n]`, text as dtype `U`, or `[n, *shape]`.
 
     Raises:
         InputError: If a column does not exist, is named twice, misses a value, is of a type that cannot be
@@ -104,7 +181,9 @@ def features_from_table(table: Any, features: Sequence[str] | None = None) -> di
     if len(set(names)) != len(names):
         raise InputError(f"a feature column is named twice in {names}; name each once")
     arrays = {name: _column_array(columns, name, "feature") for name in names}
-    if any(array.dtype.kind == "U" for array in arrays.values()):
+    if len(arrays) == 1 and next(iter(arrays.values())).ndim > 1:
+        return {"x": next(iter(arrays.values()))}
+    if any(array.dtype.kind == "U" or array.ndim > 1 for array in arrays.values()):
         return arrays
     return {"x": _stack_columns(arrays)}
 
@@ -328,24 +407,44 @@ def _arrow(columns: Mapping[str, Any], name: str, role: str) -> pa.Array:
 
 
 def _column_array(columns: Mapping[str, Any], name: str, role: str) -> np.ndarray:
-    """A column as `[n]` numbers, bool or text."""
-    column = _arrow(columns, name, role)
+    """A column as `[n]` numbers, bool or text, or as `[n, *shape]` numbers or bool."""
+    column, shape = _flattened(_arrow(columns, name, role), name, role)
     kind = column.type
     what = f"{role} column {name!r}"
+    if shape and _is_text(kind):
+        raise InputError(f"{what} holds lists of text, which cannot be trained on; give each text as its own column")
     if _is_text(kind):
         return to_array(column.to_pylist(), what) if len(column) else np.empty(0, dtype="<U1")
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return to_array(column.to_numpy(zero_copy_only=False), what)
+        flat = column.to_numpy(zero_copy_only=False)
+        return to_array(flat.reshape(-1, *shape) if flat.size or 0 not in shape else flat, what)
     advice = "leave it out or convert it to numbers or text"
     if pa.types.is_temporal(kind):
         advice = "convert it to a number, such as days since a public date, or leave it out"
     elif pa.types.is_decimal(kind):
         advice = "convert it to float64"
     elif pa.types.is_nested(kind):
-        advice = "spread it out into columns of numbers"
+        advice = "spread it out into columns of numbers, or make it fixed-size lists"
     elif pa.types.is_binary(kind):
         advice = "save the text as UTF-8"
     raise InputError(f"{what} is of type {kind}, which cannot be trained on; {advice}")
+
+
+def _flattened(column: pa.Array, name: str, role: str) -> tuple[pa.Array, tuple[int, ...]]:
+    """The values of a column of fixed-size lists, one row after the other, and the shape of a row; `()` for others."""
+    shape: list[int] = []
+    if isinstance(column, pa.ExtensionArray):
+        if not isinstance(column.type, pa.FixedShapeTensorType) or column.type.permutation:
+            return column, ()
+        shape = list(column.type.shape)
+        column = column.storage.flatten()
+    while pa.types.is_fixed_size_list(column.type):
+        shape.append(column.type.list_size)
+        column = column.flatten()
+    if shape and column.null_count:
+        place = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) // max(math.prod(shape), 1)
+        raise InputError(f"{role} column {name!r} misses a value in row {place}; fill in or drop such rows first")
+    return column, tuple(shape)
 
 
 def _column_ids(columns: Mapping[str, Any], name: str, role: str) -> list[Any]:

@@ -272,6 +272,72 @@ class ShardStore(ABC):
         """
 
     @abstractmethod
+    def stage_records(self, data: SliceRecords) -> str:
+        """Write records, durably, that nobody sees yet.
+
+        Args:
+            data: The records.
+
+        Returns:
+            Their name while they are staged; `publish_records` gives them their final one.
+
+        Raises:
+            InputError: If they cannot be stored.
+            StorageError: If `clear_staging` shut this writer out; nothing of them stays.
+        """
+
+    @abstractmethod
+    def publish_records(self, staged: str, name: str) -> None:
+        """Give staged records their final name; `sync_records` makes it durable.
+
+        Args:
+            staged: What `stage_records` returned.
+            name: A name that does not exist yet.
+        """
+
+    @abstractmethod
+    def staged_records(self, staged: str) -> SliceRecords:
+        """Read records that are not published, or a part of a slice that was staged as bytes.
+
+        Args:
+            staged: What `stage_records` or `stage_bytes` returned.
+
+        Returns:
+            The records.
+
+        Raises:
+            DamageError: If they are missing or no well-formed slice file.
+        """
+
+    @abstractmethod
+    def stage_bytes(self, data: bytes) -> str:
+        """Write what one worker leaves for another until `clear_staging`; need not survive a crash.
+
+        Args:
+            data: The bytes.
+
+        Returns:
+            Their name.
+
+        Raises:
+            StorageError: If `clear_staging` shut this writer out; nothing of them stays.
+        """
+
+    @abstractmethod
+    def staged_bytes(self, staged: str) -> bytes:
+        """Read what was staged.
+
+        Args:
+            staged: What `stage_bytes` returned.
+
+        Returns:
+            The bytes.
+
+        Raises:
+            DamageError: If they are missing.
+        """
+
+    @abstractmethod
     def discard_records(self, name: str) -> None:
         """Delete a half-written record file, if it is there; `sync_records` makes that durable.
 
@@ -333,6 +399,11 @@ class Store(ABC):
 def shard_name(number: int) -> str:
     """Name of a shard's place below the store."""
     return f"{number:04d}"
+
+
+def missing_staged(where: object) -> str:
+    """What to say of something staged that is not there."""
+    return f"{where}, which was under way, is missing: is another program writing to the workspace? Repeat the command"
 
 
 def checkpoint_name(key: str) -> str:

@@ -32,6 +32,7 @@ from shards.store import (
     checkpoint_name,
     encode_checkpoint,
     keys_among,
+    missing_staged,
     parse_checkpoint,
     parse_header,
     plain_name,
@@ -230,6 +231,49 @@ class ShardFolder(ShardStore):
     def read_records(self, name: str) -> slicefile.SliceRecords:
         """See `ShardStore.read_records`."""
         return slicefile.read(self.records / plain_name(name))
+
+    def stage_records(self, data: slicefile.SliceRecords) -> str:
+        """See `ShardStore.stage_records`."""
+        path = self._unused()
+        slicefile.write(path, data)
+        return path.name
+
+    def publish_records(self, staged: str, name: str) -> None:
+        """See `ShardStore.publish_records`."""
+        (self.staging / plain_name(staged)).rename(self.records / plain_name(name))
+
+    def staged_records(self, staged: str) -> slicefile.SliceRecords:
+        """See `ShardStore.staged_records`."""
+        return slicefile.read(self.staging / plain_name(staged))
+
+    def stage_bytes(self, data: bytes) -> str:
+        """See `ShardStore.stage_bytes`."""
+        path = self._unused()
+        with path.open("xb") as file:
+            file.write(data)
+        return path.name
+
+    def staged_bytes(self, staged: str) -> bytes:
+        """See `ShardStore.staged_bytes`.
+
+        Args:
+            staged: Their name.
+
+        Returns:
+            The bytes.
+
+        Raises:
+            DamageError: If they are missing.
+        """
+        path = self.staging / plain_name(staged)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise DamageError(missing_staged(path)) from error
+
+    def _unused(self) -> Path:
+        """A path for something staged."""
+        return self.staging / secrets.token_hex(8)
 
     def discard_records(self, name: str) -> None:
         """See `ShardStore.discard_records`."""

@@ -35,6 +35,7 @@ from shards.store import (
     checkpoint_name,
     encode_checkpoint,
     keys_among,
+    missing_staged,
     parse_checkpoint,
     parse_header,
     plain_name,
@@ -132,21 +133,8 @@ class ShardObjects(ShardStore):
         Returns:
             Its name while it is staged.
 
-        Raises:
-            StorageError: If this writer was shut out; nothing of it stays.
         """
-        staged = secrets.token_hex(16)
-        if not self.token:
-            self.remote.write(self._at("staging", staged), encode_checkpoint(header, state))
-            return staged
-        self._check_fence()
-        self.remote.write(self._at("staging", staged), encode_checkpoint(header, state))
-        try:
-            self._check_fence()
-        except StorageError:
-            self.remote.delete(self._at("staging", staged))
-            raise
-        return staged
+        return self.stage_bytes(encode_checkpoint(header, state))
 
     def publish(self, staged: str, key: str) -> None:
         """See `ShardStore.publish`."""
@@ -235,6 +223,64 @@ class ShardObjects(ShardStore):
         except FileNotFoundError as error:
             raise DamageError(slicefile.missing(self.record_location(name))) from error
         return slicefile.from_bytes(self.record_location(name), data)
+
+    def stage_records(self, data: slicefile.SliceRecords) -> str:
+        """See `ShardStore.stage_records`."""
+        return self.stage_bytes(slicefile.to_bytes(f"{self.location}/staging", data))
+
+    def publish_records(self, staged: str, name: str) -> None:
+        """See `ShardStore.publish_records`."""
+        source = self._at("staging", staged)
+        self.remote.copy(source, self._at("records", name))
+        self.remote.delete(source)
+
+    def staged_records(self, staged: str) -> slicefile.SliceRecords:
+        """See `ShardStore.staged_records`."""
+        return slicefile.from_bytes(self.remote.url(self._at("staging", staged)), self.staged_bytes(staged))
+
+    def stage_bytes(self, data: bytes) -> str:
+        """See `ShardStore.stage_bytes`.
+
+        Args:
+            data: The bytes.
+
+        Returns:
+            Their name.
+
+        Raises:
+            StorageError: If this writer was shut out; nothing of them stays.
+        """
+        staged = secrets.token_hex(16)
+        path = self._at("staging", staged)
+        if not self.token:
+            self.remote.write(path, data)
+            return staged
+        self._check_fence()
+        self.remote.write(path, data)
+        try:
+            self._check_fence()
+        except StorageError:
+            self.remote.delete(path)
+            raise
+        return staged
+
+    def staged_bytes(self, staged: str) -> bytes:
+        """See `ShardStore.staged_bytes`.
+
+        Args:
+            staged: Their name.
+
+        Returns:
+            The bytes.
+
+        Raises:
+            DamageError: If they are missing.
+        """
+        path = self._at("staging", staged)
+        try:
+            return self.remote.read(path)
+        except FileNotFoundError as error:
+            raise DamageError(missing_staged(self.remote.url(path))) from error
 
     def discard_records(self, name: str) -> None:
         """See `ShardStore.discard_records`."""

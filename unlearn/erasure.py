@@ -123,6 +123,18 @@ def purge_checkpoints(site: Site, shards: Iterable[int]) -> int:
     return count
 
 
+def undo_ingest(site: Site) -> None:
+    """Destroy what an ingest that did not end left behind.
+
+    Args:
+        site: The workspace, whose lock the caller holds.
+    """
+    # First what is staged, since that shuts out whoever might still write.
+    for shard in range(site.declaration.n_shards):
+        site.clear_staging(shard)
+    purge_record_files(site)
+
+
 def purge_record_files(site: Site) -> None:
     """Delete every record file the ledger does not name: what a crashed ingest left behind."""
     slices = site.ledger.slices()

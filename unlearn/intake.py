@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ import numpy as np
 from shards import slicefile
 from shards.digest import Json
 from shards.placement import grouped, place
-from shards.records import Records, check_features, encode_target, feature_schema, make_records
+from shards.records import Records, encode_target, feature_schema, fit_records, make_records
 from shards.task import FieldSchema, Kind, Task
 from shards.train import describe_task, task_from
 from unlearn.erasure import purge_record_files, slice_file_name
@@ -74,37 +74,16 @@ def fit_task(site: Site, records: Records) -> tuple[Task, Records]:
     """
     kind = cast(Kind, site.declaration.task)
     described = site.ledger.task()
-    known = None if described is None else task_from(described)
-    if known is not None:
-        records = _in_declared_order(records, known.columns)
-    if known is None:
-        schema: Mapping[str, FieldSchema] = feature_schema(records.features)
+    if described is None:
         labels = _labels(site, records) if kind == "classification" else ()
+        target = encode_target(records.target, kind, labels)
+        shape = FieldSchema(target.shape[1:], target.dtype.str)
+        task = Task(kind, feature_schema(records.features), shape, labels, records.columns)
     else:
-        schema, labels = known.features, known.classes
-    features = check_features(records.features, schema)
-    target = encode_target(records.target, kind, labels)
-    shape = FieldSchema(target.shape[1:], target.dtype.str)
-    task = known or Task(kind, schema, shape, labels, records.columns)
-    if shape != task.target:
-        raise InputError(
-            f"y has shape {list(shape.shape)} per record, but the first batch declared {list(task.target.shape)}"
-        )
+        task = task_from(described)
+    records = fit_records(records, task)
     site.learner.check(task)
-    return task, replace(records, features=features, target=target)
-
-
-def _in_declared_order(records: Records, columns: tuple[str, ...]) -> Records:
-    """A table's stacked columns in the order of the first batch; arrays without names are taken as they are."""
-    if not columns or not records.columns or records.columns == columns:
-        return records
-    if set(records.columns) != set(columns):
-        raise InputError(
-            f"the table's columns are {list(records.columns)}, but the first batch declared {list(columns)}: give "
-            "exactly those; nothing was ingested"
-        )
-    order = [records.columns.index(name) for name in columns]
-    return replace(records, features={"x": np.ascontiguousarray(records.features["x"][:, order])}, columns=columns)
+    return task, records
 
 
 def _labels(site: Site, records: Records) -> tuple[Json, ...]:
@@ -112,13 +91,17 @@ def _labels(site: Site, records: Records) -> tuple[Json, ...]:
     return tuple(np.unique(records.target).tolist() if declared is None else declared)
 
 
-def check_ids(site: Site, records: Records, reconsent: Sequence[str]) -> list[bytes]:
+def check_ids(
+    site: Site, record_ids: Sequence[str], subjects: Sequence[str], reconsent: Sequence[str], among: str = ""
+) -> list[bytes]:
     """Refuse ids that are present or were forgotten.
 
     Args:
         site: The workspace.
-        records: The batch.
+        record_ids: Ids of the records.
+        subjects: Whose they are.
         reconsent: Forgotten subjects or records that may return.
+        among: Which rows these are, for messages, where they are not all.
 
     Returns:
         Tokens of the tombstones that the re-consent lifts.
@@ -127,27 +110,27 @@ def check_ids(site: Site, records: Records, reconsent: Sequence[str]) -> list[by
         InputError: If a record id is in the workspace already.
         TombstoneError: If a forgotten subject or record is in the batch without re-consent.
     """
-    record_tokens = site.tokens("record", records.record_ids)
-    subject_tokens = site.tokens("subject", records.subjects)
+    record_tokens = site.tokens("record", record_ids)
+    subject_tokens = site.tokens("subject", subjects)
     present = {item.token for item in site.ledger.locations(record_tokens)}
-    again = [name for name, token in zip(records.record_ids, record_tokens, strict=True) if token in present]
+    again = [name for name, token in zip(record_ids, record_tokens, strict=True) if token in present]
     if again:
         raise InputError(
-            f"{len(again)} of the record ids are already in the workspace ({some(again)}): give new records other ids; "
-            "nothing was ingested"
+            f"{among}{len(again)} of the record ids are already in the workspace ({some(again)}): give new records "
+            "other ids; nothing was ingested"
         )
     lifted = {token for kind in ("subject", "record") for token in site.tokens(kind, reconsent)}
     dead = site.ledger.tombstones(list({*record_tokens, *subject_tokens}))
     back = {
         name
-        for names, tokens in ((records.record_ids, record_tokens), (records.subjects, subject_tokens))
+        for names, tokens in ((record_ids, record_tokens), (subjects, subject_tokens))
         for name, token in zip(names, tokens, strict=True)
         if token in dead - lifted
     }
     if back:
         raise TombstoneError(
-            f"{len(back)} of the subjects or records were forgotten before ({some(sorted(back))}): leave them out, or "
-            "name them in reconsent if they agreed to return; nothing was ingested"
+            f"{among}{len(back)} of the subjects or records were forgotten before ({some(sorted(back))}): leave them "
+            "out, or name them in reconsent if they agreed to return; nothing was ingested"
         )
     return sorted(dead & lifted)
 

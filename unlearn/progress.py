@@ -1,4 +1,4 @@
-"""A progress bar over record-visits, shown on a terminal when there is something to wait for."""
+"""A progress bar over record-visits or records, shown on a terminal when there is something to wait for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ ProgressStarter = Callable[[int], Callable[[int, int, int], None]]
 
 
 @contextmanager
-def progress_bar(title: str, *, show: bool | None) -> Iterator[ProgressStarter]:
+def progress_bar(title: str, *, show: bool | None, unit: str = "record-visits") -> Iterator[ProgressStarter]:
     """A bar that fills as record-visits are made.
 
     Args:
         title: What is under way.
         show: Whether to show it; None: where standard error is a terminal.
+        unit: What is counted.
 
     Yields:
         What a build calls once it knows how much there is to do.
@@ -32,7 +33,7 @@ def progress_bar(title: str, *, show: bool | None) -> Iterator[ProgressStarter]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("record-visits"),
+        TextColumn(unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -28,12 +28,13 @@ from shards.learners import as_learner
 from shards.lock import exclusive
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
+from shards.sources import Roles
 from shards.task import Kind, Task
 from shards.train import describe_learner, task_from
 from unlearn import declaration as declared
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
-from unlearn.erasure import purge_checkpoints, purge_record_files
+from unlearn.erasure import purge_checkpoints, undo_ingest
 from unlearn.errors import (
     ConfigurationError,
     DamageError,
@@ -55,6 +56,7 @@ from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
 from unlearn.serving import Server, served_contents
 from unlearn.site import Site, store_of
+from unlearn.streaming import ingest_files
 from unlearn.submission import Acceptor
 
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
@@ -304,9 +306,50 @@ class Workspace:
             batch = self._site.ledger.batches()
             records = as_records(self._site, X, y, subjects, record_ids)
             task, records = fit_task(self._site, records)
-            lifted = check_ids(self._site, records, _named(reconsent, "reconsent"))
+            lifted = check_ids(self._site, records.record_ids, records.subjects, _named(reconsent, "reconsent"))
             store_batch(self._site, batch, task, records, lifted)
             return batch
+
+    def ingest_parquet(
+        self,
+        path: Any,
+        *,
+        target: str,
+        subject: str | None = None,
+        record_id: str | None = None,
+        features: Sequence[str] | None = None,
+        reconsent: Ids = (),
+        progress: bool | None = None,
+    ) -> int:
+        """Take in a batch of records from Parquet files, which may be larger than memory.
+
+        Ends in exactly the state in which `ingest` of the same rows ends. Rows go from the files to the store through
+        the executor's workers, of which each must have room for one slice of a shard; the store needs room for the
+        batch twice, for the while.
+
+        Args:
+            path: A folder of Parquet files, in the order of their names, or one file; path, or URL such as
+                `s3://bucket/prefix`, that all workers reach; or a `pyarrow.dataset` of Parquet files.
+            target: Column of the target.
+            subject: Column that says whose a record is; None: every record is its own subject.
+            record_id: Column of the unique ids; None: row numbers, as in `ingest`.
+            features: Feature columns, in order; None: all that have no other role.
+            reconsent: Forgotten subjects or records that may return, because they said so.
+            progress: Show progress bars; None: on a terminal.
+
+        Returns:
+            The number of the batch, from 0.
+
+        Raises:
+            InputError: If the data cannot be read or trained on; nothing was changed.
+            TombstoneError: If a forgotten subject or record is in it; nothing was changed.
+            StorageError: If the disk is full, or the store fails; nothing was changed.
+            WorkerLostError: If workers died again and again, perhaps for lack of memory; nothing was changed.
+        """
+        roles = Roles(target, subject, record_id, None if features is None else tuple(map(str, features)))
+        lifting = _named(reconsent, "reconsent")
+        with self._writing():
+            return ingest_files(self._site, self._executor, path, roles, lifting, show=progress)
 
     # Training
 
@@ -833,7 +876,7 @@ class Workspace:
         shards = range(site.declaration.n_shards)
         operation = site.ledger.operation()
         if operation == "ingest":
-            purge_record_files(site)
+            undo_ingest(site)
         if operation in {"train", "replay"}:
             for shard in shards:
                 site.clear_staging(shard)

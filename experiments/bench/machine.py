@@ -51,7 +51,7 @@ def memory_after(code: str) -> int:
 
 def worker_peaks() -> list[int]:
     """Peak resident memory of each of our worker processes, in bytes; where the system tells no peak, the present."""
-    return [_peak(worker) for worker in _workers()]
+    return [peak(worker) for worker in _workers()]
 
 
 def cpu() -> float:
@@ -64,7 +64,8 @@ def _workers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "shards.executors.worker" in child.cmdline()]
 
 
-def _peak(process: psutil.Process) -> int:
+def peak(process: psutil.Process) -> int:
+    """Peak resident memory of a process since its program began, in bytes; else the present."""
     status = Path(f"/proc/{process.pid}/status")
     if not status.exists():
         return int(process.memory_info().rss)

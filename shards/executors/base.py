@@ -125,7 +125,7 @@ class Executor(ABC):
         self,
         function: Callable[[Any], Any] | str,
         items: Sequence[Json],
-        folder: str | Path,
+        folder: str | Path | None,
         *,
         libraries: Sequence[str] = ("numpy",),
         on_done: Callable[[int], None] | None = None,
@@ -139,7 +139,8 @@ class Executor(ABC):
             function: A function of a file that can be imported, or its reference `"package.module:name"`. Called with
                 an item; all it depends on besides (seeds, paths) belongs into the item.
             items: JSON values.
-            folder: Where values are kept; made if there is none. All workers must see it.
+            folder: Where values are kept; made if there is none. All workers must see it. None: they are small and
+                without arrays, come back with the workers' answers, and nothing is kept.
             libraries: Import names of the numeric libraries the function uses: workers load them, and their versions
                 belong to the environment.
             on_done: Told the number of each item whose value is there.
@@ -157,6 +158,11 @@ class Executor(ABC):
         code = code_digest([named])
         program = Program(tuple(libraries), code.digest)
         environment = call_environment(self.environment(program).digest, code)
+        if folder is None:
+            orders = [CallOrder(n, named, item, environment, code.source, "") for n, item in enumerate(items)]
+            answered = [CallWork(order, on_done or (lambda _number: None)) for order in orders]
+            self.perform(program, answered, carry_on)
+            return [work.value for work in answered]
         kept = Path(folder).absolute()
         kept.mkdir(parents=True, exist_ok=True)
         files = [kept / f"{call_key(named, item, environment, code.source)}.safetensors" for item in items]

@@ -223,6 +223,8 @@ class CallWork(Work):
         self._order = order
         self._on_returned = on_returned
         self._has_returned = False
+        self.value: Json = None
+        """What it returned, if that came back with the answer."""
 
     @property
     def number(self) -> int:
@@ -252,7 +254,7 @@ class CallWork(Work):
         return f"{self._order.function}, item {self._order.number}"
 
     def _told(self, answer: Any) -> None:
-        del answer
+        self.value = answer.get("value")
         self._has_returned = True
         self._on_returned(self._order.number)
 

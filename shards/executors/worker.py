@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shards.calls import CallOrder, make_call, write_value
+from shards.calls import CallOrder, make_call, small_value, write_value
 from shards.code import code_digest
 from shards.digest import Json
 from shards.environment import describe, environment_digest, step_environment
@@ -130,11 +130,11 @@ def _serve(message: Any, environment: str, answer: Answer) -> None:
             order = CallOrder.from_json(message)
             value = make_call(order, environment)
             try:
-                write_value(Path(order.result), value)
+                said = {} if _kept(order, value) else {"value": small_value(value)}
             except InputError as error:
                 answer("input", message=f"{order.function}, item {order.number}: {error}")
                 return
-            answer("returned")
+            answer("returned", **said)
         else:
             _train(ChainOrder.from_json(message), environment, answer, position)
     except DamageError as error:
@@ -156,6 +156,13 @@ def _serve(message: Any, environment: str, answer: Answer) -> None:
         )
     else:
         answer("done")
+
+
+def _kept(order: CallOrder, value: Any) -> bool:
+    """Write a value where the order says, if it does."""
+    if order.result:
+        write_value(Path(order.result), value)
+    return bool(order.result)
 
 
 def _train(order: ChainOrder, environment: str, answer: Answer, position: list[int]) -> None:

@@ -764,8 +764,8 @@ _PROVING = (
         (
             Edit(
                 "unlearn.ledger.ledger",
-                "root = recordset.update(c, [row[3] for row in rows])",
-                "root = recordset.root(c)",
+                "root = recordset.update(c, (row[3] for rows in _parts(records) for row in _inserted(c, rows)))",
+                "root = [_inserted(c, rows) for rows in _parts(records)] and recordset.root(c)",
             ),
         ),
         f"{MISTAKES}::test_the_tree_over_the_records_follows_every_change",

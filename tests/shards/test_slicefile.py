@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as hnp
 from shards.digest import canonical_json, digest_json, digest_parts
 from shards.errors import DamageError, InputError
 from shards.records import NUMERIC_DTYPES
-from shards.slicefile import SliceRecords, commitments, keep, read, slice_digest, write
+from shards.slicefile import SliceRecords, commitments, keep, merge, read, slice_digest, write
 
 unicode = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 text = unicode.filter(lambda word: not word.endswith("\0"))  # numpy's U cannot hold a NUL at the end
@@ -387,3 +387,42 @@ def test_several_batches_are_damaged(tmp_path: Path) -> None:
     _forge(tmp_path / "forged", lambda table: table, batches=2)
     with pytest.raises(DamageError, match="2 record batches"):
         read(tmp_path / "forged")
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(data=slices(), draw=st.data())
+def test_parts_of_a_slice_make_the_slice(data: SliceRecords, draw: st.DataObject) -> None:
+    number = draw.draw(st.integers(1, 4))
+    where = np.array(draw.draw(st.lists(st.integers(0, number - 1), min_size=len(data), max_size=len(data))), dtype=int)
+    parts = [keep(data, where == part) for part in range(number)]
+    merged = merge([lambda part=part: part for part in parts])
+    assert commitments(merged).tobytes() == commitments(data).tobytes()
+    assert (merged.record_ids, merged.subjects) == (data.record_ids, data.subjects)
+    assert merged.salts.tobytes() == data.salts.tobytes()
+    assert list(merged.features) == list(data.features)
+    for name, array in [*data.features.items(), ("target", data.target)]:
+        found = merged.target if name == "target" and array is data.target else merged.features[name]
+        assert found.dtype.kind == array.dtype.kind
+        assert found.shape == array.shape
+        assert found.tobytes() == array.tobytes() or found.tolist() == array.tolist()
+
+
+def test_parts_that_do_not_belong_together_are_refused() -> None:
+    one = example()
+    with pytest.raises(InputError, match="in two parts"):
+        merge([lambda: one, lambda: one])
+    other = dataclasses.replace(example(), target=np.zeros((3, 2)), tokens=example().tokens ^ np.uint8(1))
+    with pytest.raises(InputError, match="differ in their fields"):
+        merge([lambda: one, lambda: other])
+
+
+def test_commitments_do_not_depend_on_how_much_is_digested_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shards import slicefile
+
+    expected = commitments(example(20)).tobytes()
+    for size in (1, 40, 333):
+        monkeypatch.setattr(slicefile, "_BLOCK_BYTES", size)
+        assert commitments(example(20)).tobytes() == expected

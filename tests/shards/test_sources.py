@@ -446,3 +446,63 @@ class Stream(IterableDataset[Any]):
 def test_datasets_that_cannot_be_read(dataset: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_dataset(dataset, **arguments)
+
+
+# --- arrays in a column ------------------------------------------------------------------------------------------
+
+
+def lists(values: np.ndarray) -> pa.Array:
+    """`[n, *shape]` as fixed-size lists."""
+    found = pa.array(values.reshape(-1))
+    for size in values.shape[:0:-1]:
+        found = pa.FixedSizeListArray.from_arrays(found, size)
+    return found
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (1, 2, 2)])
+def test_one_column_of_arrays_is_the_feature(shape: tuple[int, ...]) -> None:
+    values = np.arange(5 * np.prod(shape), dtype=np.uint8).reshape(5, *shape)
+    for column in (lists(values), pa.chunked_array([lists(values)[:2], lists(values)[2:]])):
+        records = from_table(pa.table({"image": column, "label": [0, 1, 0, 1, 0]}), target="label")
+        assert list(records.features) == ["x"]
+        assert records.features["x"].dtype == np.uint8
+        assert np.array_equal(records.features["x"], values)
+        assert records.columns == ("image",)
+
+
+def test_arrays_beside_other_columns_stay_apart() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 4))
+    table = pa.table({"vector": lists(values), "age": [1, 2, 3], "label": [0, 1, 0]})
+    records = from_table(table, target="label")
+    assert list(records.features) == ["vector", "age"]
+    assert np.array_equal(records.features["vector"], values)
+    assert records.columns == ()
+
+
+def test_tensors_of_arrow_are_arrays_too() -> None:
+    values = np.arange(12.0).reshape(2, 2, 3)
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+    records = from_table(pa.table({"image": tensor, "label": [0, 1]}), target="label")
+    assert np.array_equal(records.features["x"], values)
+
+
+def test_arrays_survive_parquet(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    pq.write_table(pa.table({"image": lists(values), "label": [0, 1]}), tmp_path / "a.parquet")
+    records = from_file(tmp_path / "a.parquet", target="label")
+    assert np.array_equal(records.features["x"], values)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array([[1.0], None], pa.list_(pa.float64(), 1)), "misses a value in row 1"),
+        (pa.array([[1.0, 2.0], [1.0, None]], pa.list_(pa.float64(), 2)), "misses a value in row 1"),
+        (pa.array([["a"], ["b"]], pa.list_(pa.string(), 1)), "lists of text"),
+        (pa.array([[1.0], [2.0]], pa.list_(pa.float64())), "fixed-size lists"),
+        (pa.array([[1.0], [np.nan]], pa.list_(pa.float64(), 1)), r"nan in row 1, position \[0\]"),
+    ],
+)
+def test_arrays_that_cannot_be_trained_on(column: pa.Array, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        from_table(pa.table({"image": column, "label": [0, 1]}), target="label")

@@ -21,7 +21,7 @@ from shards.errors import ConfigurationError, DamageError, LockedError, StorageE
 from shards.location import open_shard, open_store
 from shards.remote import KINDS, Remote
 from shards.retries import ATTEMPTS
-from shards.slicefile import SliceRecords, commitments
+from shards.slicefile import SliceRecords, commitments, to_bytes
 from shards.store import CheckpointHeader, ShardStore, Store
 from shards.store_objects import FENCE, ShardObjects, StoreObjects
 from tests.loopback_s3 import S3
@@ -166,6 +166,37 @@ def test_records_are_purged(shard: ShardStore) -> None:
     assert shard.record_files() == {"p000000-v2.arrow"}
     with pytest.raises(DamageError, match=r"p000000-v0\.arrow is missing"):
         shard.read_records("p000000-v0.arrow")
+
+
+def test_staged_records_are_published_whole(shard: ShardStore) -> None:
+    worker = worker_of(shard)
+    with worker.writing():
+        staged = worker.stage_records(records())
+    assert shard.record_files() == set()
+    assert commitments(shard.staged_records(staged)).tobytes() == commitments(records()).tobytes()
+    shard.publish_records(staged, "p000000-v0.arrow")
+    shard.sync_records()
+    assert shard.record_files() == {"p000000-v0.arrow"}
+    found = open_shard(shard.location).read_records("p000000-v0.arrow")
+    assert commitments(found).tobytes() == commitments(records()).tobytes()
+    with pytest.raises(DamageError, match="is missing"):
+        shard.staged_records(staged)
+
+
+def test_staged_bytes_are_read_back_until_staging_is_cleared(shard: ShardStore) -> None:
+    worker = worker_of(shard)
+    with worker.writing():
+        kept = {worker.stage_bytes(data): data for data in (b"", b"some", to_bytes("a part", records()))}
+    assert {name: shard.staged_bytes(name) for name in kept} == kept
+    part = next(name for name, data in kept.items() if len(data) > 4)
+    assert commitments(shard.staged_records(part)).tobytes() == commitments(records()).tobytes()
+    del part
+    shard.clear_staging(0.1)
+    for name in kept:
+        with pytest.raises(DamageError, match="is missing"):
+            shard.staged_bytes(name)
+        with pytest.raises(DamageError, match=r"no name of a file|is missing"):
+            shard.staged_bytes(f"../{name}")
 
 
 # --- who may write -----------------------------------------------------------------------------------------------

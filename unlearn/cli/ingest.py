@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
+from shards.digest import Json
+from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, Workers, opened, split_names
 from unlearn.cli.output import counted, print_json, say
+from unlearn.errors import InputError
 
 EXAMPLE = """\b
-Example:
-  unlearn ingest runs/people people.csv --target income --subject person --record-id row"""
+Examples:
+  unlearn ingest runs/people people.csv --target income --subject person --record-id row
+  unlearn ingest runs/people parts/ --target income --subject person --record-id row"""
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +27,11 @@ def ingest(
     run: Run,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help=".csv, .parquet, or .npz with X, y and optionally subjects, record_ids."),
+        typer.Argument(
+            metavar="FILE",
+            help=".csv, .parquet, or .npz with X, y and optionally subjects, record_ids; or a folder of .parquet "
+            "files, which may be larger than memory.",
+        ),
     ],
     target: Target = None,
     subject: Subject = None,
@@ -34,25 +41,44 @@ def ingest(
         list[str] | None,
         typer.Option(metavar="ID", help="A forgotten subject or record that agreed to return; repeatable."),
     ] = None,
+    workers: Workers = None,
     *,
     json: AsJson = False,
 ) -> None:
-    """Take in a batch of records."""
+    """Take in a batch of records.
+
+    Raises:
+        InputError: If a folder is given without a target.
+    """
     from shards.sources import from_file
 
-    with opened(run) as workspace:
-        records = from_file(
-            file,
-            target=target,
-            subject=subject,
-            record_id=record_id,
-            features=split_names(features),
-            batch=workspace.status().batches,
-        )
-        batch = workspace.ingest(records, reconsent=reconsent or ())
-        subjects = len(set(records.subjects))
-        if json:
-            print_json({"workspace": workspace.path, "batch": batch, "records": len(records), "subjects": subjects})
-            return
-        say(f"batch {batch}: {counted(len(records), 'record')} of {counted(subjects, 'subject')} taken in")
-        say(f"next: unlearn train {run}")
+    chosen = split_names(features)
+    with opened(run, workers) as workspace:
+        subjects: int | None = None
+        if file.is_dir():
+            if target is None:
+                raise InputError(f"{file}: no target column named; give --target")
+            before = workspace.status().records
+            batch = workspace.ingest_parquet(
+                file, target=target, subject=subject, record_id=record_id, features=chosen, reconsent=reconsent or ()
+            )
+            n = workspace.status().records - before
+        else:
+            records = from_file(
+                file,
+                target=target,
+                subject=subject,
+                record_id=record_id,
+                features=chosen,
+                batch=workspace.status().batches,
+            )
+            batch = workspace.ingest(records, reconsent=reconsent or ())
+            n, subjects = len(records), len(set(records.subjects))
+    if json:
+        # Nobody counts the subjects of what is larger than memory.
+        counts: dict[str, Json] = {"records": n} | ({} if subjects is None else {"subjects": subjects})
+        print_json({"workspace": workspace.path, "batch": batch, **counts})
+        return
+    of = "" if subjects is None else f" of {counted(subjects, 'subject')}"
+    say(f"batch {batch}: {counted(n, 'record')}{of} taken in")
+    say(f"next: unlearn train {run}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -327,7 +328,7 @@ class Ledger:
         Args:
             task: The declared task.
             slices: Its non-empty slices, whose files are on disk.
-            records: Its records.
+            records: Its records; taken one after the other, and quickest where their tokens ascend.
             lifted: Tombstones that a recorded re-consent removes.
         """
         with self._write() as c:
@@ -339,9 +340,8 @@ class Ledger:
                 c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
             if slices:
                 c.execute(insert(s.slice_table), [vars(item) for item in slices])
-            rows = [(item.token, item.shard, item.position, item.commitment) for item in records]
-            insert_plain(c, s.record, rows)
-            root = recordset.update(c, [row[3] for row in rows])
+            # A part at a time: there may be more records than fit in memory.
+            root = recordset.update(c, (row[3] for rows in _parts(records) for row in _inserted(c, rows)))
             chain.append(
                 c, "ingested", now(), batch=batch, records=root.hash.hex(), count=root.count, lifted=len(lifted)
             )
@@ -985,6 +985,18 @@ def _keep_evidence(c: Connection, request_id: str, part: str, body: Json) -> Non
 def _chunks(tokens: Sequence[V]) -> Iterator[Sequence[V]]:
     for start in range(0, len(tokens), CHUNK):
         yield tokens[start : start + CHUNK]
+
+
+def _parts(records: Iterable[NewRecord]) -> Iterator[list[tuple[bytes, int, int, bytes]]]:
+    """Rows of the table of records, some at a time."""
+    coming = iter(records)
+    while part := list(islice(coming, ROWS)):
+        yield [(item.token, item.shard, item.position, item.commitment) for item in part]
+
+
+def _inserted(c: Connection, rows: list[tuple[bytes, int, int, bytes]]) -> list[tuple[bytes, int, int, bytes]]:
+    insert_plain(c, s.record, rows)
+    return rows
 
 
 def _insert_many(c: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -24,6 +25,9 @@ CHUNK = 500
 ROWS_A_QUERY = 64
 """Rows that are read in the time of one query."""
 
+ROWS_A_FETCH = 10_000
+"""Rows that are held at a time where all are read."""
+
 
 def root(c: Connection) -> radix.Node:
     """The whole tree's root, with the number of records."""
@@ -35,7 +39,7 @@ def update(c: Connection, touched: Iterable[bytes]) -> radix.Node:
 
     Args:
         c: A connection in a writing transaction.
-        touched: The commitments added or deleted.
+        touched: The commitments added or deleted; taken to the end before anything is computed.
 
     Returns:
         The root.
@@ -112,8 +116,17 @@ def _reader(c: Connection, asked: int, count: int) -> Callable[[int, int], Seque
 def _subtrees(c: Connection, buckets: set[int]) -> dict[int, radix.Node]:
     """The nodes at the cut, computed from their leaves."""
     count = c.execute(select(func.count()).select_from(s.record)).scalar_one()
-    leaves = _reader(c, len(buckets), count)
-    return {bucket: radix.subtree(leaves(CUT, bucket - (1 << CUT)), CUT) for bucket in buckets}
+    if len(buckets) * ROWS_A_QUERY < count:
+        leaves = _reader(c, len(buckets), count)
+        return {bucket: radix.subtree(leaves(CUT, bucket - (1 << CUT)), CUT) for bucket in buckets}
+    # All in order, one subtree at a time: there may be more than fit in memory.
+    column = s.record.c.commitment
+    rows = c.execute(select(column).order_by(column).execution_options(yield_per=ROWS_A_FETCH))
+    found = dict.fromkeys(buckets, radix.EMPTY)
+    for bucket, leaves_of in groupby((bytes(row[0]) for row in rows), key=_bucket):
+        if bucket in buckets:
+            found[bucket] = radix.subtree(list(leaves_of), CUT)
+    return found
 
 
 def _nodes(c: Connection, numbers: Sequence[int]) -> dict[int, radix.Node]:

@@ -1,0 +1,1 @@
+"""What it costs to take in more than fits in memory: seconds, and memory of every process."""
