@@ -322,7 +322,9 @@ class _Filling:
     def records(self, tokens: np.ndarray) -> SliceRecords:
         """All of them, with their tokens in order."""
         fields = self._fields or {}
-        arrays = {name: np.array(self._texts[name]) if name in self._texts else self._arrays[name] for name in fields}
+        # Without a record there is no width to find.
+        texts = {name: np.array(kept, dtype="<U") if kept else np.empty(0, "<U1") for name, kept in self._texts.items()}
+        arrays = {name: texts[name] if name in texts else self._arrays[name] for name in fields}
         target = arrays.pop(_TARGET)
         return SliceRecords(
             record_ids=tuple(self._ids),

@@ -434,17 +434,20 @@ def _flattened(column: pa.Array, name: str, role: str) -> tuple[pa.Array, tuple[
     """The values of a column of fixed-size lists, one row after the other, and the shape of a row; `()` for others."""
     shape: list[int] = []
     if isinstance(column, pa.ExtensionArray):
-        if not isinstance(column.type, pa.FixedShapeTensorType) or column.type.permutation:
+        if not isinstance(column.type, pa.FixedShapeTensorType):
             return column, ()
+        if list(column.type.permutation or range(len(column.type.shape))) != list(range(len(column.type.shape))):
+            raise InputError(f"{role} column {name!r} holds tensors with permuted axes; save them in their own order")
         shape = list(column.type.shape)
         column = column.storage.flatten()
-    while pa.types.is_fixed_size_list(column.type):
+    while True:
+        if shape and column.null_count:
+            place = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) // max(math.prod(shape), 1)
+            raise InputError(f"{role} column {name!r} misses a value in row {place}; fill in or drop such rows first")
+        if not pa.types.is_fixed_size_list(column.type):
+            return column, tuple(shape)
         shape.append(column.type.list_size)
         column = column.flatten()
-    if shape and column.null_count:
-        place = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) // max(math.prod(shape), 1)
-        raise InputError(f"{role} column {name!r} misses a value in row {place}; fill in or drop such rows first")
-    return column, tuple(shape)
 
 
 def _column_ids(columns: Mapping[str, Any], name: str, role: str) -> list[Any]:

@@ -403,11 +403,11 @@ def test_parts_of_a_slice_make_the_slice(data: SliceRecords, draw: st.DataObject
     assert (merged.record_ids, merged.subjects) == (data.record_ids, data.subjects)
     assert merged.salts.tobytes() == data.salts.tobytes()
     assert list(merged.features) == list(data.features)
-    for name, array in [*data.features.items(), ("target", data.target)]:
-        found = merged.target if name == "target" and array is data.target else merged.features[name]
-        assert found.dtype.kind == array.dtype.kind
-        assert found.shape == array.shape
-        assert found.tobytes() == array.tobytes() or found.tolist() == array.tolist()
+    for array, found in zip(
+        [*data.features.values(), data.target], [*merged.features.values(), merged.target], strict=True
+    ):
+        assert (found.dtype.kind, found.shape) == (array.dtype.kind, array.shape)
+        assert found.tolist() == array.tolist() or found.tobytes() == array.tobytes()
 
 
 def test_parts_that_do_not_belong_together_are_refused() -> None:

@@ -498,6 +498,7 @@ def test_arrays_survive_parquet(tmp_path: Path) -> None:
     [
         (pa.array([[1.0], None], pa.list_(pa.float64(), 1)), "misses a value in row 1"),
         (pa.array([[1.0, 2.0], [1.0, None]], pa.list_(pa.float64(), 2)), "misses a value in row 1"),
+        (pa.array([[[1.0]], [None]], pa.list_(pa.list_(pa.float64(), 1), 1)), "misses a value in row 1"),
         (pa.array([["a"], ["b"]], pa.list_(pa.string(), 1)), "lists of text"),
         (pa.array([[1.0], [2.0]], pa.list_(pa.float64())), "fixed-size lists"),
         (pa.array([[1.0], [np.nan]], pa.list_(pa.float64(), 1)), r"nan in row 1, position \[0\]"),
