@@ -130,10 +130,11 @@ def write_value(path: Path, value: Any) -> None:
     arrays: dict[str, np.ndarray] = {}
     try:
         skeleton = _without_arrays(value, arrays)
-        text = canonical_json(skeleton).decode()
+        # One entry: the order of several is left to chance, and equal values are to give equal files.
+        text = canonical_json({"value": skeleton, "check": _check(skeleton, arrays)}).decode()
     except RecursionError as error:
         raise InputError("what refers to itself, or is nested too deeply, cannot be kept") from error
-    data = save(arrays, metadata={"value": text, "check": _check(skeleton, arrays)})
+    data = save(arrays, metadata={"call": text})
     draft = path.with_name(f".{secrets.token_hex(8)}")
     with draft.open("xb") as file:
         file.write(data)
@@ -159,8 +160,8 @@ def read_value(path: Path) -> Any:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
-            skeleton = json.loads(metadata["value"])
+            metadata = json.loads(file.metadata()["call"])
+            skeleton = metadata["value"]
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             value = _with_arrays(skeleton, arrays)
             is_sound = metadata["check"] == _check(skeleton, arrays)
