@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from shards.code import CodeDigest, code_digest, resolve
-from shards.digest import Json, canonical_json, digest_json
+from shards.digest import Json, canonical_json, digest_arrays, digest_json
 from shards.environment import step_environment
 from shards.errors import DamageError, EnvironmentMismatchError, InputError
 from shards.files import sync_path
@@ -28,6 +28,9 @@ KERNEL = "call/1"
 """Raised when the same call may give other bytes because of us."""
 
 _ARRAY = "__array__"
+
+_WIDEST = 8
+"""Bytes of a number at most: wider ones differ between machines."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,13 @@ def write_value(path: Path, value: Any) -> None:
     from safetensors.numpy import save
 
     arrays: dict[str, np.ndarray] = {}
-    skeleton = _without_arrays(value, arrays)
-    data = save(arrays, metadata={"value": canonical_json(skeleton).decode(), "check": digest_json("value", skeleton)})
+    try:
+        skeleton = _without_arrays(value, arrays)
+        # One entry: the order of several is left to chance, and equal values are to give equal files.
+        text = canonical_json({"value": skeleton, "check": _check(skeleton, arrays)}).decode()
+    except RecursionError as error:
+        raise InputError("what refers to itself, or is nested too deeply, cannot be kept") from error
+    data = save(arrays, metadata={"call": text})
     draft = path.with_name(f".{secrets.token_hex(8)}")
     with draft.open("xb") as file:
         file.write(data)
@@ -152,13 +160,21 @@ def read_value(path: Path) -> Any:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
-            skeleton = json.loads(metadata["value"])
-            if metadata["check"] != digest_json("value", skeleton):
-                raise DamageError(f"{path} is damaged: delete it, and it is computed again")
-            return _with_arrays(skeleton, file.get_tensor)
+            metadata = json.loads(file.metadata()["call"])
+            skeleton = metadata["value"]
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            value = _with_arrays(skeleton, arrays)
+            is_sound = metadata["check"] == _check(skeleton, arrays)
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamageError(f"{path} is damaged ({error}): delete it, and it is computed again") from error
+    if not is_sound:
+        raise DamageError(f"{path} is damaged: delete it, and it is computed again")
+    return value
+
+
+def _check(skeleton: Json, arrays: Mapping[str, np.ndarray]) -> str:
+    """Digest of a value taken apart."""
+    return digest_json("value", [skeleton, digest_arrays(arrays)])
 
 
 def small_value(value: Any) -> Json:
@@ -183,29 +199,36 @@ def small_value(value: Any) -> Json:
 
 
 def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Json:
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.dtype.itemsize <= _WIDEST:
         name = str(len(arrays))
-        arrays[name] = np.asarray(value, order="C")
+        arrays[name] = np.asarray(value, dtype=value.dtype.newbyteorder("="), order="C")
         return {_ARRAY: name}
     if isinstance(value, np.generic):
         return _without_arrays(value.item(), arrays)
-    if isinstance(value, dict) and _ARRAY not in value and all(isinstance(key, str) for key in value):
+    if isinstance(value, dict) and _ARRAY not in value and all(_is_text(key) for key in value):
         return {key: _without_arrays(item, arrays) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_arrays(item, arrays) for item in value]
-    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and isfinite(value)):
+    if value is None or isinstance(value, bool | int) or _is_text(value):
+        return value
+    if isinstance(value, float) and isfinite(value):
         return value
     raise InputError(
-        f"{repr(value)[:80]} of type {type(value).__qualname__} cannot be kept: return finite numbers, texts, numpy "
+        f"{ascii(value)[:80]} of type {type(value).__qualname__} cannot be kept: return finite numbers, texts, numpy "
         "arrays of numbers, and lists and dictionaries (with texts as keys) of such"
     )
 
 
-def _with_arrays(skeleton: Any, tensor: Callable[[str], np.ndarray]) -> Any:
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that a file can hold: halves of characters are not."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _with_arrays(skeleton: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(skeleton, dict):
         if skeleton.keys() == {_ARRAY}:
-            return tensor(skeleton[_ARRAY])
-        return {key: _with_arrays(item, tensor) for key, item in skeleton.items()}
+            return arrays[skeleton[_ARRAY]]
+        return {key: _with_arrays(item, arrays) for key, item in skeleton.items()}
     if isinstance(skeleton, list):
-        return [_with_arrays(item, tensor) for item in skeleton]
+        return [_with_arrays(item, arrays) for item in skeleton]
     return skeleton

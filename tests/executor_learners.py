@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,15 +55,31 @@ class Counting(Learner):
     def _make_trouble(self) -> None:
         flag = Path(self.flag)
         if self.trouble == "raise":
+            if self.flag:
+                flag.write_text(flag.read_text() + "x" if flag.exists() else "x")
             raise RuntimeError("the learner's own words")
         if self.trouble == "print":
             print("to standard output")  # must not be taken for an answer
+            print("to standard error: é", file=sys.stderr)
         if self.trouble == "die once" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if self.trouble == "die":
             flag.write_text(flag.read_text() + "x" if flag.exists() else "x")
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == "last words":
+            os.write(2, b"the last words\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == "gluttony":
+            flag.write_text(flag.read_text() + "x" if flag.exists() else "x")
+            kept = []
+            while True:
+                kept.append(np.ones(10_000_000))
+                time.sleep(0.02)
+        if self.trouble == "hang with a child":
+            child = subprocess.Popen(["sleep", "600"])
+            flag.write_text(f"{os.getpid()} {child.pid}")
+            time.sleep(600)
         if self.trouble == "hang":
             flag.write_text(str(os.getpid()))
             time.sleep(600)
@@ -69,3 +87,27 @@ class Counting(Learner):
     def predictor(self, state: State, task: Task) -> Predictor:
         n = len(task.classes)
         return lambda features: np.full((len(features["x"]), n), 1 / n)
+
+
+@dataclass(frozen=True)
+class Slow(Counting):
+    """The same sums, with a pause in every step."""
+
+    pause: float = 0.0
+
+    def code(self) -> tuple[str, ...]:
+        return ("executor_learners:Slow",)
+
+    def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
+        time.sleep(self.pause)
+        return super().train_step(parent, data, context)
+
+
+@dataclass(frozen=True)
+class Depending(Counting):
+    """The same sums, said to depend on a library of which nodes have different versions."""
+
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "some_numeric_library")
+
+    def code(self) -> tuple[str, ...]:
+        return ("executor_learners:Depending",)

@@ -167,12 +167,20 @@ class Executor(ABC):
         kept.mkdir(parents=True, exist_ok=True)
         files = [kept / f"{call_key(named, item, environment, code.source)}.safetensors" for item in items]
         calls: dict[Path, CallWork] = {}
-        for number, (item, file) in enumerate(zip(items, files, strict=True)):
-            if file.exists():
+        numbers: dict[Path, list[int]] = {}
+        for number, file in enumerate(files):
+            numbers.setdefault(file, []).append(number)
+
+        def returned(number: int) -> None:
+            for one in numbers[files[number]]:
                 if on_done is not None:
-                    on_done(number)
-            elif file not in calls:
-                order = CallOrder(number, named, item, environment, code.source, str(file))
-                calls[file] = CallWork(order, on_done or (lambda _number: None))
+                    on_done(one)
+
+        for file, (first, *_) in numbers.items():
+            if file.exists():
+                returned(first)
+            else:
+                order = CallOrder(first, named, items[first], environment, code.source, str(file))
+                calls[file] = CallWork(order, returned)
         self.perform(program, list(calls.values()), carry_on)
         return [read_value(file) for file in files]

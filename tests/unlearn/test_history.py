@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import NotServingError
+from shards.executors.base import Executor
 from tests.cases import (
     CNN,
     LIGHT,
@@ -39,10 +40,12 @@ from unlearn.request import RequestState
 class History:
     """A workspace, what was done to it, and what should therefore be left."""
 
-    def __init__(self, folder: Path, case: Case, n_shards: int, n_slices: int) -> None:
-        self.folder, self.case = folder, case
+    def __init__(
+        self, folder: Path, case: Case, n_shards: int, n_slices: int, executor: str | Executor = "local"
+    ) -> None:
+        self.folder, self.case, self.executor = folder, case, executor
         self.n_shards, self.n_slices = n_shards, n_slices
-        self.workspace = create(folder / "lived", case, n_shards, n_slices)
+        self.workspace = create(folder / "lived", case, n_shards, n_slices, executor=executor)
         self.batches: list[list[Record]] = []
         self.dead: set[str] = set()
         self.requests = 0
@@ -81,7 +84,7 @@ class History:
 
     def reopen(self) -> None:
         self.workspace.close()
-        self.workspace = Workspace.open(self.folder / "lived")
+        self.workspace = Workspace.open(self.folder / "lived", executor=self.executor)
 
     def check(self) -> None:
         """Train what is missing, and compare with a workspace that never saw what was forgotten."""
@@ -107,9 +110,10 @@ class History:
 
 
 @contextmanager
-def history(case: Case, n_shards: int, n_slices: int) -> Iterator[History]:
+def history(case: Case, n_shards: int, n_slices: int, executor: str | Executor = "local") -> Iterator[History]:
+    """What is lived, with any executor; `check` compares it with what is trained here."""
     with tempfile.TemporaryDirectory() as folder:
-        lived = History(Path(folder), case, n_shards, n_slices)
+        lived = History(Path(folder), case, n_shards, n_slices, executor)
         yield lived
         lived.check()
         lived.workspace.close()
@@ -154,8 +158,10 @@ operations = st.one_of(forgets, st.just("train"), st.sampled_from(["recover", "r
 histories = st.tuples(ingests, st.lists(operations, min_size=3, max_size=9)).map(lambda parts: [parts[0], *parts[1]])
 
 
-def live(case: Case, n_shards: int, n_slices: int, story: Sequence[Operation]) -> None:
-    with history(case, n_shards, n_slices) as lived:
+def live(
+    case: Case, n_shards: int, n_slices: int, story: Sequence[Operation], executor: str | Executor = "local"
+) -> None:
+    with history(case, n_shards, n_slices, executor) as lived:
         first = 0
         for operation in story:
             if isinstance(operation, Ingest):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,17 @@ class Home:
         """Variables of a process that is to use it."""
         return {**os.environ, "RAY_ADDRESS": self.address, "RAY_TMPDIR": str(self.folder)}
 
+    def processes(self) -> dict[int, str]:
+        """Ray's own processes, its workers among them: process id to command."""
+        found = {pid: command for pid, command in commands().items() if str(self.folder) in command}
+        return found | {pid: command for pid, command in commands().items() if parent(pid) in found}
+
+    def pinned(self) -> dict[int, int]:
+        """Workers of ours that live in it: process id to that of Ray's worker."""
+        of_ray = self.processes().keys()
+        ours = [pid for pid, command in commands().items() if "-m shards.executors.worker" in command]
+        return {pid: parent(pid) for pid in ours if parent(pid) in of_ray}
+
 
 @contextmanager
 def ray_here(**options: Any) -> Iterator[Home]:
@@ -66,31 +78,23 @@ def ray_here(**options: Any) -> Iterator[Home]:
             ray.shutdown()
 
 
-def pinned() -> dict[int, int]:
-    """Worker processes of this project on this machine, whoever started them: process id to that of the parent."""
+def commands() -> dict[int, str]:
+    """The processes of this machine that are more than an entry: process id to command."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            command = (path / "cmdline").read_bytes().split(b"\0")
-            status = (path / "stat").read_text().rsplit(")", 1)[1].split()
+            found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if b"shards.executors.worker" in command and status[0] != "Z":
-            found[int(path.name)] = int(status[1])
-    return found
+    return {pid: command for pid, command in found.items() if command}
 
 
-def is_ray_worker(pid: int) -> bool:
-    """Whether a process is one of Ray's workers."""
+def parent(pid: int) -> int:
+    """The process that started a process; 0 if that is gone."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
     except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def pinned_by_ray() -> dict[int, int]:
-    """As `pinned`, those that a worker of Ray's started."""
-    return {pid: parent for pid, parent in pinned().items() if is_ray_worker(parent)}
+        return 0
 
 
 def is_running(pid: int) -> bool:
@@ -111,16 +115,89 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
     raise AssertionError(f"waited for {seconds:g} s")
 
 
-def start(code: str, home: Home) -> subprocess.Popen[str]:
+def start(code: str, home: Home, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Another driver, which uses a Ray."""
     head = (
         f"import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nsys.path[:0] = {sys.path!r}\n"
     )
     command = [sys.executable, "-c", head + code]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, env=home.variables, **pipes)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, text=True, env=home.variables | dict(more or {}), **pipes)  # type: ignore[call-overload,no-any-return]
 
 
 def kill(pid: int) -> None:
     """End a process at once."""
     os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class ClusterHere:
+    """A cluster of several nodes, all on this machine.
+
+    Attributes:
+        cluster: Ray's own simulation.
+        home: Its folder and address.
+        client: Port for `ray://`.
+    """
+
+    cluster: Any
+    home: Home
+    client: int
+
+    def add(self, cpus: int = 1, **variables: str) -> Any:
+        """Add a node, with other environment variables."""
+        from shards.executors.ray import loopback
+
+        with loopback():
+            return self.cluster.add_node(
+                num_cpus=cpus, object_store_memory=STORE_BYTES, node_ip_address=LOOPBACK, env_vars=variables
+            )
+
+    def remove(self, node: Any) -> None:
+        """Take a node away as a power failure would."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def at_work(self) -> set[int]:
+        """The nodes on which a task of ours trains, by the process ids of their raylets."""
+        commands = self.home.processes()
+        return {parent(ray) for ray in self.home.pinned().values() if "ray::train" in commands.get(ray, "")}
+
+
+def raylet(node: Any) -> int:
+    """Process id of a node's raylet."""
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+@contextmanager
+def cluster_here() -> Iterator[ClusterHere]:
+    """A head without cores, to which nodes can be added; stopped afterwards."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from shards.executors.ray import loopback
+
+    assert not ray.is_initialized()
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        client = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = {
+            "num_cpus": 0,
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+            "node_ip_address": LOOPBACK,
+            "ray_client_server_port": client,
+            "temp_dir": folder,
+            "_system_config": {
+                "health_check_initial_delay_ms": 0,
+                "health_check_period_ms": 500,
+                "health_check_failure_threshold": 4,
+            },
+        }
+        with loopback():
+            cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield ClusterHere(cluster, Home(Path(folder), cluster.address), client)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()

@@ -1,0 +1,255 @@
+"""Ray with several nodes, which come, go and differ; and Ray Client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from executor_learners import Counting, Depending, Slow
+
+from shards.errors import ClusterError, EnvironmentMismatchError, StorageError, UnlearnError
+from shards.executors.local import LocalExecutor
+from shards.executors.ray import RayExecutor
+from tests.cases import contents
+from tests.shards.executors.rays import ClusterHere, cluster_here, is_running, raylet, start, wait_for
+from tests.shards.executors.test_ray import SOON, make
+from unlearn import Workspace
+
+pytestmark = pytest.mark.slow
+
+SHARDS = 8
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[ClusterHere]:
+    """One cluster for all tests of this file; every test brings its own nodes."""
+    with cluster_here() as found:
+        yield found
+
+
+@pytest.fixture
+def executor(nodes: ClusterHere) -> RayExecutor:
+    return RayExecutor(nodes.home.address)
+
+
+@pytest.fixture
+def calm(tmp_path: Path) -> Workspace:
+    """What training comes to where nothing happens."""
+    ws = make(tmp_path / "calm", Counting(), LocalExecutor(2), SHARDS)
+    ws.train()
+    return ws
+
+
+@contextlib.contextmanager
+def some(nodes: ClusterHere, count: int) -> Iterator[list]:
+    """Nodes of one core for the while; those that are left are removed."""
+    there = [nodes.add() for _ in range(count)]
+    try:
+        yield there
+    finally:
+        for node in list(nodes.cluster.worker_nodes):
+            nodes.remove(node)
+
+
+class Training:
+    """A training in a thread, so that something can happen meanwhile."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self.errors: list[BaseException] = []
+        self.thread = threading.Thread(target=self._run, args=(ws,))
+        self.thread.start()
+
+    def _run(self, ws: Workspace) -> None:
+        try:
+            ws.train(progress=False)
+        except UnlearnError as error:
+            self.errors.append(error)
+
+    def end(self, seconds: float = 120) -> list[BaseException]:
+        self.thread.join(seconds)
+        assert not self.thread.is_alive()
+        return self.errors
+
+
+def test_chains_are_spread_over_the_nodes(
+    nodes: ClusterHere, executor: RayExecutor, calm: Workspace, tmp_path: Path
+) -> None:
+    with some(nodes, 2) as there:
+        ws = make(tmp_path / "ws", Slow(pause=0.4), executor, SHARDS)
+        training = Training(ws)
+        wait_for(lambda: nodes.at_work() == {raylet(node) for node in there})
+        assert training.end() == []
+        assert contents(ws) == contents(calm)
+
+
+def test_a_node_that_goes_away_costs_nothing(
+    nodes: ClusterHere, executor: RayExecutor, calm: Workspace, tmp_path: Path
+) -> None:
+    with some(nodes, 2) as there:
+        ws = make(tmp_path / "ws", Slow(pause=0.4), executor, SHARDS)
+        training = Training(ws)
+        wait_for(lambda: len(nodes.at_work()) == 2)
+        gone = nodes.home.pinned()
+        nodes.remove(there[0])
+        assert training.end() == []
+        assert gone
+        assert contents(ws) == contents(calm)
+        assert ws.state_digest() == calm.state_digest()
+
+
+def test_a_node_that_joins_is_used_and_may_replace_the_first(
+    nodes: ClusterHere, executor: RayExecutor, calm: Workspace, tmp_path: Path
+) -> None:
+    with some(nodes, 1) as there:
+        ws = make(tmp_path / "ws", Slow(pause=1.0), executor, SHARDS)
+        training = Training(ws)
+        wait_for(lambda: nodes.at_work() == {raylet(there[0])})
+        second = nodes.add()
+        wait_for(lambda: raylet(second) in nodes.at_work())
+        # What waits for the first node alone must not wait for ever.
+        nodes.remove(there[0])
+        assert training.end() == []
+        assert contents(ws) == contents(calm)
+
+
+def test_when_no_node_is_left_that_is_said_and_what_was_built_is_kept(
+    nodes: ClusterHere, executor: RayExecutor, calm: Workspace, tmp_path: Path
+) -> None:
+    with some(nodes, 1) as there:
+        ws = make(tmp_path / "ws", Slow(pause=0.3), executor, SHARDS)
+        training = Training(ws)
+        wait_for(lambda: list((tmp_path / "ws").glob("shards/*/checkpoints/*")))
+        nodes.remove(there[0])
+        (error,) = training.end()
+        assert isinstance(error, ClusterError)
+        assert "no node is left" in str(error)
+        assert ws._site.ledger.steps()
+        nodes.add()
+        ws.train(progress=False)
+        assert contents(ws) == contents(calm)
+
+
+def test_nodes_that_differ_are_refused_or_left_alone(nodes: ClusterHere, tmp_path: Path) -> None:
+    """They have different versions of a library, each in a folder of its own."""
+    for version in ("1.0", "2.0"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "some_numeric_library.py").write_text(f"__version__ = {version!r}\n")
+    with some(nodes, 0):
+        old = nodes.add(2, PYTHONPATH=f"{tmp_path / '1.0'}")
+        new = nodes.add(1, PYTHONPATH=f"{tmp_path / '2.0'}")
+        ws = make(tmp_path / "ws", Depending(), RayExecutor(nodes.home.address))
+        with pytest.raises(EnvironmentMismatchError, match=r"some_numeric_library is '2\.0', not '1\.0'") as caught:
+            ws.train()
+        assert "nodes='largest'" in str(caught.value)
+        assert new.node_id[:8] in str(caught.value)
+        seen: set[int] = set()
+        ws = Workspace.open(tmp_path / "ws", executor=RayExecutor(nodes.home.address, nodes="largest"))
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.02):
+                seen.update(nodes.at_work())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            assert ws.train(progress=False).steps == 9
+        finally:
+            over.set()
+            watcher.join()
+        assert seen <= {raylet(old)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="a node with other mounts needs root")
+def test_a_folder_that_a_node_does_not_see_is_one_clear_error(nodes: ClusterHere, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    ray = Path(sys.executable).with_name("ray")
+    command = f"mount -t tmpfs none {hidden} && exec {ray} start --block --address={nodes.home.address} --num-cpus=1"
+    node = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", f"{command} --object-store-memory=80000000"],
+        env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        executor = RayExecutor(nodes.home.address)
+        ws = make(hidden / "ws", Counting(), executor)
+
+        def cores() -> float:
+            import ray as loaded
+
+            return sum(n["Resources"].get("CPU", 0) for n in loaded.nodes() if n["Alive"])
+
+        from shards.executors.ray import connect
+
+        connect(nodes.home.address, {})
+        wait_for(lambda: cores() == 1)
+        began = time.monotonic()
+        with pytest.raises(StorageError, match=r"does not see .*mount there what the driver sees"):
+            ws.train(progress=False)
+        assert time.monotonic() - began < SOON
+    finally:
+        node.terminate()
+        node.wait(30)
+
+
+# --- Ray Client ---------------------------------------------------------------------------------------------------
+
+CLIENT = """
+import ray
+from executor_learners import Counting, Slow
+from tests.shards.executors.test_ray import Stopping, make
+from shards.executors.ray import RayExecutor
+from pathlib import Path
+ws = make(Path({ws!r}), {learner}, {executor}, {shards})
+try:
+    print(ws.train(progress=False).steps)
+    print(ws.state_digest())
+    print(ray.util.client.ray.is_connected(), getattr(ws.executor, "alive", None))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def client(nodes: ClusterHere, ws: Path, learner: str, executor: str = "RayExecutor()", shards: int = 3) -> list[str]:
+    code = CLIENT.format(ws=str(ws), learner=learner, executor=executor, shards=shards)
+    driver = start(code, nodes.home, {"RAY_ADDRESS": f"ray://127.0.0.1:{nodes.client}"})
+    said, errors = driver.communicate(timeout=150)
+    assert said, errors
+    return [*said.splitlines(), errors]
+
+
+def test_ray_client_gives_the_same_bytes(nodes: ClusterHere, calm: Workspace, tmp_path: Path) -> None:
+    with some(nodes, 2):
+        steps, digest, *rest, _ = client(nodes, tmp_path / "ws", "Slow(pause=0.1)", shards=SHARDS)
+        assert rest == ["True None"]
+        assert steps == str(SHARDS * 3)
+        assert digest == calm.state_digest()
+        assert contents(Workspace.open(tmp_path / "ws")) == contents(calm)
+
+
+def test_with_ray_client_errors_prints_losses_and_stops_are_as_without(nodes: ClusterHere, tmp_path: Path) -> None:
+    with some(nodes, 2):
+        told = client(nodes, tmp_path / "raise", "Counting('raise')")
+        assert told[0].startswith(
+            "TrainingError training shard 1, step 1 failed: RuntimeError: the learner's own words"
+        )
+        *_, errors = client(nodes, tmp_path / "print", "Counting('print')")
+        assert "to standard output\n" in errors
+        told = client(nodes, tmp_path / "once", f"Counting('die once', {str(tmp_path / 'once flag')!r})")
+        assert told[0] == "9"
+        told = client(nodes, tmp_path / "die", f"Counting('die', {str(tmp_path / 'die flag')!r})")
+        assert told[0].startswith("WorkerLostError shard 1, step 1: the worker process died 3 times in a row")
+        flag = tmp_path / "flag"
+        learner = f"Counting('hang with a child', {str(flag)!r})"
+        steps, _, rest, _ = client(nodes, tmp_path / "stop", learner, f"Stopping(Path({str(flag)!r}))")
+        assert (steps, rest) == ("7", "True []")
+        assert not any(is_running(int(pid)) for pid in flag.read_text().split())
