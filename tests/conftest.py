@@ -1,4 +1,4 @@
-"""What all tests share: one numeric thread, a path for user modules, no worker left behind."""
+"""What all tests share: one numeric thread, a Ray that keeps to itself, a path for user modules, no worker left."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.loopback_s3 import S3, serving
+from tests.ray_head import VARIABLES
 
 # Before any numeric library loads: many small computations, where a second thread costs more than it gives.
 for _family in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{_family}_NUM_THREADS", "1")
+
+# Before Ray loads: one that a test starts keeps to the loopback address, and writes nothing into the home directory.
+os.environ.update(VARIABLES)
+os.environ.pop("RAY_ADDRESS", None)
 
 # Not in a fixture: workers inherit the path, and workspaces name `user_code:…` when test modules are collected.
 sys.path.append(str(Path(__file__).parent))

@@ -339,7 +339,8 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
         workspace: A folder that does not exist yet, or is empty; None: a temporary one.
         classes: Every label there may ever be, a public constant; None: those of the first fit, which then
             stay known even if all their records are forgotten.
-        executor: `"local"`, or an executor.
+        executor: Where to train: `"local"`; `"ray"`, the cluster that RAY_ADDRESS names, else a Ray on this machine for
+            the while; or an executor, such as `RayExecutor("auto")`.
         aggregation: How shards are joined: `"mean"` of probabilities, majority `"vote"`, or `"weighted"` mean
             by record counts.
         random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
@@ -443,7 +444,8 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
             training.
         n_slices: R: into how many increments each shard's part of a batch is cut.
         workspace: A folder that does not exist yet, or is empty; None: a temporary one.
-        executor: `"local"`, or an executor.
+        executor: Where to train: `"local"`; `"ray"`, the cluster that RAY_ADDRESS names, else a Ray on this machine for
+            the while; or an executor, such as `RayExecutor("auto")`.
         aggregation: How shards are joined: `"mean"`, or `"weighted"` mean by record counts.
         random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
             int is drawn from. None: fresh and secret.

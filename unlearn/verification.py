@@ -27,6 +27,7 @@ import numpy as np
 from shards import slicefile
 from shards.digest import Json, digest_json
 from shards.environment import described_environment
+from shards.executors.base import Executor
 from shards.executors.local import close_workers
 from shards.learners.base import Features
 from shards.placement import place
@@ -91,6 +92,7 @@ def verify(
     public_key: str | bytes | Sequence[str | bytes],
     *,
     workspace: Workspace | str | Path | None = None,
+    executor: str | Executor = "local",
     replay: bool = False,
     shards: Iterable[int] | None = None,
     tolerance: float = TOLERANCE,
@@ -107,6 +109,7 @@ def verify(
         receipt: A receipt, its file, or its bytes.
         public_key: PEM of the key that is to have signed it, or several.
         workspace: The workspace it speaks of, to be held against it; nothing is changed there. None: the receipt alone.
+        executor: Where to train again, for a workspace given by its folder; one that is open has its own.
         replay: Also train every step again, in fresh processes, and compare: takes as long as the training did.
         shards: Only the steps of these shards; None: all.
         tolerance: How far predictions may be apart where a step was built in another environment than this one.
@@ -140,7 +143,7 @@ def verify(
     )
     steps = list(found.steps)
     if workspace is not None:
-        opened = workspace if isinstance(workspace, Workspace) else _open(workspace)
+        opened = workspace if isinstance(workspace, Workspace) else _open(workspace, executor)
         try:
             with opened.unchanging() as site:
                 steps += _check_workspace(site, found.predicate, found.payload)
@@ -174,10 +177,10 @@ def read_receipt(receipt: Receipt | bytes | str | Path) -> bytes:
         raise InputError(f"the receipt {receipt} cannot be read ({error.strerror}): check the path") from error
 
 
-def _open(path: str | Path) -> Workspace:
+def _open(path: str | Path, executor: str | Executor) -> Workspace:
     """Open a workspace to look at it; damage that opening finds is a finding of the first step that looks."""
     try:
-        return Workspace.open(path)
+        return Workspace.open(path, executor=executor)
     except DamageError as error:
         raise VerificationError(11, TITLES[11], str(error)) from error
 

@@ -1000,7 +1000,11 @@ def _executor(executor: str | Executor) -> Executor:
         return executor
     if executor == "local":
         return LocalExecutor()
-    raise ConfigurationError(f"executor must be 'local' or an Executor, got {executor!r}")
+    if executor == "ray":
+        from shards.executors.ray import RayExecutor
+
+        return RayExecutor()
+    raise ConfigurationError(f"executor must be 'local', 'ray' or an Executor, got {executor!r}")
 
 
 def _named(ids: Any, what: str) -> tuple[str, ...]:

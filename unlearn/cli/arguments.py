@@ -14,14 +14,12 @@ import typer
 from shards.digest import Json
 
 if TYPE_CHECKING:
+    from shards.executors.base import Executor
     from unlearn.workspace import Workspace
 
 Run: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="The workspace's folder.")]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
-]
-Workers: TypeAlias = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes at most.", show_default="one for each core")
 ]
 Target: TypeAlias = Annotated[str | None, typer.Option(help="Column of the target.")]
 Subject: TypeAlias = Annotated[str | None, typer.Option(help="Column that says whose a record is.")]
@@ -96,20 +94,19 @@ def find_code_here() -> None:
 
 
 @contextmanager
-def opened(run: Path, workers: int | None = None) -> Iterator[Workspace]:
+def opened(run: Path, executor: Executor | None = None) -> Iterator[Workspace]:
     """Open a workspace for one command.
 
     Args:
         run: Its folder.
-        workers: Worker processes at most; None for one per core.
+        executor: Where it trains; None: on this machine.
 
     Yields:
         The workspace, closed afterwards.
     """
-    from shards.executors.local import LocalExecutor
     from unlearn.workspace import Workspace
 
-    with closing(Workspace.open(run, executor=LocalExecutor(workers))) as workspace:
+    with closing(Workspace.open(run, executor=executor or "local")) as workspace:
         yield workspace
 
 

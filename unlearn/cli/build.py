@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import typer
 
+from shards.executors.base import Executor
 from unlearn.building import BuildReport
-from unlearn.cli.arguments import AsJson, Run, Workers, opened
+from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.output import as_duration, counted, print_json, say
+from unlearn.cli.where import trains
 
 TRAIN_EXAMPLE = """\b
-Example:
-  unlearn train runs/people --workers 2"""
+Examples:
+  unlearn train runs/people --workers 2
+  unlearn train /shared/runs/people --address auto --num-cpus 2"""
 
 RECOVER_EXAMPLE = """\b
-Example:
-  unlearn recover runs/people"""
+Examples:
+  unlearn recover runs/people
+  unlearn recover /shared/runs/people --address head-node:6379"""
 
 
 def register(app: typer.Typer) -> None:
@@ -22,22 +26,22 @@ def register(app: typer.Typer) -> None:
     app.command(
         help="Train every step that is missing. After an interruption, run it again: what was built is kept.",
         epilog=TRAIN_EXAMPLE,
-    )(train)
+    )(trains(train))
     app.command(help="Rebuild what forgetting removed, for all waiting requests together.", epilog=RECOVER_EXAMPLE)(
-        recover
+        trains(recover)
     )
 
 
-def train(run: Run, workers: Workers = None, *, json: AsJson = False) -> None:
+def train(run: Run, *, executor: Executor, json: AsJson = False) -> None:
     """Train what is missing."""
-    with opened(run, workers) as workspace:
+    with opened(run, executor) as workspace:
         report = workspace.train()
     print_json(report) if json else say_built(report)
 
 
-def recover(run: Run, workers: Workers = None, *, json: AsJson = False) -> None:
+def recover(run: Run, *, executor: Executor, json: AsJson = False) -> None:
     """Rebuild what forgetting removed."""
-    with opened(run, workers) as workspace:
+    with opened(run, executor) as workspace:
         report = workspace.recover()
     print_json(report) if json else say_built(report)
 

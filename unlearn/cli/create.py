@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\b
 Examples:
   unlearn create runs/people --learner logistic --shards 20 --slices 5
-  unlearn create runs/cluster --learner logistic --store s3://bucket/prefix
+  unlearn create runs/cluster --learner logistic --store s3://bucket/prefix --ledger postgresql://me@host/db
   unlearn create runs/digits --learner mlp --option 'module_args={"hidden":[9]}'"""
 
 
@@ -81,6 +81,15 @@ def create(
             show_default="the folder",
         ),
     ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where the log of requests lies: postgresql://user@host/database; its password comes from PGPASSWORD "
+            "or ~/.pgpass.",
+            show_default="a file in the folder",
+        ),
+    ] = None,
     *,
     json: AsJson = False,
 ) -> None:
@@ -98,6 +107,7 @@ def create(
         aggregation=_rule(aggregation, noise, max_epsilon, delta),
         random_state=random_state,
         store=store,
+        ledger=ledger,
     )
     declared = workspace.declaration
     if json:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.build import say_built
 from unlearn.cli.output import as_duration, counted, print_json, say
+from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
     from unlearn.request import Request
@@ -44,7 +46,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         help="Forget subjects or records, at once: their data and every state that saw it are destroyed.",
         epilog=EXAMPLE,
-    )(forget)
+    )(trains(forget))
 
 
 def forget(
@@ -57,12 +59,13 @@ def forget(
     deadline: Deadline = None,
     recover: Annotated[bool, typer.Option("--recover", help="Rebuild at once what forgetting removed.")] = False,
     *,
+    executor: Executor,
     json: AsJson = False,
 ) -> None:
     """Forget subjects or records."""
     subjects = named_ids(subject, record, ids_from)
     until = None if deadline is None else deadline.replace(tzinfo=UTC)
-    with opened(run) as workspace:
+    with opened(run, executor) as workspace:
         started = time.perf_counter()
         request = workspace.forget(
             subjects, record or (), reason=reason, idempotency_key=idempotency_key, deadline=until

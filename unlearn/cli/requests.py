@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.build import say_built
 from unlearn.cli.forget import Deadline, IdempotencyKey, IdsFrom, Reason, Records, Subjects, named_ids, say_opening
 from unlearn.cli.output import as_time, counted, print_json, say
+from unlearn.cli.where import trains
 
 SUBMIT = """\b
 Examples:
@@ -18,8 +21,9 @@ Examples:
   unlearn submit runs/people --ids-from leavers.txt --deadline 2027-01-31"""
 
 PROCESS = """\b
-Example:
-  unlearn process runs/people && unlearn recover runs/people"""
+Examples:
+  unlearn process runs/people
+  unlearn process runs/people --recover --workers 2"""
 
 EXTEND = """\b
 Example:
@@ -37,7 +41,7 @@ def register(app: typer.Typer) -> None:
         help="Accept a request to forget, durably and without waiting; it takes effect with the next `process`.",
         epilog=SUBMIT,
     )(submit)
-    app.command(help="Carry out every request that was submitted.", epilog=PROCESS)(process)
+    app.command(help="Carry out every request that was submitted.", epilog=PROCESS)(trains(process))
     app.command(help="Move the deadline of a request.", epilog=EXTEND)(extend)
     app.command(help="Write the register of requests, for a data-protection officer.", epilog=EXPORT)(export)
 
@@ -67,18 +71,28 @@ def submit(
     say(f"it takes effect with the next: unlearn process {run}")
 
 
-def process(run: Run, *, json: AsJson = False) -> None:
+def process(
+    run: Run,
+    recover: Annotated[bool, typer.Option("--recover", help="Rebuild at once what forgetting removed.")] = False,
+    *,
+    executor: Executor,
+    json: AsJson = False,
+) -> None:
     """Carry out what was submitted."""
-    with opened(run) as workspace:
+    with opened(run, executor) as workspace:
         requests = workspace.process()
+        report = workspace.recover() if recover else None
+        requests = [workspace.status(request.id) for request in requests]
     if json:
-        print_json(requests)
+        print_json(requests if report is None else {"requests": requests, "recover": report})
         return
     for request in requests:
         what = request.failure or f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
         say(f"{request.id}: {request.state.value}, {what}")
     if not requests:
         say("no request was waiting")
+    if report is not None:
+        say_built(report)
     elif any(request.shards for request in requests):
         say(f"next: unlearn recover {run}")
 

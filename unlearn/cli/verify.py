@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.forget import IdsFrom, Records, Subjects, read_ids
 from unlearn.cli.output import print_json, say
+from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
     from unlearn.verification import Verification
@@ -37,7 +39,9 @@ Receipt: TypeAlias = Annotated[Path, typer.Argument(metavar="RECEIPT", help="The
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(help="Verify a receipt: alone, against its workspace, or by training again.", epilog=VERIFY)(verify)
+    app.command(help="Verify a receipt: alone, against its workspace, or by training again.", epilog=VERIFY)(
+        trains(verify)
+    )
     app.command(help="Say where the receipts of a request are.", epilog=RECEIPTS)(receipts)
     app.command(help="Print the public key that verifies a workspace's receipts, or replace the key.", epilog=KEY)(key)
     app.command(help="Add a signature to a receipt.", epilog=COUNTERSIGN)(countersign)
@@ -68,6 +72,7 @@ def verify(
     record: Records = None,
     ids_from: IdsFrom = None,
     *,
+    executor: Executor,
     json: AsJson = False,
 ) -> None:
     """Verify a receipt."""
@@ -88,6 +93,7 @@ def verify(
         receipt,
         keys,
         workspace=workspace,
+        executor=executor,
         replay=replay,
         shards=shard,
         threshold=threshold,
