@@ -277,6 +277,7 @@ def _check_story(site: Site) -> tuple[Story, str]:
     }
     told_artefacts = {name: replace(item, tainted_by=sorted(item.tainted_by)) for name, item in story.artefacts.items()}
     root, count = site.ledger.record_root()
+    graves, buried = site.ledger.tombstone_root()
     for what, told, held in (
         ("workspace", story.workspace, site.declaration.id),
         ("description", story.description, site.declaration.digest),
@@ -288,6 +289,7 @@ def _check_story(site: Site) -> tuple[Story, str]:
         ("receipts", story.receipts, receipts),
         ("artefacts", told_artefacts, artefacts),
         ("records", (story.root, story.count), (root.hex(), count)),
+        ("tombstones", story.tombstones, (graves.hex(), buried)),
     ):
         if told != held:
             raise DamageError(
@@ -297,12 +299,18 @@ def _check_story(site: Site) -> tuple[Story, str]:
     soundness.check_record_tree(site.ledger)
     removed = {name: told.get("n_records", 0) for name, told in story.facts.items()}
     soundness.check_tombstones(site.ledger, removed, story.lifted)
+    soundness.check_tombstone_tree(site.ledger)
     _check_evidence(site, story)
     _check_environments(site, story)
     detail = (
         f"{len(story.requests):,} requests, {story.batches:,} batches, {story.count:,} records, {len(story.steps):,} "
-        "trained steps: as the tables say."
+        f"trained steps, {buried:,} tombstones of what must not return: as the tables say."
     )
+    if story.buried_before and story.vouched is not None:
+        detail += (
+            f" The log does not say which tombstones there were before its event {story.vouched + 1:,}, when a newer "
+            "version of this program took over: until then only their number was covered."
+        )
     return story, detail
 
 

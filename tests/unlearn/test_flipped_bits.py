@@ -36,7 +36,6 @@ UNCHECKED = {
     "pending": {"epoch", "sealed"},
     "request": {"number", "idempotency_key", "fingerprint", "reason", "failure"},
     "step": {"seconds"},
-    "tombstone": {"token"},
 }
 """Table to what the log does not hold: free text, secrets, and what is only counted or timed. All else is checked."""
 

@@ -18,7 +18,8 @@ from shards import slicefile
 from tests.unlearn import attacks
 from tests.unlearn.helpers import canaries, create, flip, labels, names, raw
 from tests.unlearn.victim import Victim, make_victim
-from unlearn.errors import VerificationError
+from unlearn import Workspace
+from unlearn.errors import TombstoneError, VerificationError
 
 
 @pytest.fixture(scope="module")
@@ -367,10 +368,16 @@ def test_a_record_slipped_back_in_is_found(victim: Victim, ws: Path) -> None:
     caught(victim, ws, 13, "the log tells of other records than the tables of the ledger hold")
 
 
-def slip_back_with_event(victim: Victim, ws: Path, *, lifted: int = 0, salt: bytes | None = None) -> None:
-    """Bring the forgotten record back, and let the log tell of a new batch."""
+def slip_back_with_event(victim: Victim, ws: Path, *, consent: bool = False, salt: bytes | None = None) -> None:
+    """Bring the forgotten record back, and let the log tell of a new batch; with the consent of nobody."""
     root, count = attacks.slip_back(ws, victim.kept, victim.forgotten, salt=salt)
-    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=lifted)
+    before = after = attacks.write_graves(ws)
+    if consent:
+        attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[1])
+        after = attacks.write_graves(ws)
+    lifted = before[1] - after[1]
+    graves = {"tombstones": [before[0], after[0]], "buried": [before[1], after[1]]}
+    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=lifted, **graves)
     attacks.execute(ws, "UPDATE meta SET value = '2' WHERE name = 'batches'")
 
 
@@ -386,21 +393,124 @@ def test_a_record_slipped_back_in_without_its_tombstone_is_found(victim: Victim,
 
 
 def test_a_record_slipped_back_in_with_a_feigned_consent_is_found(victim: Victim, ws: Path) -> None:
-    slip_back_with_event(victim, ws, lifted=1)
-    attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[1])
+    slip_back_with_event(victim, ws, consent=True)
     caught(victim, ws, 14, "a record that the receipt says is forgotten is there")
 
 
 def test_a_record_slipped_back_in_under_a_new_salt_is_found(victim: Victim, ws: Path) -> None:
     """So that nobody can tell it from a new one that came with a consent; but no state was trained on it."""
-    slip_back_with_event(victim, ws, lifted=1, salt=bytes(32))
-    attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[1])
+    slip_back_with_event(victim, ws, consent=True, salt=bytes(32))
     caught(victim, ws, 15, "was not built from the records and constants that are there now")
+
+
+# Tombstones
+
+
+NOT_THEIRS = (
+    "does not hold the tombstones any more that the log vouches for, so what was forgotten could return unnotic"
+)
+OBSCURED = "UPDATE tombstone SET token = randomblob(length(token))"
 
 
 def test_tombstones_taken_away_are_found(victim: Victim, ws: Path) -> None:
     attacks.execute(ws, "DELETE FROM tombstone")
     caught(victim, ws, 13, "has forgotten which records must not return: 3 tombstones are missing, and 0 were lifted")
+
+
+def test_tombstones_of_nobody_are_found(victim: Victim, ws: Path) -> None:
+    attacks.execute(ws, OBSCURED)
+    caught(victim, ws, 13, NOT_THEIRS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE tombstone SET token = zeroblob(16) WHERE request = ?",
+        "UPDATE tombstone SET kind = 'subject' WHERE request = ?",
+        "UPDATE tombstone SET request = 'req-0000000000000000' WHERE request = ?",
+        "UPDATE tombstone SET token = CAST(substr(hex(token), 1, 16) AS TEXT) WHERE request = ?",
+    ],
+)
+def test_a_tombstone_that_is_another_is_found(victim: Victim, ws: Path, change: str) -> None:
+    attacks.execute(ws, change, victim.requests[0])
+    caught(victim, ws, 13, f"{NOT_THEIRS}|has forgotten which records|table tombstone holds something that does not")
+
+
+def test_a_tree_over_the_tombstones_that_is_another_is_found(victim: Victim, ws: Path) -> None:
+    attacks.execute(ws, "UPDATE tombstone_bucket SET count = count + 1 WHERE node != 1")
+    caught(victim, ws, 13, NOT_THEIRS)
+    attacks.execute(ws, OBSCURED)
+    attacks.write_graves(ws)
+    caught(victim, ws, 13, "the log tells of other tombstones than the tables of the ledger hold")
+
+
+def test_a_forgotten_person_taken_in_again_is_found(victim: Victim, ws: Path) -> None:
+    """Through the front door, after the tombstones were made those of nobody; everything is trained and served."""
+    row = int(victim.forgotten[len("canary-record-") :][:4])
+    with closing(Workspace.open(ws)) as workspace, pytest.raises(TombstoneError):
+        workspace.ingest(canaries([row]), labels([row]), record_ids=names([row]))
+    attacks.execute(ws, OBSCURED)
+    with closing(Workspace.open(ws)) as workspace:
+        workspace.ingest(canaries([row]), labels([row]), record_ids=names([row]))
+        workspace.recover()
+    for receipt in victim.receipts.values():
+        caught(victim, ws, 13, NOT_THEIRS, receipt=receipt)
+
+
+@pytest.mark.parametrize("agree", [False, True], ids=["table alone", "with its tree"])
+def test_tombstones_changed_before_an_honest_deletion_are_found(victim: Victim, ws: Path, agree: bool) -> None:
+    """The next withdrawal does not vouch for what it finds: what was there before it contradicts the log for good."""
+    with closing(Workspace.open(ws)) as workspace:
+        left = [name for name in names(range(30)) if workspace._site.ledger.locations(
+            workspace._site.tokens("record", [name]))]  # fmt: skip
+        token = workspace._site.tokens("record", left[:1])[0]
+    # Into the very subtree that the withdrawal computes anew.
+    attacks.execute(
+        ws,
+        "UPDATE tombstone SET token = ? WHERE request = ? AND kind = 'record'",
+        token[:4] + bytes(12),
+        victim.requests[1],
+    )
+    if agree:
+        attacks.write_graves(ws)
+    with closing(Workspace.open(ws)) as workspace:
+        workspace.forget(record_ids=left[:1])
+    attacks.write_graves(ws)
+    caught(
+        victim, ws, 13, r"entry \d+ of the log \(withdrawn\) cannot follow .*: what must not return, before it, is not"
+    )
+
+
+def test_the_tombstone_of_a_subject_taken_away_is_found(tmp_path: Path) -> None:
+    """Of a subject the log tells no number that one could count: there may have been a tombstone before."""
+    with closing(create(tmp_path / "people")) as workspace:
+        workspace.ingest(canaries(range(6)), labels(range(6)), subjects=["a", "a", "b", "b", "c", "c"])
+        receipt = workspace.receipt(workspace.forget(subjects=["a"]).id).data
+        key = workspace.public_key
+    unlearn.verify(receipt, key, workspace=tmp_path / "people")
+    attacks.execute(tmp_path / "people", "DELETE FROM tombstone WHERE kind = 'subject'")
+    with pytest.raises(VerificationError, match=NOT_THEIRS) as error:
+        unlearn.verify(receipt, key, workspace=tmp_path / "people")
+    assert error.value.step == 13
+
+
+def test_an_event_that_lifts_other_tombstones_than_it_says_is_found(victim: Victim, ws: Path) -> None:
+    root, count = attacks.write_buckets(ws)
+    before = attacks.write_graves(ws)
+    attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[0])
+    after = attacks.write_graves(ws)
+    graves = {"tombstones": [before[0], after[0]], "buried": [before[1], after[1]]}
+    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=0, **graves)
+    caught(victim, ws, 13, "cannot follow .*: other tombstones were added or lifted than it says")
+
+
+def test_an_event_that_is_silent_about_the_tombstones_is_found(victim: Victim, ws: Path) -> None:
+    root, count = attacks.write_buckets(ws)
+    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=0)
+    caught(victim, ws, 13, "cannot follow .*: it does not say what must not return any more")
+
+
+# The database
 
 
 def test_a_damaged_index_is_found(victim: Victim, ws: Path) -> None:

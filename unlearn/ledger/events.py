@@ -1,10 +1,10 @@
 """The events of the log: what may be said, for good.
 
 The law of compatibility. A kind of event is never removed and never changes its meaning; a field is never removed and
-never changes its type. A new field is optional. What must mean something else gets a new kind. A reader that meets a
-kind it does not know can still verify the log, since hashes are of the bytes as they were written, and refuses to
-say what the log comes to. `tests/unlearn/ledger/vocabulary.json` holds one event of each kind with its hash, and
-grows only.
+never changes its type. A field that a kind gets later stands in `OPTIONAL`: events written before lack it, and are read
+as they are. What must mean something else gets a new kind. A reader that meets a kind it does not know can still verify
+the log, since hashes are of the bytes as they were written, and refuses to say what the log comes to.
+`tests/unlearn/ledger/vocabulary.json` holds one event of each kind with its hash, and grows only.
 
 No event holds an id of a person, a digest that could be compared with a guess, or free text: requests are named by
 random ids, records by roots of trees of salted commitments, reasons stand outside of the log.
@@ -56,7 +56,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "artefact-tainted": {"artefact": "text", "request": "text"},
     "artefact-retired": {"artefact": "text"},
 }
-"""Kind to fields and what they are.
+"""Kind to the fields that every event of it has, and what they are: those it had when it was first written.
 
 - `created`: the workspace exists; its random id, the digest of its description.
 - `migrated`: the database was brought to a newer form.
@@ -74,6 +74,16 @@ FIELDS: dict[str, dict[str, str]] = {
 - `receipted`: a receipt was issued; digest of its payload.
 - `artefact-*`: something derived from the model and kept elsewhere was registered, is tainted by a request, or was
   reported gone. `sources` alternates shards and the latest position of each.
+"""
+
+
+_TOMBSTONES = {"tombstones": "list of digests", "buried": "list of numbers"}
+
+OPTIONAL: dict[str, dict[str, str]] = {"migrated": _TOMBSTONES, "ingested": _TOMBSTONES, "withdrawn": _TOMBSTONES}
+"""Kind to the fields that it got later, and what they are; whoever reads an event must do without them.
+
+- `tombstones`, `buried`: roots of the tree over what must not return (`recordset`) and how much that is, before and
+  after; only after, in the migration from which on the log vouches for it.
 """
 
 
@@ -104,7 +114,7 @@ def encode(kind: str, at: datetime, **fields: Json) -> bytes:
     Args:
         kind: One of `FIELDS`.
         at: The time, UTC.
-        fields: Exactly those of the kind.
+        fields: All that the kind must have, of those it may have any, and no others.
 
     Returns:
         Canonical JSON.
@@ -112,8 +122,12 @@ def encode(kind: str, at: datetime, **fields: Json) -> bytes:
     Raises:
         ValueError: If the fields are not those of the kind: a mistake in this program.
     """
-    if set(fields) != set(FIELDS.get(kind, {})):
-        raise ValueError(f"an event {kind!r} has the fields {sorted(FIELDS.get(kind, {}))}, not {sorted(fields)}")
+    needed, allowed = FIELDS.get(kind, {}), FIELDS.get(kind, {}) | OPTIONAL.get(kind, {})
+    if kind not in FIELDS or not needed.keys() <= fields.keys() <= allowed.keys():
+        raise ValueError(
+            f"an event {kind!r} has the fields {sorted(needed)} and may have {sorted(allowed.keys() - needed.keys())}, "
+            f"not {sorted(fields)}"
+        )
     return canonical_json({"kind": kind, "version": VERSION, "at": at.isoformat(), **fields})
 
 

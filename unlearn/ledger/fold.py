@@ -55,6 +55,9 @@ class Story:
         evidence: Request and part (`"withdrawal"`, `"recovery"`) to digest of the evidence.
         receipts: Request and stage to digest of the receipt.
         artefacts: What was derived and registered.
+        tombstones: Root of the tree over what must not return, hex, and how much that is; None before `vouched`.
+        vouched: Number of the event from which on the log says so; None if it does not.
+        buried_before: Whether something was forgotten before that.
     """
 
     workspace: str = ""
@@ -70,6 +73,9 @@ class Story:
     evidence: dict[tuple[str, str], str] = field(default_factory=dict)
     receipts: dict[tuple[str, str], str] = field(default_factory=dict)
     artefacts: dict[str, Derived] = field(default_factory=dict)
+    tombstones: tuple[str, int] | None = None
+    vouched: int | None = None
+    buried_before: bool = False
 
 
 def fold(entries: Iterable[Entry]) -> Story:
@@ -97,6 +103,8 @@ def fold(entries: Iterable[Entry]) -> Story:
             continue
         try:
             handler(story, event)
+            if story.vouched is None and story.tombstones is not None:
+                story.vouched = entry.number
         except (UnlearnError, KeyError, TypeError, ValueError) as error:
             raise DamageError(
                 f"entry {entry.number} of the log ({event.kind}) cannot follow those before it: {error}"
@@ -110,6 +118,32 @@ def _created(story: Story, event: Event) -> None:
     story.workspace, story.description = event.fields["workspace"], event.fields["description"]
 
 
+def _migrated(story: Story, event: Event) -> None:
+    if "tombstones" in event.fields:
+        if story.tombstones is not None:
+            raise DamageError("the log vouches for the tombstones already")
+        (root,), (count,) = event.fields["tombstones"], event.fields["buried"]
+        story.tombstones = root, count
+
+
+def _bury(story: Story, event: Event, least: int, most: int) -> None:
+    """What must not return, after an event that changes it by so many; lifting is a change by fewer than none."""
+    if "tombstones" not in event.fields:
+        if story.tombstones is not None:
+            raise DamageError("it does not say what must not return any more")
+        story.buried_before = story.buried_before or bool(least or most)
+        return
+    before, after = zip(event.fields["tombstones"], event.fields["buried"], strict=True)
+    if story.tombstones is None or before != story.tombstones:
+        raise DamageError(
+            "what must not return, before it, is not what it was after the event before: tombstones were changed by "
+            "something else than this program"
+        )
+    if not least <= after[1] - before[1] <= most:
+        raise DamageError("other tombstones were added or lifted than it says")
+    story.tombstones = after
+
+
 def _key_added(story: Story, event: Event) -> None:
     story.keys.append(event.fields["key"])
 
@@ -119,6 +153,7 @@ def _ingested(story: Story, event: Event) -> None:
         raise DamageError(f"it is batch {event.fields['batch']}, and batch {story.batches} is the next")
     story.batches += 1
     story.lifted += event.fields["lifted"]
+    _bury(story, event, -event.fields["lifted"], -event.fields["lifted"])
     story.root, story.count = event.fields["records"], event.fields["count"]
 
 
@@ -158,6 +193,9 @@ def _withdrawn(story: Story, event: Event) -> None:
     name = event.fields["request"]
     story.facts[name] |= {"n_records": event.fields["n_records"], "shards": hit, "withdrawn_at": event.at.isoformat()}
     story.evidence[name, "withdrawal"] = event.fields["evidence"]
+    # A subject of whom something was forgotten before has a tombstone already; a record that was there has none.
+    removed, subjects = event.fields["n_records"], story.facts[name]["n_subjects"]
+    _bury(story, event, removed, removed + subjects)
 
 
 def _to(state: RequestState) -> Callable[[Story, Event], None]:
@@ -198,6 +236,7 @@ def _retired(story: Story, event: Event) -> None:
 
 _HANDLERS: dict[str, Callable[[Story, Event], None]] = {
     "created": _created,
+    "migrated": _migrated,
     "key-added": _key_added,
     "ingested": _ingested,
     "built": _built,

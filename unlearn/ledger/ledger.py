@@ -252,6 +252,12 @@ class Ledger:
             node = recordset.root(c)
             return node.hash, node.count
 
+    def tombstone_root(self) -> tuple[bytes, int]:
+        """Root of the tree over the tombstones, and how many there are."""
+        with self._read() as c:
+            node = recordset.root(c, recordset.TOMBSTONES)
+            return node.hash, node.count
+
     def commitments(self) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Every present record, in the order of their commitments.
 
@@ -287,16 +293,16 @@ class Ledger:
             _set(c, "task", canonical_json(task).decode())
             _set(c, "batches", str(batch + 1))
             _set(c, "operation", "")
-            for part in _chunks(lifted):
-                c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
+            with _tombstones(c, lifted) as said:
+                for part in _chunks(lifted):
+                    c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
             if slices:
                 c.execute(insert(s.slice_table), [vars(item) for item in slices])
             rows = [(item.token, item.shard, item.position, item.commitment) for item in records]
             insert_plain(c, s.record, rows)
             root = recordset.update(c, [row[3] for row in rows])
-            chain.append(
-                c, "ingested", now(), batch=batch, records=root.hash.hex(), count=root.count, lifted=len(lifted)
-            )
+            said |= {"records": root.hash.hex(), "count": root.count, "lifted": len(lifted)}
+            chain.append(c, "ingested", now(), batch=batch, **said)
 
     # Steps
 
@@ -476,9 +482,10 @@ class Ledger:
             c, s.request_shard, [{"request": request.id, "shard": k, "position": v} for k, v in request.shards.items()]
         )
         kinds = [{"token": k, "kind": v, "request": request.id} for k, v in item.tombstones.items()]
-        if kinds:
-            # A subject of whom something was forgotten before is in the list already.
-            c.execute(upsert(c, s.tombstone).on_conflict_do_nothing(), kinds)
+        with _tombstones(c, list(item.tombstones)) as said:
+            if kinds:
+                # A subject of whom something was forgotten before is in the list already.
+                c.execute(upsert(c, s.tombstone).on_conflict_do_nothing(), kinds)
         for part in _chunks(tokens):
             c.execute(delete(s.record).where(s.record.c.token.in_(part)))
         _insert_many(c, s.removed, [{"request": request.id, "commitment": data} for data in commitments])
@@ -501,6 +508,7 @@ class Ledger:
             records=[evidence["records"]["before"]["root"], root.hash.hex()],
             counts=[evidence["records"]["before"]["count"], root.count],
             shards=[number for pair in sorted(request.shards.items()) for number in pair],
+            **said,
         )
 
     def erasures(self) -> list[Erasure]:
@@ -876,6 +884,27 @@ def _there(c: Connection, names: Sequence[str]) -> set[str]:
     for part in _chunks(names):
         found |= set(c.execute(select(s.request.c.id).where(s.request.c.id.in_(part))).scalars())
     return found
+
+
+@contextmanager
+def _tombstones(c: Connection, tokens: Sequence[bytes]) -> Iterator[dict[str, Json]]:
+    """Keep the tree over the tombstones while some are added or deleted.
+
+    What is there before is computed anew where the change is to be, so that whoever changed the table beside the log is
+    contradicted by it for good, and does not have the next honest change vouch for what he did.
+
+    Args:
+        c: A connection in a writing transaction.
+        tokens: What is to be added or deleted.
+
+    Yields:
+        What the event says of it, once the block is left.
+    """
+    said: dict[str, Json] = {}
+    before = recordset.recomputed(c, tokens, recordset.TOMBSTONES)
+    yield said
+    after = recordset.update(c, tokens, recordset.TOMBSTONES)
+    said |= {"tombstones": [before.hash.hex(), after.hash.hex()], "buried": [before.count, after.count]}
 
 
 def _under_way() -> Any:

@@ -97,6 +97,16 @@ tombstone = Table(
 )
 """Tokens of forgotten subjects and records, which must not return."""
 
+tombstone_bucket = Table(
+    "tombstone_bucket",
+    metadata,
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The same as `bucket`, of the tree over the tombstones."""
+
 step = Table(
     "step",
     metadata,
