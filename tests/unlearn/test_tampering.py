@@ -19,7 +19,9 @@ from tests.unlearn import attacks
 from tests.unlearn.helpers import canaries, create, flip, labels, names, raw
 from tests.unlearn.victim import Victim, make_victim
 from unlearn import Workspace
-from unlearn.errors import TombstoneError, VerificationError
+from unlearn.errors import DamageError, TombstoneError, VerificationError
+from unlearn.ledger.rows import said_digest
+from unlearn.ledger.uncovered import UNCOVERED
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +278,11 @@ TABLES = {
     "batches": ("UPDATE meta SET value = '0' WHERE name = 'batches'", [], "batches"),
     "tree of records": ("UPDATE bucket SET count = count + 1 WHERE node = 1", [], "records"),
     "artefact": ("DELETE FROM taint", [], "artefacts"),
+    "migrations": ("UPDATE migration SET at = ?", [LATER], "migrations"),
+    "order": ("UPDATE request SET number = 7 - number", [], "requests"),
+    "failure": ("UPDATE request SET failure = 'was refused' WHERE number = 0", [], "facts about requests"),
+    "sources": ("UPDATE artefact_source SET position = 9", [], "artefacts"),
+    "lost sources": ("DELETE FROM artefact_source", [], "artefacts"),
     "lost receipt": ("DELETE FROM receipt WHERE stage = 'recovered'", [], "receipts"),
 }
 
@@ -287,6 +294,119 @@ def test_tables_changed_beside_the_log_are_found(victim: Victim, ws: Path, name:
     # With a receipt whose own entries are untouched, where that is what was changed.
     receipt = victim.receipts[1, "forgotten"]
     caught(victim, ws, 13, f"the log tells of other {what} than the tables of the ledger hold", receipt=receipt)
+
+
+SAID = {
+    "reason": ("UPDATE request SET reason = 'withdrew the request' WHERE number = 1", []),
+    "idempotency key": ("UPDATE request SET idempotency_key = 'another' WHERE number = 1", []),
+    "fingerprint": ("UPDATE request SET fingerprint = ? WHERE number = 1", ["0" * 64]),
+    "salt": ("UPDATE request_salt SET salt = zeroblob(32)", []),
+    "lost salt": ("DELETE FROM request_salt", []),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_register_that_says_something_else_is_found(victim: Victim, ws: Path, name: str) -> None:
+    statement, values = SAID[name]
+    attacks.execute(ws, statement, *values)
+    caught(victim, ws, 13, r"the reason of request req-\w+, its idempotency key or what it names .* is not what it was")
+
+
+def test_the_log_says_nothing_of_a_reason_to_whoever_guesses_it(victim: Victim, ws: Path) -> None:
+    """Every request was asked for by letter, and none has the digest of another, or one without its salt."""
+    said = [body["said"] for body in map(json.loads, attacks.events(ws)) if body["kind"] == "submitted"]
+    assert len(set(said)) == len(said) == 3
+    assert not any(b"letter" in body for body in attacks.events(ws))
+    with closing(Workspace.open(ws)) as workspace:
+        (known, fingerprint), salt = workspace._site.ledger.request_by_key(victim.forgotten[-7:])[:2], bytes(32)
+        assert said_digest(salt, known, fingerprint) not in said
+        assert set(workspace._site.ledger.said_digests().values()) == set(said)
+
+
+@pytest.fixture
+def waiting(victim: Victim, ws: Path) -> str:
+    """A request that waits to be carried out, in the workspace that is attacked, beside one that failed."""
+    with closing(Workspace.open(ws)) as workspace:
+        workspace.submit(record_ids=["canary-of-nobody"])
+        assert [item.failure for item in workspace.process()] == ["names a subject or record that is not here"]
+        request = workspace.submit(record_ids=names([29]), reason="by telephone").id
+    passes(victim, ws)
+    return request
+
+
+WAITING = {
+    "ids": "UPDATE pending SET sealed = randomblob(length(sealed))",
+    "key": "UPDATE pending SET epoch = '0123456789abcdef'",
+    "lost": "DELETE FROM pending",
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_waiting_request_that_was_destroyed_is_found(victim: Victim, ws: Path, waiting: str, name: str) -> None:
+    attacks.execute(ws, WAITING[name])
+    caught(victim, ws, 13, f"the encrypted ids of request {waiting}, which waits .*, are not those that were accepted")
+
+
+def test_a_waiting_request_that_was_destroyed_is_not_blamed_on_its_key(ws: Path, waiting: str) -> None:
+    attacks.execute(ws, WAITING["ids"])
+    with closing(Workspace.open(ws)) as workspace, pytest.raises(DamageError) as error:
+        workspace.process()
+    assert f"the encrypted ids of request {waiting} in " in str(error.value)
+    assert "the key is not to blame" in str(error.value)
+    assert ".key" not in str(error.value)
+
+
+def test_a_waiting_request_whose_key_is_another_is(ws: Path, waiting: str) -> None:
+    (key,) = (ws / "inbox").glob("*.key")
+    flip(key, 0)
+    with (
+        closing(Workspace.open(ws)) as workspace,
+        pytest.raises(DamageError, match=rf"{key.name} is missing or is not"),
+    ):
+        workspace.process()
+
+
+def test_a_waiting_request_that_says_other_numbers_is_found(victim: Victim, ws: Path, waiting: str) -> None:
+    attacks.execute(ws, "UPDATE request SET n_records = 7 WHERE id = ?", waiting)
+    caught(victim, ws, 13, "the log tells of other facts about requests")
+
+
+def test_a_failure_that_is_another_is_found(victim: Victim, ws: Path, waiting: str) -> None:
+    attacks.execute(ws, "UPDATE request SET failure = 'the person changed their mind' WHERE state = 'failed'")
+    caught(victim, ws, 13, "the log tells of other facts about requests")
+
+
+def test_a_failure_of_which_the_log_gives_another_reason_is_found(victim: Victim, ws: Path, waiting: str) -> None:
+    attacks.append_event(ws, "failed", request=waiting, why="bad weather")
+    caught(victim, ws, 13, "cannot follow .*: this version does not know why it failed")
+
+
+def test_ids_encrypted_anew_are_vouched_for(victim: Victim, ws: Path, waiting: str) -> None:
+    """A request that has to wait on, because a file is damaged, is encrypted under another key."""
+    with closing(Workspace.open(ws)) as workspace:
+        ledger = workspace._site.ledger
+        before = ledger.sealed_digests()
+        ledger.reseal({waiting: (ledger.epoch(), workspace._site.inbox.seal(ledger.epoch(), waiting, (), names([29])))})
+        assert ledger.sealed_digests() != before
+    passes(victim, ws)
+    attacks.execute(ws, WAITING["ids"])
+    caught(victim, ws, 13, f"the encrypted ids of request {waiting}")
+    attacks.append_event(ws, "resealed", request=victim.requests[0], sealed="0" * 64)
+    caught(victim, ws, 13, "cannot follow .*: the request does not wait")
+
+
+def test_what_is_not_looked_at_is_said(victim: Victim, ws: Path) -> None:
+    """In one list: to whoever verifies, and in the decision that says who is trusted with what."""
+    said = unlearn.verify(victim.latest, victim.key, workspace=ws).not_looked_at
+    assert [item for item in said if "training again" not in item] == [item.what for item in UNCOVERED]
+    assert len(said) == len(UNCOVERED) + 1
+    (whole,) = unlearn.verify(victim.latest, victim.key).not_looked_at
+    assert "the workspace" in whole
+    (page,) = Path(unlearn.__file__).parent.joinpath("decisions").glob("0011-*.md")
+    text = page.read_text(encoding="utf-8")
+    section = text.split("**What verification of a workspace does not look at.**")[1].split("\n\n**")[0]
+    points = [" ".join(point.split()) for point in section.split("\n- ")[1:]]
+    assert points == [f"{item.what}." for item in UNCOVERED]
 
 
 def test_an_exchanged_description_of_an_environment_is_found(victim: Victim, ws: Path) -> None:

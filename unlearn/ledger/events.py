@@ -41,6 +41,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "submitted": {"request": "text", "digest": "digest", "n_subjects": "number", "deadline": "time or null"},
     "extended": {"request": "text", "deadline": "time or null"},
     "failed": {"request": "text", "why": "text"},
+    "resealed": {"request": "text", "sealed": "digest"},
     "withdrawn": {
         "request": "text",
         "n_records": "number",
@@ -66,7 +67,8 @@ FIELDS: dict[str, dict[str, str]] = {
 - `dropped`: a step's checkpoint was missing or damaged and is not served any more.
 - `submitted`: a deletion request was accepted and is durable.
 - `extended`: its deadline was moved.
-- `failed`: it cannot be carried out as it was submitted.
+- `failed`: it cannot be carried out as it was submitted; `why` is one of `request.FAILURES`.
+- `resealed`: it has to wait, and the ids it names were encrypted anew.
 - `withdrawn`: its records are not served any more, by any process; roots and counts before and after; `shards`
   alternates the shards that are hit and the earliest position in each.
 - `forgotten`: its records and every state that saw them are destroyed.
@@ -79,11 +81,18 @@ FIELDS: dict[str, dict[str, str]] = {
 
 _TOMBSTONES = {"tombstones": "list of digests", "buried": "list of numbers"}
 
-OPTIONAL: dict[str, dict[str, str]] = {"migrated": _TOMBSTONES, "ingested": _TOMBSTONES, "withdrawn": _TOMBSTONES}
+OPTIONAL: dict[str, dict[str, str]] = {
+    "migrated": _TOMBSTONES,
+    "ingested": _TOMBSTONES,
+    "submitted": {"said": "digest", "sealed": "digest", "n_records": "number"},
+    "withdrawn": _TOMBSTONES,
+}
 """Kind to the fields that it got later, and what they are; whoever reads an event must do without them.
 
 - `tombstones`, `buried`: roots of the tree over what must not return (`recordset`) and how much that is, before and
   after; only after, in the migration from which on the log vouches for it.
+- `said`: salted digest of the reason, the submitter's own key and the fingerprint of what is named (`rows`).
+- `sealed`, `n_records`: of a request that waits: digest of the encrypted ids, and how many single records they are.
 """
 
 

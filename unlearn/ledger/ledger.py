@@ -8,6 +8,7 @@ model or the records. `submit` and what belongs to it need no lock: any number o
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ from unlearn.ledger.database import Database, insert_plain, upsert
 from unlearn.ledger.evidence import Evidence, gather_recovery, gather_withdrawal, served
 from unlearn.ledger.migrations import migrate
 from unlearn.ledger.rows import (
+    SALT_BYTES,
     Artefact,
     BuiltStep,
     Erasure,
@@ -35,8 +37,10 @@ from unlearn.ledger.rows import (
     NewSlice,
     Submission,
     Withdrawal,
+    said_digest,
+    sealed_digest,
 )
-from unlearn.request import Request, RequestState, check_transition
+from unlearn.request import FAILURES, Request, RequestState, check_transition
 
 V = TypeVar("V")
 
@@ -418,19 +422,41 @@ class Ledger:
             sealed: Request to name of the key and encrypted ids.
         """
         with self._write() as c:
+            at = now()
             for name, (epoch, data) in sealed.items():
                 c.execute(update(s.pending).where(s.pending.c.request == name).values(epoch=epoch, sealed=data))
+                chain.append(c, "resealed", at, request=name, sealed=sealed_digest(epoch, data))
 
-    def fail(self, request_id: str, code: str, why: str) -> None:
+    def sealed_digests(self) -> dict[str, str]:
+        """Digest of the encrypted ids of every request that waits, as they are now."""
+        with self._read() as c:
+            return {row.request: sealed_digest(row.epoch, bytes(row.sealed)) for row in c.execute(select(s.pending))}
+
+    def is_as_accepted(self, item: Submission) -> bool:
+        """Whether the encrypted ids of a request that waits are those the log vouches for; True where it does not."""
+        with self._read() as c:
+            told = [entry.event.fields.get("sealed") for entry in chain.of_request(c, item.request.id)]
+        return [name for name in told if name][-1:] in ([], [sealed_digest(item.epoch, item.sealed)])
+
+    def said_digests(self) -> dict[str, str]:
+        """Digest of what every request says, as it is now; of those that have a salt."""
+        query = select(s.request, s.request_salt.c.salt).join(
+            s.request_salt, s.request_salt.c.request == s.request.c.id
+        )
+        with self._read() as c:
+            return {
+                row.id: said_digest(bytes(row.salt), _request(row, {}), row.fingerprint) for row in c.execute(query)
+            }
+
+    def fail(self, request_id: str, code: str) -> None:
         """Give up a request that cannot be carried out; its ids are dropped.
 
         Args:
             request_id: The request.
-            code: Why, in a word or two without any id, for the log.
-            why: Why, for the status; no id either.
+            code: Why, one of `FAILURES`.
         """
         with self._write() as c:
-            _move(c, RequestState.SUBMITTED, RequestState.FAILED, request_id, failure=why)
+            _move(c, RequestState.SUBMITTED, RequestState.FAILED, request_id, failure=FAILURES[code])
             c.execute(delete(s.pending).where(s.pending.c.request == request_id))
             chain.append(c, "failed", now(), request=request_id, why=code)
 
@@ -462,7 +488,7 @@ class Ledger:
     def _withdraw(self, c: Connection, item: Withdrawal) -> None:
         request, at = item.request, now()
         if c.execute(select(s.request.c.id).where(s.request.c.id == request.id)).first() is None:
-            _add_requests(c, [(request, item.fingerprint)])
+            _add_requests(c, [(request, item.fingerprint, {})])
         c.execute(delete(s.pending).where(s.pending.c.request == request.id))
         here = s.request.c.id == request.id
         c.execute(
@@ -759,6 +785,14 @@ class Ledger:
             chain.append(c, "artefact-retired", at, artefact=artefact_id)
             return True
 
+    def artefact_sources(self) -> dict[str, dict[int, int]]:
+        """What each artefact was derived from: shard to the latest position it depends on."""
+        found: dict[str, dict[int, int]] = {}
+        with self._read() as c:
+            for row in c.execute(select(s.artefact_source)):
+                found.setdefault(row.artefact, {})[row.shard] = row.position
+        return found
+
     def artefacts(self) -> list[Artefact]:
         """All registered artefacts, oldest first."""
         with self._read() as c:
@@ -769,6 +803,11 @@ class Ledger:
             return [_artefact(row, taints.get(row.id, [])) for row in rows]
 
     # The log
+
+    def migrations(self) -> dict[str, str]:
+        """The migrations this database went through, and when."""
+        with self._read() as c:
+            return {row.name: row.at for row in c.execute(select(s.migration))}
 
     def head(self) -> Head:
         """Size and root of the log."""
@@ -825,7 +864,7 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
             there.add(request.id)
             if key is not None:
                 known[key] = (replace(request, opening=None), item.fingerprint)
-    _add_requests(c, [(item.request, item.fingerprint) for item in new])
+    _add_requests(c, [(item.request, item.fingerprint, _waiting(item)) for item in new])
     insert_plain(c, s.pending, [(item.request.id, item.epoch, item.sealed) for item in new])
     return results
 
@@ -849,14 +888,21 @@ def check_repeat(known: Request, fingerprint: str, wanted: str) -> Request | Ide
     )
 
 
-def _add_requests(c: Connection, added: Sequence[tuple[Request, str]]) -> None:
-    """Note requests, each with its fingerprint, as submitted."""
+def _waiting(item: Submission) -> dict[str, Json]:
+    """What the log says of a request that waits."""
+    return {"sealed": sealed_digest(item.epoch, item.sealed), "n_records": item.request.n_records}
+
+
+def _add_requests(c: Connection, added: Sequence[tuple[Request, str, dict[str, Json]]]) -> None:
+    """Note requests, each with its fingerprint and what else its event says, as submitted."""
     if not added:
         return
     last = c.execute(select(func.max(s.request.c.number))).scalar()
-    rows, drafts = [], []
-    for number, (request, fingerprint) in enumerate(added, 0 if last is None else last + 1):
+    rows, drafts, salts = [], [], []
+    for number, (request, fingerprint, more) in enumerate(added, 0 if last is None else last + 1):
         deadline = None if request.deadline is None else request.deadline.isoformat()
+        salt = secrets.token_bytes(SALT_BYTES)
+        salts.append((request.id, salt))
         rows.append(
             (
                 *(number, request.id, request.idempotency_key, fingerprint, request.digest, request.reason),
@@ -872,9 +918,12 @@ def _add_requests(c: Connection, added: Sequence[tuple[Request, str]]) -> None:
                 digest=request.digest,
                 n_subjects=request.n_subjects,
                 deadline=deadline,
+                said=said_digest(salt, request, fingerprint),
+                **more,
             )
         )
     insert_plain(c, s.request, rows)
+    insert_plain(c, s.request_salt, salts)
     chain.append_all(c, drafts)
 
 

@@ -20,7 +20,7 @@ from unlearn.ledger.database import Database
 Migration = tuple[str, Callable[[Connection], dict[str, Json] | None]]
 """Name, and what it does within one transaction; may return what its event says besides its name."""
 
-_LATER = (s.tombstone_bucket,)
+_LATER = (s.tombstone_bucket, s.request_salt)
 """Tables that later steps add."""
 
 
@@ -39,6 +39,11 @@ def _vouch_for_tombstones(c: Connection) -> dict[str, Json]:
         c.execute(insert(s.tombstone_bucket), rows)
     root = recordset.root(c, recordset.TOMBSTONES)
     return {"tombstones": [root.hash.hex()], "buried": [root.count]}
+
+
+def _salt_requests(c: Connection) -> None:
+    """Make room for the salts of what requests say; those there are keep none, and the log says nothing of theirs."""
+    s.request_salt.create(c)
 
 
 _APPEND_ONLY = {
@@ -62,7 +67,11 @@ _APPEND_ONLY = {
 }
 """Against mistakes, not against whoever owns the database: that is what the hashes are for."""
 
-MIGRATIONS: tuple[Migration, ...] = (("0001-initial", _initial), ("0002-tombstone-tree", _vouch_for_tombstones))
+MIGRATIONS: tuple[Migration, ...] = (
+    ("0001-initial", _initial),
+    ("0002-tombstone-tree", _vouch_for_tombstones),
+    ("0003-request-salts", _salt_requests),
+)
 """All of them, oldest first."""
 
 

@@ -142,6 +142,15 @@ request = Table(
     Column("failure", Text, nullable=False),
 )
 
+request_salt = Table(
+    "request_salt",
+    metadata,
+    Column("request", String, primary_key=True),
+    Column("salt", LargeBinary(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What salts the log's digest of a request's texts, which may name somebody: without it, the digest says nothing."""
+
 request_shard = Table(
     "request_shard",
     metadata,

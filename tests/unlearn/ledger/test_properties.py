@@ -106,7 +106,7 @@ class Past:
         elif action == "submit":
             ledger.submit([submission(next(self.numbers)) for _ in range(number)])
         elif action == "fail" and ledger.pending():
-            ledger.fail(ledger.pending()[0].request.id, "why", "because")
+            ledger.fail(ledger.pending()[0].request.id, "unknown id")
         elif action == "train":
             ledger.record_step(step(number % 3, number % 4))
         elif action == "drop" and ledger.steps():

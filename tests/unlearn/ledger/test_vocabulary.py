@@ -51,10 +51,14 @@ FROZEN = {
     "artefact-registered": "bdbc600db11cffbfa6902dbff6cff933124c9faa3c392db09ed0f50be7cdcce6",
     "artefact-tainted": "f82299359371cefe9d5bcbb04b92ec6dc8c281e55113c73b70e3c14a78d98ec6",
     "artefact-retired": "86a6ad32772f815df63d03ba3e426674ec3755dee6dab2e30f8284e605417a36",
+    "resealed": "cd4dbcc57d6f08c55f009c0e70178827b4a9dfd22adddc52b3ece1927d394cc6",
 }
 """Digest of each kind's fields, event and hash, as they were first written. Lines are added, and never changed."""
 
 FROZEN_LATER = {
+    "submitted.n_records": "number",
+    "submitted.said": "digest",
+    "submitted.sealed": "digest",
     "ingested.buried": "list of numbers",
     "ingested.tombstones": "list of digests",
     "migrated.buried": "list of numbers",
