@@ -234,12 +234,12 @@ def _serve(
         try:
             named = Named(*site.inbox.open(item.epoch, request.id, item.sealed))
         except DamageError as error:
-            damaged.append(error)
+            damaged.append(error if site.ledger.is_as_accepted(item) else _exchanged(site, item))
             continue
         try:
             withdrawal = find(site, request, item.fingerprint, named, taken)
         except UnknownIdError:
-            site.ledger.fail(request.id, "unknown id", "names a subject or record that is not here")
+            site.ledger.fail(request.id, "unknown id")
         except DamageError as error:
             damaged.append(error)
             kept[request.id] = (epoch, site.inbox.seal(epoch, request.id, named.subjects, named.record_ids))
@@ -249,6 +249,14 @@ def _serve(
     if withdrawals:
         site.ledger.withdraw(withdrawals)
     return damaged
+
+
+def _exchanged(site: Site, item: Submission) -> DamageError:
+    return DamageError(
+        f"the encrypted ids of request {item.request.id} in {site.ledger.name} are not those that were accepted: the "
+        "database was changed by something else than this program, and the key is not to blame; restore the database "
+        "from a copy, or submit the request again"
+    )
 
 
 def _place(item: Location) -> tuple[int, int, bytes]:

@@ -17,6 +17,10 @@ RESPONSE_MONTHS = 1
 """How long one may take to act on a request: GDPR Art. 12(3), one month of its receipt, extendable by two."""
 
 
+FAILURES = {"unknown id": "names a subject or record that is not here"}
+"""Why a request may fail: what the log says, to what the register says. Lines are added, and never changed."""
+
+
 class RequestState(StrEnum):
     """Where a deletion request stands. Whether it is overdue beside that, a clock decides: `Request.is_overdue`.
 

@@ -38,6 +38,7 @@ from unlearn.errors import DamageError, InputError, UnlearnError, VerificationEr
 from unlearn.issuing import Receipt, key_path, receipt_path
 from unlearn.ledger import Ledger, merkle, radix, soundness
 from unlearn.ledger.fold import Built, Derived, Story, fold
+from unlearn.ledger.uncovered import UNCOVERED
 from unlearn.receipt import strict
 from unlearn.receipt.envelope import Trusted, check_signatures, parse_envelope
 from unlearn.receipt.keys import follow, load_signer, public_key_from_pem
@@ -79,12 +80,14 @@ class Verification:
         steps: The steps that were passed, in order, with what each found.
         receipt: SHA-256 of what was signed, hex.
         signers: Ids of the trusted keys that signed it.
+        not_looked_at: What of the workspace no step looked at.
     """
 
     predicate: Predicate
     steps: tuple[Step, ...]
     receipt: str
     signers: tuple[str, ...] = field(default=())
+    not_looked_at: tuple[str, ...] = field(default=())
 
 
 def verify(
@@ -152,7 +155,23 @@ def verify(
         finally:
             if opened is not workspace:
                 opened.close()
-    return Verification(found.predicate, tuple(steps), found.payload, found.signers)
+    return Verification(
+        found.predicate,
+        tuple(steps),
+        found.payload,
+        found.signers,
+        not_looked_at=_not_looked_at(workspace is not None, replay, shards is not None),
+    )
+
+
+def _not_looked_at(workspace: bool, replay: bool, some: bool) -> tuple[str, ...]:
+    """What no step looks at, by what was asked for."""
+    if not workspace:
+        return ("the workspace: whether it still is what the receipt says, only holding it against it shows",)
+    again = () if replay and not some else ("whether training again gives the stored states, in any shard",)
+    if replay and some:
+        again = ("whether training again gives the stored states, but for the shards that were asked for",)
+    return (*again, *(item.what for item in UNCOVERED))
 
 
 def read_receipt(receipt: Receipt | bytes | str | Path) -> bytes:
@@ -274,39 +293,77 @@ def _check_story(site: Site) -> tuple[Story, str]:
         for request in requests
         for stage, digest in site.ledger.receipt_digests(request.id).items()
     }
+    sources = site.ledger.artefact_sources()
     artefacts = {
-        item.id: Derived(item.registered_at.isoformat(), _iso(item.retired_at), list(item.tainted_by))
+        item.id: Derived(
+            item.registered_at.isoformat(), sources.get(item.id, {}), _iso(item.retired_at), list(item.tainted_by)
+        )
         for item in site.ledger.artefacts()
     }
     told_artefacts = {name: replace(item, tainted_by=sorted(item.tainted_by)) for name, item in story.artefacts.items()}
     root, count = site.ledger.record_root()
+    graves, buried = site.ledger.tombstone_root()
     for what, told, held in (
         ("workspace", story.workspace, site.declaration.id),
         ("description", story.description, site.declaration.digest),
         ("signing keys", story.keys, [name for name, _ in site.ledger.signing_keys()]),
         ("batches", story.batches, site.ledger.batches()),
         ("built steps", story.steps, recorded),
-        ("requests", story.requests, states),
+        ("migrations", story.migrations, site.ledger.migrations()),
+        ("requests", list(story.requests.items()), list(states.items())),
         ("facts about requests", story.facts, facts),
         ("receipts", story.receipts, receipts),
         ("artefacts", told_artefacts, artefacts),
         ("records", (story.root, story.count), (root.hex(), count)),
+        ("tombstones", story.tombstones, (graves.hex(), buried)),
     ):
         if told != held:
             raise DamageError(
                 f"the log tells of other {what} than the tables of the ledger hold: the database was changed by "
                 "something else than this program; restore it from a copy"
             )
+    _check_said(site, story)
     soundness.check_record_tree(site.ledger)
-    removed = {name: told.get("n_records", 0) for name, told in story.facts.items()}
+    removed = {name: told["n_records"] for name, told in story.facts.items() if "withdrawn_at" in told}
     soundness.check_tombstones(site.ledger, removed, story.lifted)
+    soundness.check_tombstone_tree(site.ledger)
     _check_evidence(site, story)
     _check_environments(site, story)
     detail = (
         f"{len(story.requests):,} requests, {story.batches:,} batches, {story.count:,} records, {len(story.steps):,} "
-        "trained steps: as the tables say."
+        f"trained steps, {buried:,} tombstones of what must not return: as the tables say."
     )
+    older = len(story.requests) - len(story.said)
+    if older:
+        detail += (
+            f" Of {older:,} requests, accepted by an older version of this program, the log does not hold the reason."
+        )
+    if story.buried_before and story.vouched is not None:
+        detail += (
+            f" The log does not say which tombstones there were before its event {story.vouched + 1:,}, when a newer "
+            "version of this program took over: until then only their number was covered."
+        )
     return story, detail
+
+
+def _check_said(site: Site, story: Story) -> None:
+    """What requests say, and the encrypted ids of those that wait, are what was accepted."""
+    said, sealed = site.ledger.said_digests(), site.ledger.sealed_digests()
+    for name in sorted(story.said.keys() | said.keys()):
+        if story.said.get(name) != said.get(name):
+            raise DamageError(
+                f"the reason of request {name}, its idempotency key or what it names by its fingerprint is not what it "
+                "was accepted with: the register was changed by something else than this program; restore the database "
+                "from a copy"
+            )
+    for name in sorted(story.waiting.keys() | sealed.keys()):
+        told = story.waiting.get(name)
+        if (name in story.waiting) != (name in sealed) or (told is not None and told != sealed[name]):
+            raise DamageError(
+                f"the encrypted ids of request {name}, which waits to be carried out, are not those that were accepted"
+                ": the database was changed by something else than this program; restore it from a copy, or submit the "
+                "request again"
+            )
 
 
 def _facts(request: Request, told: Mapping[str, Json]) -> dict[str, Json]:

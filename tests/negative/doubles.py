@@ -66,6 +66,7 @@ TORCH = "tests/shards/learners/test_torch.py"
 FORGOTTEN = "tests/unlearn/test_forgotten.py"
 INPUT = "tests/unlearn/test_bad_input.py"
 SUBMISSION = "tests/unlearn/test_submission.py"
+TAMPERING = "tests/unlearn/test_tampering.py"
 
 _RECORDED = "        site.ledger.record_step(_built(header, step.visits, step.seconds))\n"
 _WITHDRAWN = '        chain.append(\n            c,\n            "withdrawn",\n'
@@ -776,6 +777,31 @@ _PROVING = (
         (Edit("unlearn.ledger.ledger", "root = recordset.update(c, commitments)", "root = recordset.root(c)"),),
         f"{MISTAKES}::test_the_tree_over_the_records_follows_every_change",
         r"^unlearn\.errors\.ProofError: .*an update was lost",
+    ),
+    Control(
+        "tombstones-not-vouched-for",
+        "The log does not tell of the tombstones that a withdrawal leaves.",
+        (
+            Edit(
+                "unlearn.ledger.ledger",
+                "    after = recordset.update(c, tokens, recordset.TOMBSTONES)\n",
+                "    after = before\n",
+            ),
+        ),
+        f"{TAMPERING}::test_the_tombstone_of_a_subject_taken_away_is_found",
+        r"^unlearn\.errors\.VerificationError: .*other tombstones were added or lifted than it says",
+    ),
+    Control(
+        "tombstones-believed",
+        "A withdrawal takes the tombstones that it finds for those that were there.",
+        (
+            Edit(
+                "unlearn.ledger.ledger",
+                "before = recordset.recomputed(c, tokens, recordset.TOMBSTONES)",
+                "before = recordset.root(c, recordset.TOMBSTONES)",
+            ),
+        ),
+        f"{TAMPERING}::test_tombstones_changed_before_an_honest_deletion_are_found[table alone]",
     ),
 )
 

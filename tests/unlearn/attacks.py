@@ -7,6 +7,7 @@ never do is sign with a key that only the verifier's trusted party holds, unless
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -111,25 +112,36 @@ def write_slice(path: Path, file: Path, data: slicefile.SliceRecords) -> None:
 def write_buckets(path: Path) -> tuple[str, int]:
     """Make the stored tree over the records the one that belongs to the record table; its root and count."""
     with ledger(path) as c:
-        present = [bytes(row[0]) for row in c.execute("SELECT commitment FROM record ORDER BY commitment")]
+        present = [bytes(row[0]) for row in c.execute("SELECT commitment FROM record")]
+        return _write_tree(c, "bucket", sorted(present))
+
+
+def write_graves(path: Path) -> tuple[str, int]:
+    """Make the stored tree over the tombstones the one that belongs to their table; its root and count."""
+    with ledger(path) as c:
+        rows = c.execute("SELECT token, kind, request FROM tombstone").fetchall()
+        rest = [hashlib.sha256(f"tombstone/{kind}/{request}".encode()).digest()[:16] for _, kind, request in rows]
+        return _write_tree(c, "tombstone_bucket", sorted(row[0] + more for row, more in zip(rows, rest, strict=True)))
+
+
+def _write_tree(c: sqlite3.Connection, table: str, members: list[bytes]) -> tuple[str, int]:
+    level = {
+        (1 << CUT) + prefix: radix.subtree(
+            [item for item in members if int.from_bytes(item[:4], "big") >> (32 - CUT) == prefix], CUT
+        )
+        for prefix in {int.from_bytes(item[:4], "big") >> (32 - CUT) for item in members}
+    }
+    nodes = dict(level)
+    for _ in range(CUT):
         level = {
-            (1 << CUT) + prefix: radix.subtree(
-                [item for item in present if int.from_bytes(item[:4], "big") >> (32 - CUT) == prefix], CUT
-            )
-            for prefix in {int.from_bytes(item[:4], "big") >> (32 - CUT) for item in present}
+            node >> 1: radix.join(level.get(node >> 1 << 1, radix.EMPTY), level.get((node >> 1 << 1) + 1, radix.EMPTY))
+            for node in level
         }
-        nodes = dict(level)
-        while 1 not in level:
-            level = {
-                node >> 1: radix.join(
-                    level.get(node >> 1 << 1, radix.EMPTY), level.get((node >> 1 << 1) + 1, radix.EMPTY)
-                )
-                for node in level
-            }
-            nodes |= level
-        c.execute("DELETE FROM bucket")
-        c.executemany("INSERT INTO bucket VALUES (?, ?, ?)", [(k, v.count, v.hash) for k, v in nodes.items()])
-    return nodes[1].hash.hex(), nodes[1].count
+        nodes |= level
+    c.execute(f"DELETE FROM {table}")
+    c.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", [(k, v.count, v.hash) for k, v in nodes.items()])
+    root = nodes.get(1, radix.EMPTY)
+    return root.hash.hex(), root.count
 
 
 # The log

@@ -460,7 +460,7 @@ def test_an_unknown_id_fails_for_all_to_see_and_changes_nothing(workspace: Works
     assert status.overdue == (bad.id,)  # somebody has to act
     after = logical(workspace.path)
     changed = {name for name in before["ledger"] if before["ledger"][name] != after["ledger"][name]}
-    assert changed == {"request", "event", "tree", "meta"}  # the last for the new key
+    assert changed == {"request", "request_salt", "event", "tree", "meta"}  # the last for the new key
     assert served(workspace, PROBE) == prediction
     assert b"canary-of-nobody" not in together(workspace)
     kinds = [entry.event for entry in workspace._site.ledger.entries() if entry.event.kind == "failed"]

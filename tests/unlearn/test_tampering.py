@@ -18,7 +18,10 @@ from shards import slicefile
 from tests.unlearn import attacks
 from tests.unlearn.helpers import canaries, create, flip, labels, names, raw
 from tests.unlearn.victim import Victim, make_victim
-from unlearn.errors import VerificationError
+from unlearn import Workspace
+from unlearn.errors import DamageError, TombstoneError, VerificationError
+from unlearn.ledger.rows import said_digest
+from unlearn.ledger.uncovered import UNCOVERED
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +278,11 @@ TABLES = {
     "batches": ("UPDATE meta SET value = '0' WHERE name = 'batches'", [], "batches"),
     "tree of records": ("UPDATE bucket SET count = count + 1 WHERE node = 1", [], "records"),
     "artefact": ("DELETE FROM taint", [], "artefacts"),
+    "migrations": ("UPDATE migration SET at = ?", [LATER], "migrations"),
+    "order": ("UPDATE request SET number = 7 - number", [], "requests"),
+    "failure": ("UPDATE request SET failure = 'was refused' WHERE number = 0", [], "facts about requests"),
+    "sources": ("UPDATE artefact_source SET position = 9", [], "artefacts"),
+    "lost sources": ("DELETE FROM artefact_source", [], "artefacts"),
     "lost receipt": ("DELETE FROM receipt WHERE stage = 'recovered'", [], "receipts"),
 }
 
@@ -286,6 +294,119 @@ def test_tables_changed_beside_the_log_are_found(victim: Victim, ws: Path, name:
     # With a receipt whose own entries are untouched, where that is what was changed.
     receipt = victim.receipts[1, "forgotten"]
     caught(victim, ws, 13, f"the log tells of other {what} than the tables of the ledger hold", receipt=receipt)
+
+
+SAID = {
+    "reason": ("UPDATE request SET reason = 'withdrew the request' WHERE number = 1", []),
+    "idempotency key": ("UPDATE request SET idempotency_key = 'another' WHERE number = 1", []),
+    "fingerprint": ("UPDATE request SET fingerprint = ? WHERE number = 1", ["0" * 64]),
+    "salt": ("UPDATE request_salt SET salt = zeroblob(32)", []),
+    "lost salt": ("DELETE FROM request_salt", []),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_register_that_says_something_else_is_found(victim: Victim, ws: Path, name: str) -> None:
+    statement, values = SAID[name]
+    attacks.execute(ws, statement, *values)
+    caught(victim, ws, 13, r"the reason of request req-\w+, its idempotency key or what it names .* is not what it was")
+
+
+def test_the_log_says_nothing_of_a_reason_to_whoever_guesses_it(victim: Victim, ws: Path) -> None:
+    """Every request was asked for by letter, and none has the digest of another, or one without its salt."""
+    said = [body["said"] for body in map(json.loads, attacks.events(ws)) if body["kind"] == "submitted"]
+    assert len(set(said)) == len(said) == 3
+    assert not any(b"letter" in body for body in attacks.events(ws))
+    with closing(Workspace.open(ws)) as workspace:
+        (known, fingerprint), salt = workspace._site.ledger.request_by_key(victim.forgotten[-7:])[:2], bytes(32)
+        assert said_digest(salt, known, fingerprint) not in said
+        assert set(workspace._site.ledger.said_digests().values()) == set(said)
+
+
+@pytest.fixture
+def waiting(victim: Victim, ws: Path) -> str:
+    """A request that waits to be carried out, in the workspace that is attacked, beside one that failed."""
+    with closing(Workspace.open(ws)) as workspace:
+        workspace.submit(record_ids=["canary-of-nobody"])
+        assert [item.failure for item in workspace.process()] == ["names a subject or record that is not here"]
+        request = workspace.submit(record_ids=names([29]), reason="by telephone").id
+    passes(victim, ws)
+    return request
+
+
+WAITING = {
+    "ids": "UPDATE pending SET sealed = randomblob(length(sealed))",
+    "key": "UPDATE pending SET epoch = '0123456789abcdef'",
+    "lost": "DELETE FROM pending",
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_waiting_request_that_was_destroyed_is_found(victim: Victim, ws: Path, waiting: str, name: str) -> None:
+    attacks.execute(ws, WAITING[name])
+    caught(victim, ws, 13, f"the encrypted ids of request {waiting}, which waits .*, are not those that were accepted")
+
+
+def test_a_waiting_request_that_was_destroyed_is_not_blamed_on_its_key(ws: Path, waiting: str) -> None:
+    attacks.execute(ws, WAITING["ids"])
+    with closing(Workspace.open(ws)) as workspace, pytest.raises(DamageError) as error:
+        workspace.process()
+    assert f"the encrypted ids of request {waiting} in " in str(error.value)
+    assert "the key is not to blame" in str(error.value)
+    assert ".key" not in str(error.value)
+
+
+def test_a_waiting_request_whose_key_is_another_is(ws: Path, waiting: str) -> None:
+    (key,) = (ws / "inbox").glob("*.key")
+    flip(key, 0)
+    with (
+        closing(Workspace.open(ws)) as workspace,
+        pytest.raises(DamageError, match=rf"{key.name} is missing or is not"),
+    ):
+        workspace.process()
+
+
+def test_a_waiting_request_that_says_other_numbers_is_found(victim: Victim, ws: Path, waiting: str) -> None:
+    attacks.execute(ws, "UPDATE request SET n_records = 7 WHERE id = ?", waiting)
+    caught(victim, ws, 13, "the log tells of other facts about requests")
+
+
+def test_a_failure_that_is_another_is_found(victim: Victim, ws: Path, waiting: str) -> None:
+    attacks.execute(ws, "UPDATE request SET failure = 'the person changed their mind' WHERE state = 'failed'")
+    caught(victim, ws, 13, "the log tells of other facts about requests")
+
+
+def test_a_failure_of_which_the_log_gives_another_reason_is_found(victim: Victim, ws: Path, waiting: str) -> None:
+    attacks.append_event(ws, "failed", request=waiting, why="bad weather")
+    caught(victim, ws, 13, "cannot follow .*: this version does not know why it failed")
+
+
+def test_ids_encrypted_anew_are_vouched_for(victim: Victim, ws: Path, waiting: str) -> None:
+    """A request that has to wait on, because a file is damaged, is encrypted under another key."""
+    with closing(Workspace.open(ws)) as workspace:
+        ledger = workspace._site.ledger
+        before = ledger.sealed_digests()
+        ledger.reseal({waiting: (ledger.epoch(), workspace._site.inbox.seal(ledger.epoch(), waiting, (), names([29])))})
+        assert ledger.sealed_digests() != before
+    passes(victim, ws)
+    attacks.execute(ws, WAITING["ids"])
+    caught(victim, ws, 13, f"the encrypted ids of request {waiting}")
+    attacks.append_event(ws, "resealed", request=victim.requests[0], sealed="0" * 64)
+    caught(victim, ws, 13, "cannot follow .*: the request does not wait")
+
+
+def test_what_is_not_looked_at_is_said(victim: Victim, ws: Path) -> None:
+    """In one list: to whoever verifies, and in the decision that says who is trusted with what."""
+    said = unlearn.verify(victim.latest, victim.key, workspace=ws).not_looked_at
+    assert [item for item in said if "training again" not in item] == [item.what for item in UNCOVERED]
+    assert len(said) == len(UNCOVERED) + 1
+    (whole,) = unlearn.verify(victim.latest, victim.key).not_looked_at
+    assert "the workspace" in whole
+    (page,) = Path(unlearn.__file__).parent.joinpath("decisions").glob("0011-*.md")
+    text = page.read_text(encoding="utf-8")
+    section = text.split("**What verification of a workspace does not look at.**")[1].split("\n\n**")[0]
+    points = [" ".join(point.split()) for point in section.split("\n- ")[1:]]
+    assert points == [f"{item.what}." for item in UNCOVERED]
 
 
 def test_an_exchanged_description_of_an_environment_is_found(victim: Victim, ws: Path) -> None:
@@ -367,10 +488,16 @@ def test_a_record_slipped_back_in_is_found(victim: Victim, ws: Path) -> None:
     caught(victim, ws, 13, "the log tells of other records than the tables of the ledger hold")
 
 
-def slip_back_with_event(victim: Victim, ws: Path, *, lifted: int = 0, salt: bytes | None = None) -> None:
-    """Bring the forgotten record back, and let the log tell of a new batch."""
+def slip_back_with_event(victim: Victim, ws: Path, *, consent: bool = False, salt: bytes | None = None) -> None:
+    """Bring the forgotten record back, and let the log tell of a new batch; with the consent of nobody."""
     root, count = attacks.slip_back(ws, victim.kept, victim.forgotten, salt=salt)
-    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=lifted)
+    before = after = attacks.write_graves(ws)
+    if consent:
+        attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[1])
+        after = attacks.write_graves(ws)
+    lifted = before[1] - after[1]
+    graves = {"tombstones": [before[0], after[0]], "buried": [before[1], after[1]]}
+    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=lifted, **graves)
     attacks.execute(ws, "UPDATE meta SET value = '2' WHERE name = 'batches'")
 
 
@@ -386,21 +513,124 @@ def test_a_record_slipped_back_in_without_its_tombstone_is_found(victim: Victim,
 
 
 def test_a_record_slipped_back_in_with_a_feigned_consent_is_found(victim: Victim, ws: Path) -> None:
-    slip_back_with_event(victim, ws, lifted=1)
-    attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[1])
+    slip_back_with_event(victim, ws, consent=True)
     caught(victim, ws, 14, "a record that the receipt says is forgotten is there")
 
 
 def test_a_record_slipped_back_in_under_a_new_salt_is_found(victim: Victim, ws: Path) -> None:
     """So that nobody can tell it from a new one that came with a consent; but no state was trained on it."""
-    slip_back_with_event(victim, ws, lifted=1, salt=bytes(32))
-    attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[1])
+    slip_back_with_event(victim, ws, consent=True, salt=bytes(32))
     caught(victim, ws, 15, "was not built from the records and constants that are there now")
+
+
+# Tombstones
+
+
+NOT_THEIRS = (
+    "does not hold the tombstones any more that the log vouches for, so what was forgotten could return unnotic"
+)
+OBSCURED = "UPDATE tombstone SET token = randomblob(length(token))"
 
 
 def test_tombstones_taken_away_are_found(victim: Victim, ws: Path) -> None:
     attacks.execute(ws, "DELETE FROM tombstone")
     caught(victim, ws, 13, "has forgotten which records must not return: 3 tombstones are missing, and 0 were lifted")
+
+
+def test_tombstones_of_nobody_are_found(victim: Victim, ws: Path) -> None:
+    attacks.execute(ws, OBSCURED)
+    caught(victim, ws, 13, NOT_THEIRS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE tombstone SET token = zeroblob(16) WHERE request = ?",
+        "UPDATE tombstone SET kind = 'subject' WHERE request = ?",
+        "UPDATE tombstone SET request = 'req-0000000000000000' WHERE request = ?",
+        "UPDATE tombstone SET token = CAST(substr(hex(token), 1, 16) AS TEXT) WHERE request = ?",
+    ],
+)
+def test_a_tombstone_that_is_another_is_found(victim: Victim, ws: Path, change: str) -> None:
+    attacks.execute(ws, change, victim.requests[0])
+    caught(victim, ws, 13, f"{NOT_THEIRS}|has forgotten which records|table tombstone holds something that does not")
+
+
+def test_a_tree_over_the_tombstones_that_is_another_is_found(victim: Victim, ws: Path) -> None:
+    attacks.execute(ws, "UPDATE tombstone_bucket SET count = count + 1 WHERE node != 1")
+    caught(victim, ws, 13, NOT_THEIRS)
+    attacks.execute(ws, OBSCURED)
+    attacks.write_graves(ws)
+    caught(victim, ws, 13, "the log tells of other tombstones than the tables of the ledger hold")
+
+
+def test_a_forgotten_person_taken_in_again_is_found(victim: Victim, ws: Path) -> None:
+    """Through the front door, after the tombstones were made those of nobody; everything is trained and served."""
+    row = int(victim.forgotten[len("canary-record-") :][:4])
+    with closing(Workspace.open(ws)) as workspace, pytest.raises(TombstoneError):
+        workspace.ingest(canaries([row]), labels([row]), record_ids=names([row]))
+    attacks.execute(ws, OBSCURED)
+    with closing(Workspace.open(ws)) as workspace:
+        workspace.ingest(canaries([row]), labels([row]), record_ids=names([row]))
+        workspace.recover()
+    for receipt in victim.receipts.values():
+        caught(victim, ws, 13, NOT_THEIRS, receipt=receipt)
+
+
+@pytest.mark.parametrize("agree", [False, True], ids=["table alone", "with its tree"])
+def test_tombstones_changed_before_an_honest_deletion_are_found(victim: Victim, ws: Path, agree: bool) -> None:
+    """The next withdrawal does not vouch for what it finds: what was there before it contradicts the log for good."""
+    with closing(Workspace.open(ws)) as workspace:
+        left = [name for name in names(range(30)) if workspace._site.ledger.locations(
+            workspace._site.tokens("record", [name]))]  # fmt: skip
+        token = workspace._site.tokens("record", left[:1])[0]
+    # Into the very subtree that the withdrawal computes anew.
+    attacks.execute(
+        ws,
+        "UPDATE tombstone SET token = ? WHERE request = ? AND kind = 'record'",
+        token[:4] + bytes(12),
+        victim.requests[1],
+    )
+    if agree:
+        attacks.write_graves(ws)
+    with closing(Workspace.open(ws)) as workspace:
+        workspace.forget(record_ids=left[:1])
+    attacks.write_graves(ws)
+    caught(
+        victim, ws, 13, r"entry \d+ of the log \(withdrawn\) cannot follow .*: what must not return, before it, is not"
+    )
+
+
+def test_the_tombstone_of_a_subject_taken_away_is_found(tmp_path: Path) -> None:
+    """Of a subject the log tells no number that one could count: there may have been a tombstone before."""
+    with closing(create(tmp_path / "people")) as workspace:
+        workspace.ingest(canaries(range(6)), labels(range(6)), subjects=["a", "a", "b", "b", "c", "c"])
+        receipt = workspace.receipt(workspace.forget(subjects=["a"]).id).data
+        key = workspace.public_key
+    unlearn.verify(receipt, key, workspace=tmp_path / "people")
+    attacks.execute(tmp_path / "people", "DELETE FROM tombstone WHERE kind = 'subject'")
+    with pytest.raises(VerificationError, match=NOT_THEIRS) as error:
+        unlearn.verify(receipt, key, workspace=tmp_path / "people")
+    assert error.value.step == 13
+
+
+def test_an_event_that_lifts_other_tombstones_than_it_says_is_found(victim: Victim, ws: Path) -> None:
+    root, count = attacks.write_buckets(ws)
+    before = attacks.write_graves(ws)
+    attacks.execute(ws, "DELETE FROM tombstone WHERE request = ?", victim.requests[0])
+    after = attacks.write_graves(ws)
+    graves = {"tombstones": [before[0], after[0]], "buried": [before[1], after[1]]}
+    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=0, **graves)
+    caught(victim, ws, 13, "cannot follow .*: other tombstones were added or lifted than it says")
+
+
+def test_an_event_that_is_silent_about_the_tombstones_is_found(victim: Victim, ws: Path) -> None:
+    root, count = attacks.write_buckets(ws)
+    attacks.append_event(ws, "ingested", batch=1, records=root, count=count, lifted=0)
+    caught(victim, ws, 13, "cannot follow .*: it does not say what must not return any more")
+
+
+# The database
 
 
 def test_a_damaged_index_is_found(victim: Victim, ws: Path) -> None:

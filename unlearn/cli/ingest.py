@@ -8,19 +8,22 @@ from typing import Annotated
 import typer
 
 from shards.digest import Json
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, Workers, opened, split_names
+from shards.executors.base import Executor
+from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
 from unlearn.cli.output import counted, print_json, say
+from unlearn.cli.where import trains
 from unlearn.errors import InputError
 
 EXAMPLE = """\b
 Examples:
   unlearn ingest runs/people people.csv --target income --subject person --record-id row
-  unlearn ingest runs/people parts/ --target income --subject person --record-id row"""
+  unlearn ingest runs/people parts/ --target income --subject person --record-id row
+  unlearn ingest /shared/runs/people /shared/parts/ --target income --record-id row --address auto"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(help="Take in a batch of records; nothing is trained yet.", epilog=EXAMPLE)(ingest)
+    app.command(help="Take in a batch of records; nothing is trained yet.", epilog=EXAMPLE)(trains(ingest))
 
 
 def ingest(
@@ -41,8 +44,8 @@ def ingest(
         list[str] | None,
         typer.Option(metavar="ID", help="A forgotten subject or record that agreed to return; repeatable."),
     ] = None,
-    workers: Workers = None,
     *,
+    executor: Executor,
     json: AsJson = False,
 ) -> None:
     """Take in a batch of records.
@@ -53,7 +56,7 @@ def ingest(
     from shards.sources import from_file
 
     chosen = split_names(features)
-    with opened(run, workers) as workspace:
+    with opened(run, executor) as workspace:
         subjects: int | None = None
         if file.is_dir():
             if target is None:

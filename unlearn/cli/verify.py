@@ -112,6 +112,7 @@ def verify(
                 "steps": found.steps,
                 "guarantee": said.guarantee,
                 "not_proven": said.not_proven,
+                "not_looked_at": found.not_looked_at,
             }
         )
     else:
@@ -130,6 +131,9 @@ def say_verified(found: Verification) -> None:
     say(f"verified: {found.predicate.guarantee}")
     say("not proven by it:")
     for limit in found.predicate.not_proven:
+        say(f"  - {limit}")
+    say("not looked at:")
+    for limit in found.not_looked_at:
         say(f"  - {limit}")
 
 

@@ -1,10 +1,10 @@
 """The events of the log: what may be said, for good.
 
 The law of compatibility. A kind of event is never removed and never changes its meaning; a field is never removed and
-never changes its type. A new field is optional. What must mean something else gets a new kind. A reader that meets a
-kind it does not know can still verify the log, since hashes are of the bytes as they were written, and refuses to
-say what the log comes to. `tests/unlearn/ledger/vocabulary.json` holds one event of each kind with its hash, and
-grows only.
+never changes its type. A field that a kind gets later stands in `OPTIONAL`: events written before lack it, and are read
+as they are. What must mean something else gets a new kind. A reader that meets a kind it does not know can still verify
+the log, since hashes are of the bytes as they were written, and refuses to say what the log comes to.
+`tests/unlearn/ledger/vocabulary.json` holds one event of each kind with its hash, and grows only.
 
 No event holds an id of a person, a digest that could be compared with a guess, or free text: requests are named by
 random ids, records by roots of trees of salted commitments, reasons stand outside of the log.
@@ -41,6 +41,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "submitted": {"request": "text", "digest": "digest", "n_subjects": "number", "deadline": "time or null"},
     "extended": {"request": "text", "deadline": "time or null"},
     "failed": {"request": "text", "why": "text"},
+    "resealed": {"request": "text", "sealed": "digest"},
     "withdrawn": {
         "request": "text",
         "n_records": "number",
@@ -56,7 +57,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "artefact-tainted": {"artefact": "text", "request": "text"},
     "artefact-retired": {"artefact": "text"},
 }
-"""Kind to fields and what they are.
+"""Kind to the fields that every event of it has, and what they are: those it had when it was first written.
 
 - `created`: the workspace exists; its random id, the digest of its description.
 - `migrated`: the database was brought to a newer form.
@@ -66,7 +67,8 @@ FIELDS: dict[str, dict[str, str]] = {
 - `dropped`: a step's checkpoint was missing or damaged and is not served any more.
 - `submitted`: a deletion request was accepted and is durable.
 - `extended`: its deadline was moved.
-- `failed`: it cannot be carried out as it was submitted.
+- `failed`: it cannot be carried out as it was submitted; `why` is one of `request.FAILURES`.
+- `resealed`: it has to wait, and the ids it names were encrypted anew.
 - `withdrawn`: its records are not served any more, by any process; roots and counts before and after; `shards`
   alternates the shards that are hit and the earliest position in each.
 - `forgotten`: its records and every state that saw them are destroyed.
@@ -74,6 +76,23 @@ FIELDS: dict[str, dict[str, str]] = {
 - `receipted`: a receipt was issued; digest of its payload.
 - `artefact-*`: something derived from the model and kept elsewhere was registered, is tainted by a request, or was
   reported gone. `sources` alternates shards and the latest position of each.
+"""
+
+
+_TOMBSTONES = {"tombstones": "list of digests", "buried": "list of numbers"}
+
+OPTIONAL: dict[str, dict[str, str]] = {
+    "migrated": _TOMBSTONES,
+    "ingested": _TOMBSTONES,
+    "submitted": {"said": "digest", "sealed": "digest", "n_records": "number"},
+    "withdrawn": _TOMBSTONES,
+}
+"""Kind to the fields that it got later, and what they are; whoever reads an event must do without them.
+
+- `tombstones`, `buried`: roots of the tree over what must not return (`recordset`) and how much that is, before and
+  after; only after, in the migration from which on the log vouches for it.
+- `said`: salted digest of the reason, the submitter's own key and the fingerprint of what is named (`rows`).
+- `sealed`, `n_records`: of a request that waits: digest of the encrypted ids, and how many single records they are.
 """
 
 
@@ -104,7 +123,7 @@ def encode(kind: str, at: datetime, **fields: Json) -> bytes:
     Args:
         kind: One of `FIELDS`.
         at: The time, UTC.
-        fields: Exactly those of the kind.
+        fields: All that the kind must have, of those it may have any, and no others.
 
     Returns:
         Canonical JSON.
@@ -112,8 +131,12 @@ def encode(kind: str, at: datetime, **fields: Json) -> bytes:
     Raises:
         ValueError: If the fields are not those of the kind: a mistake in this program.
     """
-    if set(fields) != set(FIELDS.get(kind, {})):
-        raise ValueError(f"an event {kind!r} has the fields {sorted(FIELDS.get(kind, {}))}, not {sorted(fields)}")
+    needed, allowed = FIELDS.get(kind, {}), FIELDS.get(kind, {}) | OPTIONAL.get(kind, {})
+    if kind not in FIELDS or not needed.keys() <= fields.keys() <= allowed.keys():
+        raise ValueError(
+            f"an event {kind!r} has the fields {sorted(needed)} and may have {sorted(allowed.keys() - needed.keys())}, "
+            f"not {sorted(fields)}"
+        )
     return canonical_json({"kind": kind, "version": VERSION, "at": at.isoformat(), **fields})
 
 

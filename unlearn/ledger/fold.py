@@ -15,7 +15,7 @@ from unlearn.errors import DamageError, UnlearnError
 from unlearn.ledger.chain import Entry
 from unlearn.ledger.events import FIELDS, Event
 from unlearn.ledger.radix import EMPTY
-from unlearn.request import RequestState, check_transition
+from unlearn.request import FAILURES, RequestState, check_transition
 
 
 class Built(NamedTuple):
@@ -30,9 +30,10 @@ class Built(NamedTuple):
 
 @dataclass
 class Derived:
-    """An artefact, as its events say: when it was registered and reported gone, and the requests that taint it."""
+    """An artefact, as its events say: when it was registered and reported gone, from what, and what taints it."""
 
     registered_at: str
+    sources: dict[int, int]
     retired_at: str | None = None
     tainted_by: list[str] = field(default_factory=list)
 
@@ -52,9 +53,15 @@ class Story:
         steps: Built steps, by (shard, position).
         requests: Requests and where they stand.
         facts: Request to whatever its events say of it, by the names that `Request` has for it.
+        said: Request to the salted digest of what it says, of those whose event holds it.
+        waiting: Requests that wait, to the digest of their encrypted ids, or None where no event holds it.
+        migrations: What the database went through, and when.
         evidence: Request and part (`"withdrawal"`, `"recovery"`) to digest of the evidence.
         receipts: Request and stage to digest of the receipt.
         artefacts: What was derived and registered.
+        tombstones: Root of the tree over what must not return, hex, and how much that is; None before `vouched`.
+        vouched: Number of the event from which on the log says so; None if it does not.
+        buried_before: Whether something was forgotten before that.
     """
 
     workspace: str = ""
@@ -67,9 +74,15 @@ class Story:
     steps: dict[tuple[int, int], Built] = field(default_factory=dict)
     requests: dict[str, RequestState] = field(default_factory=dict)
     facts: dict[str, dict[str, Json]] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str | None] = field(default_factory=dict)
+    migrations: dict[str, str] = field(default_factory=dict)
     evidence: dict[tuple[str, str], str] = field(default_factory=dict)
     receipts: dict[tuple[str, str], str] = field(default_factory=dict)
     artefacts: dict[str, Derived] = field(default_factory=dict)
+    tombstones: tuple[str, int] | None = None
+    vouched: int | None = None
+    buried_before: bool = False
 
 
 def fold(entries: Iterable[Entry]) -> Story:
@@ -97,6 +110,8 @@ def fold(entries: Iterable[Entry]) -> Story:
             continue
         try:
             handler(story, event)
+            if story.vouched is None and story.tombstones is not None:
+                story.vouched = entry.number
         except (UnlearnError, KeyError, TypeError, ValueError) as error:
             raise DamageError(
                 f"entry {entry.number} of the log ({event.kind}) cannot follow those before it: {error}"
@@ -110,6 +125,33 @@ def _created(story: Story, event: Event) -> None:
     story.workspace, story.description = event.fields["workspace"], event.fields["description"]
 
 
+def _migrated(story: Story, event: Event) -> None:
+    story.migrations[event.fields["name"]] = event.at.isoformat()
+    if "tombstones" in event.fields:
+        if story.tombstones is not None:
+            raise DamageError("the log vouches for the tombstones already")
+        (root,), (count,) = event.fields["tombstones"], event.fields["buried"]
+        story.tombstones = root, count
+
+
+def _bury(story: Story, event: Event, least: int, most: int) -> None:
+    """What must not return, after an event that changes it by so many; lifting is a change by fewer than none."""
+    if "tombstones" not in event.fields:
+        if story.tombstones is not None:
+            raise DamageError("it does not say what must not return any more")
+        story.buried_before = story.buried_before or bool(least or most)
+        return
+    before, after = zip(event.fields["tombstones"], event.fields["buried"], strict=True)
+    if story.tombstones is None or before != story.tombstones:
+        raise DamageError(
+            "what must not return, before it, is not what it was after the event before: tombstones were changed by "
+            "something else than this program"
+        )
+    if not least <= after[1] - before[1] <= most:
+        raise DamageError("other tombstones were added or lifted than it says")
+    story.tombstones = after
+
+
 def _key_added(story: Story, event: Event) -> None:
     story.keys.append(event.fields["key"])
 
@@ -119,6 +161,7 @@ def _ingested(story: Story, event: Event) -> None:
         raise DamageError(f"it is batch {event.fields['batch']}, and batch {story.batches} is the next")
     story.batches += 1
     story.lifted += event.fields["lifted"]
+    _bury(story, event, -event.fields["lifted"], -event.fields["lifted"])
     story.root, story.count = event.fields["records"], event.fields["count"]
 
 
@@ -136,8 +179,26 @@ def _submitted(story: Story, event: Event) -> None:
     if event.fields["request"] in story.requests:
         raise DamageError("the request was submitted before")
     story.requests[event.fields["request"]] = RequestState.SUBMITTED
-    facts = {name: event.fields[name] for name in ("digest", "n_subjects", "deadline")}
-    story.facts[event.fields["request"]] = {**facts, "submitted_at": event.at.isoformat()}
+    name, known = event.fields["request"], ("digest", "n_subjects", "n_records", "deadline")
+    facts = {item: event.fields[item] for item in known if item in event.fields}
+    story.facts[name] = {**facts, "submitted_at": event.at.isoformat(), "failure": ""}
+    story.waiting[name] = event.fields.get("sealed")
+    if "said" in event.fields:
+        story.said[name] = event.fields["said"]
+
+
+def _resealed(story: Story, event: Event) -> None:
+    if event.fields["request"] not in story.waiting:
+        raise DamageError("the request does not wait")
+    story.waiting[event.fields["request"]] = event.fields["sealed"]
+
+
+def _failed(story: Story, event: Event) -> None:
+    _to(RequestState.FAILED)(story, event)
+    del story.waiting[event.fields["request"]]
+    if event.fields["why"] not in FAILURES:
+        raise DamageError("this version does not know why it failed: upgrade to verify this workspace")
+    story.facts[event.fields["request"]]["failure"] = FAILURES[event.fields["why"]]
 
 
 def _extended(story: Story, event: Event) -> None:
@@ -147,6 +208,7 @@ def _extended(story: Story, event: Event) -> None:
 def _withdrawn(story: Story, event: Event) -> None:
     if story.requests[event.fields["request"]] is not RequestState.SUBMITTED:
         raise DamageError("the request was carried out before")
+    story.waiting.pop(event.fields["request"], None)
     before, after = event.fields["records"]
     count_before, count_after = event.fields["counts"]
     if (before, count_before) != (story.root, story.count):
@@ -158,6 +220,9 @@ def _withdrawn(story: Story, event: Event) -> None:
     name = event.fields["request"]
     story.facts[name] |= {"n_records": event.fields["n_records"], "shards": hit, "withdrawn_at": event.at.isoformat()}
     story.evidence[name, "withdrawal"] = event.fields["evidence"]
+    # A subject of whom something was forgotten before has a tombstone already; a record that was there has none.
+    removed, subjects = event.fields["n_records"], story.facts[name]["n_subjects"]
+    _bury(story, event, removed, removed + subjects)
 
 
 def _to(state: RequestState) -> Callable[[Story, Event], None]:
@@ -185,7 +250,9 @@ def _receipted(story: Story, event: Event) -> None:
 def _registered(story: Story, event: Event) -> None:
     if event.fields["artefact"] in story.artefacts:
         raise DamageError("the artefact was registered before")
-    story.artefacts[event.fields["artefact"]] = Derived(event.at.isoformat())
+    flat = event.fields["sources"]
+    sources = dict(zip(flat[::2], flat[1::2], strict=True))
+    story.artefacts[event.fields["artefact"]] = Derived(event.at.isoformat(), sources)
 
 
 def _tainted(story: Story, event: Event) -> None:
@@ -198,13 +265,15 @@ def _retired(story: Story, event: Event) -> None:
 
 _HANDLERS: dict[str, Callable[[Story, Event], None]] = {
     "created": _created,
+    "migrated": _migrated,
     "key-added": _key_added,
     "ingested": _ingested,
     "built": _built,
     "dropped": _dropped,
     "submitted": _submitted,
     "extended": _extended,
-    "failed": _to(RequestState.FAILED),
+    "failed": _failed,
+    "resealed": _resealed,
     "withdrawn": _withdrawn,
     "forgotten": _to(RequestState.FORGOTTEN),
     "recovered": _to(RequestState.RECOVERED),

@@ -8,6 +8,7 @@ model or the records. `submit` and what belongs to it need no lock: any number o
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from unlearn.ledger.database import Database, insert_plain, upsert
 from unlearn.ledger.evidence import Evidence, gather_recovery, gather_withdrawal, served
 from unlearn.ledger.migrations import migrate
 from unlearn.ledger.rows import (
+    SALT_BYTES,
     Artefact,
     BuiltStep,
     Erasure,
@@ -37,8 +39,10 @@ from unlearn.ledger.rows import (
     NewSlice,
     Submission,
     Withdrawal,
+    said_digest,
+    sealed_digest,
 )
-from unlearn.request import Request, RequestState, check_transition
+from unlearn.request import FAILURES, Request, RequestState, check_transition
 
 V = TypeVar("V")
 
@@ -301,6 +305,12 @@ class Ledger:
             node = recordset.root(c)
             return node.hash, node.count
 
+    def tombstone_root(self) -> tuple[bytes, int]:
+        """Root of the tree over the tombstones, and how many there are."""
+        with self._read() as c:
+            node = recordset.root(c, recordset.TOMBSTONES)
+            return node.hash, node.count
+
     def commitments(self) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Every present record, in the order of their commitments.
 
@@ -336,15 +346,15 @@ class Ledger:
             _set(c, "task", canonical_json(task).decode())
             _set(c, "batches", str(batch + 1))
             _set(c, "operation", "")
-            for part in _chunks(lifted):
-                c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
+            with _tombstones(c, lifted) as said:
+                for part in _chunks(lifted):
+                    c.execute(delete(s.tombstone).where(s.tombstone.c.token.in_(part)))
             if slices:
                 c.execute(insert(s.slice_table), [vars(item) for item in slices])
             # A part at a time: there may be more records than fit in memory.
             root = recordset.update(c, (row[3] for rows in _parts(records) for row in _inserted(c, rows)))
-            chain.append(
-                c, "ingested", now(), batch=batch, records=root.hash.hex(), count=root.count, lifted=len(lifted)
-            )
+            said |= {"records": root.hash.hex(), "count": root.count, "lifted": len(lifted)}
+            chain.append(c, "ingested", now(), batch=batch, **said)
 
     # Steps
 
@@ -460,19 +470,41 @@ class Ledger:
             sealed: Request to name of the key and encrypted ids.
         """
         with self._write() as c:
+            at = now()
             for name, (epoch, data) in sealed.items():
                 c.execute(update(s.pending).where(s.pending.c.request == name).values(epoch=epoch, sealed=data))
+                chain.append(c, "resealed", at, request=name, sealed=sealed_digest(epoch, data))
 
-    def fail(self, request_id: str, code: str, why: str) -> None:
+    def sealed_digests(self) -> dict[str, str]:
+        """Digest of the encrypted ids of every request that waits, as they are now."""
+        with self._read() as c:
+            return {row.request: sealed_digest(row.epoch, bytes(row.sealed)) for row in c.execute(select(s.pending))}
+
+    def is_as_accepted(self, item: Submission) -> bool:
+        """Whether the encrypted ids of a request that waits are those the log vouches for; True where it does not."""
+        with self._read() as c:
+            told = [entry.event.fields.get("sealed") for entry in chain.of_request(c, item.request.id)]
+        return [name for name in told if name][-1:] in ([], [sealed_digest(item.epoch, item.sealed)])
+
+    def said_digests(self) -> dict[str, str]:
+        """Digest of what every request says, as it is now; of those that have a salt."""
+        query = select(s.request, s.request_salt.c.salt).join(
+            s.request_salt, s.request_salt.c.request == s.request.c.id
+        )
+        with self._read() as c:
+            return {
+                row.id: said_digest(bytes(row.salt), _request(row, {}), row.fingerprint) for row in c.execute(query)
+            }
+
+    def fail(self, request_id: str, code: str) -> None:
         """Give up a request that cannot be carried out; its ids are dropped.
 
         Args:
             request_id: The request.
-            code: Why, in a word or two without any id, for the log.
-            why: Why, for the status; no id either.
+            code: Why, one of `FAILURES`.
         """
         with self._write() as c:
-            _move(c, RequestState.SUBMITTED, RequestState.FAILED, request_id, failure=why)
+            _move(c, RequestState.SUBMITTED, RequestState.FAILED, request_id, failure=FAILURES[code])
             c.execute(delete(s.pending).where(s.pending.c.request == request_id))
             chain.append(c, "failed", now(), request=request_id, why=code)
 
@@ -504,7 +536,7 @@ class Ledger:
     def _withdraw(self, c: Connection, item: Withdrawal) -> None:
         request, at = item.request, now()
         if c.execute(select(s.request.c.id).where(s.request.c.id == request.id)).first() is None:
-            _add_requests(c, [(request, item.fingerprint)])
+            _add_requests(c, [(request, item.fingerprint, {})])
         c.execute(delete(s.pending).where(s.pending.c.request == request.id))
         here = s.request.c.id == request.id
         c.execute(
@@ -524,9 +556,10 @@ class Ledger:
             c, s.request_shard, [{"request": request.id, "shard": k, "position": v} for k, v in request.shards.items()]
         )
         kinds = [{"token": k, "kind": v, "request": request.id} for k, v in item.tombstones.items()]
-        if kinds:
-            # A subject of whom something was forgotten before is in the list already.
-            c.execute(upsert(c, s.tombstone).on_conflict_do_nothing(), kinds)
+        with _tombstones(c, list(item.tombstones)) as said:
+            if kinds:
+                # A subject of whom something was forgotten before is in the list already.
+                c.execute(upsert(c, s.tombstone).on_conflict_do_nothing(), kinds)
         for part in _chunks(tokens):
             c.execute(delete(s.record).where(s.record.c.token.in_(part)))
         _insert_many(c, s.removed, [{"request": request.id, "commitment": data} for data in commitments])
@@ -549,6 +582,7 @@ class Ledger:
             records=[evidence["records"]["before"]["root"], root.hash.hex()],
             counts=[evidence["records"]["before"]["count"], root.count],
             shards=[number for pair in sorted(request.shards.items()) for number in pair],
+            **said,
         )
 
     def erasures(self) -> list[Erasure]:
@@ -799,6 +833,14 @@ class Ledger:
             chain.append(c, "artefact-retired", at, artefact=artefact_id)
             return True
 
+    def artefact_sources(self) -> dict[str, dict[int, int]]:
+        """What each artefact was derived from: shard to the latest position it depends on."""
+        found: dict[str, dict[int, int]] = {}
+        with self._read() as c:
+            for row in c.execute(select(s.artefact_source)):
+                found.setdefault(row.artefact, {})[row.shard] = row.position
+        return found
+
     def artefacts(self) -> list[Artefact]:
         """All registered artefacts, oldest first."""
         with self._read() as c:
@@ -809,6 +851,11 @@ class Ledger:
             return [_artefact(row, taints.get(row.id, [])) for row in rows]
 
     # The log
+
+    def migrations(self) -> dict[str, str]:
+        """The migrations this database went through, and when."""
+        with self._read() as c:
+            return {row.name: row.at for row in c.execute(select(s.migration))}
 
     def head(self) -> Head:
         """Size and root of the log."""
@@ -865,7 +912,7 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
             there.add(request.id)
             if key is not None:
                 known[key] = (replace(request, opening=None), item.fingerprint)
-    _add_requests(c, [(item.request, item.fingerprint) for item in new])
+    _add_requests(c, [(item.request, item.fingerprint, _waiting(item)) for item in new])
     insert_plain(c, s.pending, [(item.request.id, item.epoch, item.sealed) for item in new])
     return results
 
@@ -889,14 +936,21 @@ def check_repeat(known: Request, fingerprint: str, wanted: str) -> Request | Ide
     )
 
 
-def _add_requests(c: Connection, added: Sequence[tuple[Request, str]]) -> None:
-    """Note requests, each with its fingerprint, as submitted."""
+def _waiting(item: Submission) -> dict[str, Json]:
+    """What the log says of a request that waits."""
+    return {"sealed": sealed_digest(item.epoch, item.sealed), "n_records": item.request.n_records}
+
+
+def _add_requests(c: Connection, added: Sequence[tuple[Request, str, dict[str, Json]]]) -> None:
+    """Note requests, each with its fingerprint and what else its event says, as submitted."""
     if not added:
         return
     last = c.execute(select(func.max(s.request.c.number))).scalar()
-    rows, drafts = [], []
-    for number, (request, fingerprint) in enumerate(added, 0 if last is None else last + 1):
+    rows, drafts, salts = [], [], []
+    for number, (request, fingerprint, more) in enumerate(added, 0 if last is None else last + 1):
         deadline = None if request.deadline is None else request.deadline.isoformat()
+        salt = secrets.token_bytes(SALT_BYTES)
+        salts.append((request.id, salt))
         rows.append(
             (
                 *(number, request.id, request.idempotency_key, fingerprint, request.digest, request.reason),
@@ -912,9 +966,12 @@ def _add_requests(c: Connection, added: Sequence[tuple[Request, str]]) -> None:
                 digest=request.digest,
                 n_subjects=request.n_subjects,
                 deadline=deadline,
+                said=said_digest(salt, request, fingerprint),
+                **more,
             )
         )
     insert_plain(c, s.request, rows)
+    insert_plain(c, s.request_salt, salts)
     chain.append_all(c, drafts)
 
 
@@ -924,6 +981,27 @@ def _there(c: Connection, names: Sequence[str]) -> set[str]:
     for part in _chunks(names):
         found |= set(c.execute(select(s.request.c.id).where(s.request.c.id.in_(part))).scalars())
     return found
+
+
+@contextmanager
+def _tombstones(c: Connection, tokens: Sequence[bytes]) -> Iterator[dict[str, Json]]:
+    """Keep the tree over the tombstones while some are added or deleted.
+
+    What is there before is computed anew where the change is to be, so that whoever changed the table beside the log is
+    contradicted by it for good, and does not have the next honest change vouch for what he did.
+
+    Args:
+        c: A connection in a writing transaction.
+        tokens: What is to be added or deleted.
+
+    Yields:
+        What the event says of it, once the block is left.
+    """
+    said: dict[str, Json] = {}
+    before = recordset.recomputed(c, tokens, recordset.TOMBSTONES)
+    yield said
+    after = recordset.update(c, tokens, recordset.TOMBSTONES)
+    said |= {"tombstones": [before.hash.hex(), after.hash.hex()], "buried": [before.count, after.count]}
 
 
 def _under_way() -> Any:

@@ -9,21 +9,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, insert, inspect, select
 
+from shards.digest import Json
 from unlearn.errors import WorkspaceError
-from unlearn.ledger import chain
+from unlearn.ledger import chain, recordset
 from unlearn.ledger import schema as s
 from unlearn.ledger.database import Database
 
-Migration = tuple[str, Callable[[Connection], None]]
-"""Name, and what it does within one transaction."""
+Migration = tuple[str, Callable[[Connection], dict[str, Json] | None]]
+"""Name, and what it does within one transaction; may return what its event says besides its name."""
+
+_LATER = (s.tombstone_bucket, s.request_salt)
+"""Tables that later steps add."""
 
 
 def _initial(c: Connection) -> None:
-    s.metadata.create_all(c)
+    s.metadata.create_all(c, [table for table in s.metadata.sorted_tables if table not in _LATER])
     for statement in _APPEND_ONLY[c.dialect.name]:
         c.exec_driver_sql(statement)
+
+
+def _vouch_for_tombstones(c: Connection) -> dict[str, Json]:
+    """Store the tree over the tombstones that are there, and have the log vouch for them from here on."""
+    s.tombstone_bucket.create(c)
+    nodes = recordset.whole(recordset.members(c, recordset.TOMBSTONES))
+    if nodes:
+        rows = [{"node": number, "count": node.count, "hash": node.hash} for number, node in nodes.items()]
+        c.execute(insert(s.tombstone_bucket), rows)
+    root = recordset.root(c, recordset.TOMBSTONES)
+    return {"tombstones": [root.hash.hex()], "buried": [root.count]}
+
+
+def _salt_requests(c: Connection) -> None:
+    """Make room for the salts of what requests say; those there are keep none, and the log says nothing of theirs."""
+    s.request_salt.create(c)
 
 
 _APPEND_ONLY = {
@@ -47,7 +67,11 @@ _APPEND_ONLY = {
 }
 """Against mistakes, not against whoever owns the database: that is what the hashes are for."""
 
-MIGRATIONS: tuple[Migration, ...] = (("0001-initial", _initial),)
+MIGRATIONS: tuple[Migration, ...] = (
+    ("0001-initial", _initial),
+    ("0002-tombstone-tree", _vouch_for_tombstones),
+    ("0003-request-salts", _salt_requests),
+)
 """All of them, oldest first."""
 
 
@@ -91,8 +115,8 @@ def migrate(database: Database, at: datetime, migrations: Sequence[Migration] = 
     for name, change in migrations:
         if name not in done:
             with database.bare() as c:
-                change(c)
+                said = change(c) or {}
                 c.execute(s.migration.insert().values(name=name, at=at.isoformat()))
-                chain.append(c, "migrated", at, name=name)
+                chain.append(c, "migrated", at, name=name, **said)
             taken.append(name)
     return taken

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from shards.digest import Json
+from shards.digest import Json, canonical_json, digest_parts
 from unlearn.request import Request
+
+SALT_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,31 @@ class Artefact:
     registered_at: datetime
     retired_at: datetime | None = None
     tainted_by: tuple[str, ...] = ()
+
+
+def said_digest(salt: bytes, request: Request, fingerprint: str) -> str:
+    """Salted digest of what was said when a request was submitted, beside the ids.
+
+    Args:
+        salt: Random bytes, kept beside the request and not in the log.
+        request: The request.
+        fingerprint: Keyed digest of what it names.
+
+    Returns:
+        Hex.
+    """
+    said = {"reason": request.reason, "idempotency_key": request.idempotency_key, "fingerprint": fingerprint}
+    return digest_parts("said", [salt, request.id.encode(), canonical_json(said)])
+
+
+def sealed_digest(epoch: str, sealed: bytes) -> str:
+    """Digest of the encrypted ids of a request that waits.
+
+    Args:
+        epoch: Name of the key.
+        sealed: The ciphertext.
+
+    Returns:
+        Hex.
+    """
+    return digest_parts("sealed", [epoch.encode(), sealed])

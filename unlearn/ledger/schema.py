@@ -97,6 +97,16 @@ tombstone = Table(
 )
 """Tokens of forgotten subjects and records, which must not return."""
 
+tombstone_bucket = Table(
+    "tombstone_bucket",
+    metadata,
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The same as `bucket`, of the tree over the tombstones."""
+
 step = Table(
     "step",
     metadata,
@@ -131,6 +141,15 @@ request = Table(
     Column("recovered_at", String),
     Column("failure", Text, nullable=False),
 )
+
+request_salt = Table(
+    "request_salt",
+    metadata,
+    Column("request", String, primary_key=True),
+    Column("salt", LargeBinary(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What salts the log's digest of a request's texts, which may name somebody: without it, the digest says nothing."""
 
 request_shard = Table(
     "request_shard",

@@ -14,13 +14,12 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select
 
 from unlearn.errors import DamageError
-from unlearn.ledger import merkle, radix
+from unlearn.ledger import merkle, recordset
 from unlearn.ledger import schema as s
 from unlearn.ledger.database import Database
 from unlearn.ledger.events import decode
 from unlearn.ledger.ledger import ROWS, Ledger
 from unlearn.ledger.migrations import migrate
-from unlearn.ledger.recordset import CUT
 
 _ADVICE = "the database was changed by something else than this program, or its disk is failing; restore it from a copy"
 
@@ -103,23 +102,14 @@ def check_record_tree(ledger: Ledger) -> None:
     Raises:
         DamageError: If a node is missing, too many, or another.
     """
-    with ledger._read() as c:
-        # By token, which is the table itself and no index of it.
-        commitments = sorted(bytes(row.commitment) for row in c.execute(select(s.record).order_by(s.record.c.token)))
-        stored = {row.node: radix.Node(row[1], bytes(row.hash)) for row in c.execute(select(s.bucket))}
-    groups: dict[int, list[bytes]] = {}
-    for item in commitments:
-        groups.setdefault((1 << CUT) + (int.from_bytes(item[:4], "big") >> (32 - CUT)), []).append(item)
-    level = {number: radix.subtree(items, CUT) for number, items in groups.items()}
-    nodes = dict(level)
-    for _ in range(CUT):
-        level = {
-            number: radix.join(level.get(2 * number, radix.EMPTY), level.get(2 * number + 1, radix.EMPTY))
-            for number in {number >> 1 for number in level}
-        }
-        nodes |= level
-    if stored != nodes:
+    if not _is_stored(ledger, recordset.RECORDS):
         raise DamageError(f"the stored tree over the records of {ledger.name} is not theirs: {_ADVICE}")
+
+
+def _is_stored(ledger: Ledger, of: recordset.Members) -> bool:
+    """Whether the stored tree over a set is the one that belongs to its table."""
+    with ledger._read() as c:
+        return recordset.stored(c, of) == recordset.whole(recordset.members(c, of))
 
 
 def check_removed(ledger: Ledger, request_id: str, removed: Sequence[str]) -> None:
@@ -161,4 +151,20 @@ def check_tombstones(ledger: Ledger, removed: Mapping[str, int], lifted: int) ->
         raise DamageError(
             f"{ledger.name} has forgotten which records must not return: {missing:,} tombstones are missing, and "
             f"{lifted:,} were lifted by a re-consent; restore it from a copy"
+        )
+
+
+def check_tombstone_tree(ledger: Ledger) -> None:
+    """Refuse stored nodes of the tree over the tombstones that are not those of the table.
+
+    Args:
+        ledger: The ledger.
+
+    Raises:
+        DamageError: If a node is missing, too many, or another: what must not return is not what was forgotten.
+    """
+    if not _is_stored(ledger, recordset.TOMBSTONES):
+        raise DamageError(
+            f"{ledger.name} does not hold the tombstones any more that the log vouches for, so what was forgotten "
+            f"could return unnoticed: {_ADVICE}"
         )

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from tests.unlearn.ledger.test_ledger import AT, _artefact, request, step, submission, token
 from tests.unlearn.ledger.where import Where, hooked
 from unlearn.errors import ProofError
-from unlearn.ledger import Ledger, Location, NewRecord, Withdrawal, chain, merkle, radix, recordset
+from unlearn.ledger import Ledger, Location, NewRecord, Withdrawal, chain, merkle, radix, recordset, soundness
 from unlearn.ledger.chain import Head
 from unlearn.ledger.fold import Built, fold
 
@@ -35,6 +35,8 @@ class Past:
     records: dict[bytes, tuple[int, int, bytes]] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**6)))
     heads: list[Head] = field(default_factory=list)
+    buried: dict[bytes, str] = field(default_factory=dict)
+    """Token of a record that must not return to the request that removed it."""
     removed: dict[str, tuple[set[bytes], set[bytes], set[bytes]]] = field(default_factory=dict)
     """Request to what it removed, and all commitments before and after."""
 
@@ -46,9 +48,13 @@ class Past:
         drawn = self.rng.randbytes(32)
         return bytes(4) + drawn[4:] if self.rng.random() < 0.2 else drawn
 
+    def token(self) -> bytes:
+        drawn = hashlib.sha256(token(next(self.numbers))).digest()[:16]
+        return bytes(4) + drawn[4:] if self.rng.random() < 0.2 else drawn
+
     def add(self, count: int) -> None:
         batch = [
-            NewRecord(token(next(self.numbers)), self.rng.randrange(3), self.rng.randrange(4), self.commitment())
+            NewRecord(self.token(), self.rng.randrange(3), self.rng.randrange(4), self.commitment())
             for _ in range(count)
         ]
         self.ledger.add_batch({"task": 1}, [], batch, [])
@@ -65,9 +71,24 @@ class Past:
             shards = {k: min(item.position for item in gone if item.shard == k) for k in {item.shard for item in gone}}
             made = request(next(self.numbers), n_records=len(gone), shards=shards)
             together.append(Withdrawal(made, f"print {made.id}", gone, dict.fromkeys(chosen, "record")))
+            self.buried |= dict.fromkeys(chosen, made.id)
             self.removed[made.id] = ({place[2] for place in places.values()}, before, self.present())
             before = self.present()
         self.ledger.withdraw(together)
+
+    def lift(self, count: int) -> None:
+        """Some that were forgotten may return."""
+        chosen = self.rng.sample(sorted(self.buried), min(count, len(self.buried)))
+        self.ledger.add_batch({"task": 1}, [], [], chosen)
+        for name in chosen:
+            del self.buried[name]
+
+    def graves(self) -> radix.Node:
+        """The tree over the tombstones, made at once."""
+        return radix.root(
+            name + hashlib.sha256(f"tombstone/record/{made}".encode()).digest()[:16]
+            for name, made in self.buried.items()
+        )
 
     def act(self, action: str, number: int) -> None:
         ledger = self.ledger
@@ -75,6 +96,8 @@ class Past:
             self.add(number)
         elif action == "withdraw":
             self.withdraw(number)
+        elif action == "lift":
+            self.lift(number)
         elif action == "forget":
             ledger.replace_slices({(item.shard, item.position): None for item in ledger.erasures()})
             ledger.finish_forget()
@@ -83,7 +106,7 @@ class Past:
         elif action == "submit":
             ledger.submit([submission(next(self.numbers)) for _ in range(number)])
         elif action == "fail" and ledger.pending():
-            ledger.fail(ledger.pending()[0].request.id, "why", "because")
+            ledger.fail(ledger.pending()[0].request.id, "unknown id")
         elif action == "train":
             ledger.record_step(step(number % 3, number % 4))
         elif action == "drop" and ledger.steps():
@@ -99,7 +122,7 @@ ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(
             [
-                *("add", "add", "withdraw", "withdraw", "forget", "recover"),
+                *("add", "add", "withdraw", "withdraw", "forget", "recover", "lift"),
                 *("submit", "fail", "train", "drop", "register", "key"),
             ]
         ),
@@ -153,6 +176,11 @@ def test_the_set_of_records_is_the_tree_over_what_is_present(
     assert past.ledger.record_root() == (expected.hash, expected.count)
     story = fold(past.ledger.entries())
     assert (story.root, story.count) == (expected.hash.hex(), expected.count)
+    graves = past.graves()
+    assert past.ledger.tombstone_root() == (graves.hash, graves.count)
+    assert story.tombstones == (graves.hash.hex(), graves.count)
+    soundness.check_tombstone_tree(past.ledger)
+    soundness.check_record_tree(past.ledger)
     assert story.requests == {item.id: item.state for item in past.ledger.requests()}
     assert story.steps == {
         place: Built(item.key, item.commitment, item.environment, item.records, item.visits)
@@ -210,6 +238,10 @@ def test_a_large_batch_and_most_of_it_withdrawn(where: Where) -> None:
         past.withdraw(count) if count < 2500 else past.withdraw(len(past.records))
         expected = radix.root(past.present())
         assert past.ledger.record_root() == (expected.hash, expected.count)
+        assert past.ledger.tombstone_root() == (past.graves().hash, past.graves().count)
+    for count in (1, 300, 2500):
+        past.lift(count)
+        assert past.ledger.tombstone_root() == (past.graves().hash, past.graves().count)
     past.add(1)
     assert past.ledger.record_root() == (radix.root(past.present()).hash, 1)
 
