@@ -101,14 +101,14 @@ def judge(failure: Failure, *, is_node_alive: bool) -> Loss | None:
 
     Args:
         failure: What Ray says.
-        is_node_alive: Whether the node it ran on is still there.
+        is_node_alive: Whether the node it ran on, or those it waited for, are still there.
 
     Returns:
         The loss, to be tried again; None: trying again would not help.
     """
     if failure == "memory":
         return Loss.MEMORY
-    if failure == "node" or (failure == "worker" and not is_node_alive):
+    if failure == "node" or (failure in ("worker", "unschedulable") and not is_node_alive):
         return Loss.NODE
     return Loss.WORKER if failure == "worker" else None
 

@@ -430,6 +430,11 @@ class _Task:
     node: str | None = None
     """Where it runs; None as long as that is unknown."""
 
+    @property
+    def places(self) -> frozenset[str]:
+        """Where it may be."""
+        return self.nodes if self.node is None else frozenset({self.node})
+
 
 @dataclass
 class _Run:
@@ -520,7 +525,7 @@ class _Run:
             answers = self.way.answers(task)
         except ray.exceptions.RayError as error:
             del self.busy[task]
-            loss = judge(failure_of(error), is_node_alive=at.node is None or at.node in _living())
+            loss = judge(failure_of(error), is_node_alive=at.places <= _living().keys())
             if loss is None:
                 raise ClusterError(explain(error)) from error
             self._lose(at.work, loss)

@@ -21,6 +21,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 LOOPBACK = "127.0.0.1"
 STORE_BYTES = 80_000_000
+CODE = os.pathsep.join(str(Path(__file__).parents[up]) for up in (3, 2))
+"""Where this checkout is, and what its tests import."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,10 @@ class ClusterHere:
 
         with loopback():
             return self.cluster.add_node(
-                num_cpus=cpus, object_store_memory=STORE_BYTES, node_ip_address=LOOPBACK, env_vars=variables
+                num_cpus=cpus,
+                object_store_memory=STORE_BYTES,
+                node_ip_address=LOOPBACK,
+                env_vars={"PYTHONPATH": CODE, **variables},
             )
 
     def remove(self, node: Any) -> None:
@@ -188,6 +193,7 @@ def cluster_here() -> Iterator[ClusterHere]:
             "node_ip_address": LOOPBACK,
             "ray_client_server_port": client,
             "temp_dir": folder,
+            "env_vars": {"PYTHONPATH": CODE},
             "_system_config": {
                 "health_check_initial_delay_ms": 0,
                 "health_check_period_ms": 500,

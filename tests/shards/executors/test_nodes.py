@@ -73,6 +73,7 @@ def test_differences_are_named_where_they_are() -> None:
         ("worker", False, Loss.NODE),
         ("setup", True, None),
         ("unschedulable", True, None),
+        ("unschedulable", False, Loss.NODE),
         ("relay", True, None),
         ("relay", False, None),
     ],

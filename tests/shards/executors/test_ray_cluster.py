@@ -18,7 +18,7 @@ from shards.errors import ClusterError, EnvironmentMismatchError, StorageError, 
 from shards.executors.local import LocalExecutor
 from shards.executors.ray import RayExecutor
 from tests.cases import contents
-from tests.shards.executors.rays import ClusterHere, cluster_here, is_running, raylet, start, wait_for
+from tests.shards.executors.rays import CODE, ClusterHere, cluster_here, is_running, raylet, start, wait_for
 from tests.shards.executors.test_ray import SOON, make
 from unlearn import Workspace
 
@@ -108,7 +108,7 @@ def test_a_node_that_joins_is_used_and_may_replace_the_first(
     nodes: ClusterHere, executor: RayExecutor, calm: Workspace, tmp_path: Path
 ) -> None:
     with some(nodes, 1) as there:
-        ws = make(tmp_path / "ws", Slow(pause=1.0), executor, SHARDS)
+        ws = make(tmp_path / "ws", Slow(pause=2.5), executor, SHARDS)
         training = Training(ws)
         wait_for(lambda: nodes.at_work() == {raylet(there[0])})
         second = nodes.add()
@@ -142,8 +142,8 @@ def test_nodes_that_differ_are_refused_or_left_alone(nodes: ClusterHere, tmp_pat
         (tmp_path / version).mkdir()
         (tmp_path / version / "some_numeric_library.py").write_text(f"__version__ = {version!r}\n")
     with some(nodes, 0):
-        old = nodes.add(2, PYTHONPATH=f"{tmp_path / '1.0'}")
-        new = nodes.add(1, PYTHONPATH=f"{tmp_path / '2.0'}")
+        old = nodes.add(2, PYTHONPATH=os.pathsep.join([CODE, str(tmp_path / "1.0")]))
+        new = nodes.add(1, PYTHONPATH=os.pathsep.join([CODE, str(tmp_path / "2.0")]))
         ws = make(tmp_path / "ws", Depending(), RayExecutor(nodes.home.address))
         with pytest.raises(EnvironmentMismatchError, match=r"some_numeric_library is '2\.0', not '1\.0'") as caught:
             ws.train()
@@ -167,17 +167,27 @@ def test_nodes_that_differ_are_refused_or_left_alone(nodes: ClusterHere, tmp_pat
         assert seen <= {raylet(old)}
 
 
+NODE = """
+import sys
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+few = dict(num_cpus=1, object_store_memory=80_000_000, node_manager_port=0, min_worker_port=0, max_worker_port=0)
+here = dict(gcs_address={address!r}, redis_address={address!r}, node_ip_address="127.0.0.1", include_log_monitor=False)
+node = Node(RayParams(**few, **here), head=False, shutdown_at_exit=True, spawn_reaper=True)
+sys.stdin.read()
+"""
+"""A node that is there until its input ends."""
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="a node with other mounts needs root")
 def test_a_folder_that_a_node_does_not_see_is_one_clear_error(nodes: ClusterHere, tmp_path: Path) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir()
-    ray = Path(sys.executable).with_name("ray")
-    command = f"mount -t tmpfs none {hidden} && exec {ray} start --block --address={nodes.home.address} --num-cpus=1"
+    mounted = f'mount -t tmpfs none {hidden} && exec "$0" -c "$1"'
     node = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", f"{command} --object-store-memory=80000000"],
-        env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
+        ["unshare", "--mount", "sh", "-c", mounted, sys.executable, NODE.format(address=nodes.home.address)],
+        env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": CODE},
+        stdin=subprocess.PIPE,
     )
     try:
         executor = RayExecutor(nodes.home.address)
@@ -197,8 +207,7 @@ def test_a_folder_that_a_node_does_not_see_is_one_clear_error(nodes: ClusterHere
             ws.train(progress=False)
         assert time.monotonic() - began < SOON
     finally:
-        node.terminate()
-        node.wait(30)
+        node.communicate(timeout=60)
 
 
 # --- Ray Client ---------------------------------------------------------------------------------------------------
