@@ -62,6 +62,7 @@ fuzz: $(DEV) ## fuzz what reads files and texts, guided by coverage; ARGS="-- -m
 bench: $(DEV) ## measure speed
 	$(BIN)/python -m experiments.bench $(ARGS)
 	$(BIN)/python -m experiments.bench_ledger $(ARGS)
+	$(BIN)/python -m experiments.bench_ray $(ARGS)
 
 notebooks: $(DEV) ## run every notebook and keep its output
 	$(if $(NOTEBOOKS),$(BIN)/jupyter-execute --inplace $(NOTEBOOKS),@echo 'there are no notebooks')
