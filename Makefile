@@ -63,6 +63,7 @@ bench: $(DEV) ## measure speed
 	$(BIN)/python -m experiments.bench $(ARGS)
 	$(BIN)/python -m experiments.bench_ledger $(ARGS)
 	$(BIN)/python -m experiments.bench_ingest $(ARGS)
+	$(BIN)/python -m experiments.bench_ray $(ARGS)
 
 notebooks: $(DEV) ## run every notebook and keep its output
 	$(if $(NOTEBOOKS),$(BIN)/jupyter-execute --inplace $(NOTEBOOKS),@echo 'there are no notebooks')

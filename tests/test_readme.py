@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from typer.testing import CliRunner
 
 from unlearn.cli.app import app
@@ -16,6 +18,14 @@ ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
+@pytest.fixture
+def _no_ray_afterwards() -> Iterator[None]:
+    """A Ray that an example starts ends with it."""
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("_no_ray_afterwards")
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
@@ -37,6 +47,7 @@ def test_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+@pytest.mark.usefixtures("_no_ray_afterwards")
 def test_command_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -51,3 +62,23 @@ def test_command_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         result = CliRunner().invoke(app, shlex.split(line.replace("REQUEST", request))[1:])
         assert result.exit_code == 0, (line, result.output)
     assert len(Path("predictions.csv").read_text().splitlines()) == 3
+
+
+def test_jobs_run_commands_of_ours() -> None:
+    """That they do run, `tests/unlearn/cli/test_where.py` shows."""
+    jobs = [line for _, code in BLOCKS for line in code.splitlines() if line.startswith("ray job submit ")]
+    assert jobs
+    for line in jobs:
+        ours = shlex.split(line.partition(" -- ")[2])
+        assert ours[0] == "unlearn"
+        # Help asked for last: what stands before it is parsed.
+        assert CliRunner().invoke(app, [*ours[1:], "--help"]).exit_code == 0, line
+        options = CliRunner().invoke(app, [ours[1], "--help"], env={"COLUMNS": "200"}).stdout
+        assert all(option in options for option in ours if option.startswith("--"))
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert "experiments/ray_cluster/README.md" in links
+    for link in links:
+        assert link.startswith("https://") or (ROOT / link).exists(), link
