@@ -382,7 +382,8 @@ class Workspace:
             subjects: Subjects, with all their records.
             record_ids: Single records.
             reason: Why, for the log; do not name the person in it.
-            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+            idempotency_key: Your own name for the request: the same key with the same ids, the same reason and the same
+                deadline, or none given, is the same request.
             deadline: Until when it must be forgotten, with a time zone; None: one month from now. It is only noted.
 
         Returns:
@@ -392,7 +393,7 @@ class Workspace:
             InputError: If no id is given.
             UnknownIdError: If an id is not in the workspace; nothing was changed.
             AlreadyForgottenError: If an id was forgotten before; nothing was changed.
-            IdempotencyError: If the key was used for other ids; nothing was changed.
+            IdempotencyError: If the key was used for another request; nothing was changed.
             LockedError: If another process is writing; nothing was changed, and `submit` works all the same.
             StorageError: If the disk refuses; what to do is said.
         """
@@ -401,7 +402,7 @@ class Workspace:
             site = self._site
             known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)
             if known is not None:
-                repeated = check_repeat(*known, drafted.fingerprint)
+                repeated = check_repeat(known, drafted.request, drafted.fingerprint, dated=drafted.dated)
                 if isinstance(repeated, IdempotencyError):
                     raise repeated
                 return repeated
@@ -433,7 +434,8 @@ class Workspace:
             subjects: Subjects, with all their records.
             record_ids: Single records.
             reason: Why, for the log; do not name the person in it.
-            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+            idempotency_key: Your own name for the request: the same key with the same ids, the same reason and the same
+                deadline, or none given, is the same request.
             deadline: Until when it must be forgotten, with a time zone; None: one month from now.
 
         Returns:
@@ -441,7 +443,7 @@ class Workspace:
 
         Raises:
             InputError: If no id is given.
-            IdempotencyError: If the key was used for other ids; nothing was changed.
+            IdempotencyError: If the key was used for another request; nothing was changed.
             StorageError: If the disk refuses; then it was not accepted.
         """
         named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline)
