@@ -82,6 +82,7 @@ class WorkspaceStatus:
         generation: Number that grows whenever the served state changes.
         requests: Deletion requests by state.
         overdue: Ids of the requests whose deadline has passed and whose data is not gone.
+        late: Ids of the requests that were forgotten after their deadline.
         labels_left: With noisy votes: how many more labels may be published; None otherwise.
     """
 
@@ -97,6 +98,7 @@ class WorkspaceStatus:
     generation: int
     requests: Mapping[str, int]
     overdue: tuple[str, ...]
+    late: tuple[str, ...]
     labels_left: int | None
 
 
@@ -744,6 +746,7 @@ class Workspace:
             generation=generation,
             requests={state.value: number for state, number in ledger.count_requests().items()},
             overdue=tuple(request.id for request in ledger.open_requests() if request.is_overdue(now())),
+            late=tuple(request.id for request in ledger.late_requests()),
             labels_left=None if votes is None else max(votes.queries_allowed() - ledger.published(), 0),
         )
 

@@ -647,6 +647,14 @@ class Ledger:
         with self._read() as c:
             return [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
 
+    def late_requests(self) -> list[Request]:
+        """The requests that were forgotten after their deadline, oldest first."""
+        query = select(s.request).where(s.request.c.forgotten_at > s.request.c.deadline).order_by(s.request.c.number)
+        with self._read() as c:
+            # Texts are in the order of the times they tell, all being UTC; the times themselves decide.
+            found = [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
+        return [request for request in found if request.days_late]
+
     def waiting(self) -> list[Request]:
         """The requests that are forgotten and wait to be recovered."""
         query = select(s.request).where(s.request.c.state == RequestState.FORGOTTEN.value).order_by(s.request.c.number)
