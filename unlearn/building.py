@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shards import recipe
@@ -123,8 +124,7 @@ class _Builder:
 
     def train(self, program: Program, orders: Sequence[ChainOrder]) -> None:
         """Have chains trained; nothing unfinished is left, however it ends."""
-        site, shards = self.site, [order.shard for order in orders]
-        site.ledger.begin_operation("train")
+        shards = [order.shard for order in orders]
         try:
             self.executor.run(program, orders, self._publish, self.told, self._look_up)
         except FencedError:
@@ -165,7 +165,20 @@ class _Builder:
             site.clear_staging(shard)
         adopt(site, shards)
         purge_checkpoints(site, shards)
+
+
+@contextmanager
+def _noted(site: Site) -> Iterator[None]:
+    """Note that a training is under way, from before the first file is read: whoever wants to forget can rely on it."""
+    site.ledger.begin_operation("train")
+    try:
+        yield
+    except FencedError:
+        raise
+    except BaseException:
         site.ledger.end_operation()
+        raise
+    site.ledger.end_operation()
 
 
 def build(
@@ -185,8 +198,14 @@ def build(
     Returns:
         What was done.
     """
+    with _noted(site):
+        return _build(site, executor, sorted(shards), start_progress, serve)
+
+
+def _build(
+    site: Site, executor: Executor, wanted: Sequence[int], start_progress: ProgressStarter, serve: Serve
+) -> BuildReport:
     started = time.perf_counter()
-    wanted = sorted(shards)
     drop_damaged(site, wanted)
     if not any(item.missing for item in plan(site, wanted, "").values()):
         return BuildReport(0, 0, 0, time.perf_counter() - started, 0.0)

@@ -160,7 +160,8 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
             subjects: Subjects, with all their records. Without `subjects` in `fit`, every record is its own.
             record_ids: Single records; integers are row numbers of the first fit unless ids were given there.
             reason: Why, for the log; do not name the person in it.
-            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+            idempotency_key: Your own name for the request: the same key with the same ids and the same reason is the
+                same request.
 
         Returns:
             The request, in state forgotten.

@@ -19,6 +19,8 @@ COLUMNS = (
     "idempotency_key",
     "state",
     "overdue",
+    "late",
+    "days_late",
     "submitted_at",
     "deadline",
     "withdrawn_at",
@@ -31,7 +33,8 @@ COLUMNS = (
     "failure",
     "digest",
 )
-"""What a row holds."""
+"""What a row holds. `overdue` asks somebody to act; `late` is what was forgotten after its deadline, for good, and
+`days_late` by how many days, begun ones counted whole; both are empty before it is forgotten."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet would take for a formula."""
@@ -66,12 +69,14 @@ def as_csv(requests: Sequence[Request], at: datetime) -> str:
 
 
 def _row(request: Request, at: datetime) -> tuple[Json, ...]:
-    withdrawn = request.withdrawn_at is not None
+    withdrawn, late = request.withdrawn_at is not None, request.days_late
     return (
         request.id,
         request.idempotency_key,
         request.state.value,
         request.is_overdue(at),
+        None if late is None else late > 0,
+        late,
         _time(request.submitted_at),
         _time(request.deadline),
         _time(request.withdrawn_at),

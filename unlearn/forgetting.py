@@ -52,10 +52,12 @@ class Draft:
     Attributes:
         request: The request, in state submitted, with its opening.
         fingerprint: Keyed digest of what it names, so that the log can compare but not tell.
+        dated: Whether its deadline was given.
     """
 
     request: Request
     fingerprint: str
+    dated: bool
 
 
 def draft(
@@ -90,7 +92,7 @@ def draft(
     )
     tokens = (site.tokens("subject", named.subjects), site.tokens("record", named.record_ids))
     parts = [b"".join(sorted(group)) for group in tokens]
-    return Draft(request, digest_parts("request", [site.keys.pseudonyms, *parts]))
+    return Draft(request, digest_parts("request", [site.keys.pseudonyms, *parts]), deadline is not None)
 
 
 def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Set[bytes] = frozenset()) -> Withdrawal:

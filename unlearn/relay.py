@@ -171,7 +171,13 @@ def _describe(item: Submission) -> dict[str, Any]:
     # The opening is its submitter's alone.
     request = {**vars(item.request), "shards": {}, "opening": None}
     request |= {name: value.isoformat() for name in _TIMES if (value := request[name]) is not None}
-    return {"request": request, "fingerprint": item.fingerprint, "epoch": item.epoch, "sealed": item.sealed.hex()}
+    return {
+        "request": request,
+        "fingerprint": item.fingerprint,
+        "epoch": item.epoch,
+        "sealed": item.sealed.hex(),
+        "dated": item.dated,
+    }
 
 
 def _decode(data: bytes) -> list[Submission] | None:
@@ -192,4 +198,7 @@ def _submission(item: Any) -> Submission:
         raise ValueError("a request of another version")
     request |= {name: datetime.fromisoformat(request[name]) for name in _TIMES if request[name] is not None}
     request["state"] = RequestState(request["state"])
-    return Submission(Request(**request), item["fingerprint"], item["epoch"], bytes.fromhex(item["sealed"]))
+    if type(item["dated"]) is not bool:
+        raise ValueError("a submission of another version")
+    sealed = bytes.fromhex(item["sealed"])
+    return Submission(Request(**request), item["fingerprint"], item["epoch"], sealed, item["dated"])

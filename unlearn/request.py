@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from unlearn.errors import UnlearnError
@@ -118,6 +118,16 @@ class Request:
             True if somebody has to act.
         """
         return self.forgotten_at is None and self.deadline is not None and at > self.deadline
+
+    @property
+    def days_late(self) -> int | None:
+        """Days from its deadline until it was forgotten, begun ones counted whole: 0 in time, None if unknown.
+
+        A late deletion stays late when it is done.
+        """
+        if self.forgotten_at is None or self.deadline is None:
+            return None
+        return max(-((self.deadline - self.forgotten_at) // timedelta(days=1)), 0)
 
 
 def months_later(at: datetime, months: int) -> datetime:

@@ -55,7 +55,7 @@ class Acceptor:
             The request, or the one it repeats.
 
         Raises:
-            IdempotencyError: If its key was used for other ids.
+            IdempotencyError: If its key was used for another request.
             StorageError: If the disk refuses; then it was not accepted.
             DamageError: If the key that ids are to be encrypted under is missing.
         """
@@ -83,7 +83,7 @@ class Acceptor:
             sealed = self._site.inbox.seal(epoch, draft.request.id, named.subjects, named.record_ids)
         except FileNotFoundError:
             return None
-        return Submission(draft.request, draft.fingerprint, epoch, sealed)
+        return Submission(draft.request, draft.fingerprint, epoch, sealed, draft.dated)
 
     def _commit(self, submission: Submission) -> Request | UnlearnError | None:
         mine = _Waiting(submission)

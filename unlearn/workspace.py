@@ -90,6 +90,7 @@ class WorkspaceStatus:
         generation: Number that grows whenever the served state changes.
         requests: Deletion requests by state.
         overdue: Ids of the requests whose deadline has passed and whose data is not gone.
+        late: Ids of the requests that were forgotten after their deadline.
         labels_left: With noisy votes: how many more labels may be published; None otherwise.
     """
 
@@ -105,6 +106,7 @@ class WorkspaceStatus:
     generation: int
     requests: Mapping[str, int]
     overdue: tuple[str, ...]
+    late: tuple[str, ...]
     labels_left: int | None
 
 
@@ -433,7 +435,8 @@ class Workspace:
             subjects: Subjects, with all their records.
             record_ids: Single records.
             reason: Why, for the log; do not name the person in it.
-            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+            idempotency_key: Your own name for the request: the same key with the same ids, the same reason and the same
+                deadline, or none given, is the same request.
             deadline: Until when it must be forgotten, with a time zone; None: one month from now. It is only noted.
 
         Returns:
@@ -443,7 +446,7 @@ class Workspace:
             InputError: If no id is given.
             UnknownIdError: If an id is not in the workspace; nothing was changed.
             AlreadyForgottenError: If an id was forgotten before; nothing was changed.
-            IdempotencyError: If the key was used for other ids; nothing was changed.
+            IdempotencyError: If the key was used for another request; nothing was changed.
             LockedError: If another process is writing, and not training; nothing was changed, and `submit` works all
                 the same. Or if one that trains does not look up for long; then it says that the request is durable.
             StorageError: If the disk refuses; what to do is said.
@@ -465,7 +468,7 @@ class Workspace:
             site = self._site
             known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)
             if known is not None:
-                repeated = check_repeat(*known, drafted.fingerprint)
+                repeated = check_repeat(known, drafted.request, drafted.fingerprint, dated=drafted.dated)
                 if isinstance(repeated, IdempotencyError):
                     raise repeated
                 return repeated
@@ -531,7 +534,8 @@ class Workspace:
             subjects: Subjects, with all their records.
             record_ids: Single records.
             reason: Why, for the log; do not name the person in it.
-            idempotency_key: Your own name for the request: the same key with the same ids is the same request.
+            idempotency_key: Your own name for the request: the same key with the same ids, the same reason and the same
+                deadline, or none given, is the same request.
             deadline: Until when it must be forgotten, with a time zone; None: one month from now.
 
         Returns:
@@ -539,7 +543,7 @@ class Workspace:
 
         Raises:
             InputError: If no id is given.
-            IdempotencyError: If the key was used for other ids; nothing was changed.
+            IdempotencyError: If the key was used for another request; nothing was changed.
             StorageError: If the disk refuses; then it was not accepted.
         """
         named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline)
@@ -840,6 +844,7 @@ class Workspace:
             generation=generation,
             requests={state.value: number for state, number in ledger.count_requests().items()},
             overdue=tuple(request.id for request in ledger.open_requests() if request.is_overdue(now())),
+            late=tuple(request.id for request in ledger.late_requests()),
             labels_left=None if votes is None else max(votes.queries_allowed() - ledger.published(), 0),
         )
 

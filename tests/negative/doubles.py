@@ -542,7 +542,7 @@ _FORGETTING = (
     Control(
         "key-not-compared",
         "Another request under a used idempotency key is taken for the old one.",
-        (Edit("unlearn.ledger.ledger", "    if fingerprint == wanted:\n", "    if wanted:\n"),),
+        (Edit("unlearn.ledger.ledger", "    if known.fingerprint != fingerprint:\n", "    if not fingerprint:\n"),),
         f"{INPUT}::test_an_idempotency_key_names_one_request",
     ),
     Control(

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -244,11 +245,16 @@ def test_an_idempotency_key_names_one_request(lived: Workspace) -> None:
     first = lived.requests()[0]
     before = logical(lived.path)
     assert lived.forget(record_ids=names([3]), idempotency_key="first") == first
-    assert lived.forget(record_ids=[*names([3]), *names([3])], idempotency_key="first", reason="other") == first
+    assert lived.forget(record_ids=[*names([3]), *names([3])], idempotency_key="first") == first
     assert logical(lived.path) == before
     for other in ({"record_ids": names([8])}, {"subjects": names([3])}, {"record_ids": names([3, 8])}):
         with refused(lived, IdempotencyError, rf"'first' was used for another request \({first.id}\)"):
             lived.forget(**other, idempotency_key="first")
+    deadline = first.submitted_at + timedelta(days=3)
+    for more, what in (({"reason": "other"}, "another reason"), ({"deadline": deadline}, "another deadline")):
+        with refused(lived, IdempotencyError, rf"'first' was used for another request \({first.id}\), with {what}"):
+            lived.forget(record_ids=names([3]), idempotency_key="first", **more)
+    assert lived.forget(record_ids=names([3]), idempotency_key="first", deadline=first.deadline) == first
     recovered = lived.recover().recovered
     assert first.id in recovered
     again = lived.forget(record_ids=names([3]), idempotency_key="first")

@@ -50,6 +50,7 @@ from unlearn.errors import (
     UnknownIdError,
     UnlearnError,
 )
+from unlearn.ledger import Submission
 from unlearn.receipt.predicate import request_digest
 from unlearn.relay import Relay
 from unlearn.request import Request, RequestState
@@ -340,7 +341,7 @@ def test_a_key_names_one_request_however_it_comes(workspace: Workspace) -> None:
     ids = {"record_ids": [*names([4, 3]), *names([4])], "subjects": names([5])[0]}
     before = logical(workspace.path)
     for again in (workspace, Workspace.open(workspace.path)):
-        found = again.submit(**ids, idempotency_key="first", reason="another")
+        found = again.submit(**ids, idempotency_key="first")
         assert (found.id, found.state, found.reason) == (first.id, SUBMITTED, "")
         assert found.opening is None
     assert logical(workspace.path) == before
@@ -365,6 +366,45 @@ def test_a_key_names_one_request_however_it_comes(workspace: Workspace) -> None:
         repeated = act(**ids, idempotency_key="first")
         assert (repeated.id, repeated.state) == (first.id, RECEIPTED)
     assert len(workspace.requests()) == 1
+
+
+def test_a_key_stands_for_the_reason_and_the_deadline_too(workspace: Workspace) -> None:
+    """A deadline that is not given says nothing else than the first time; one that is, must be the first one's."""
+    day = datetime(2090, 1, 1, tzinfo=UTC)
+    given: dict[str, Any] = {"record_ids": names([3]), "idempotency_key": "key"}
+    first = workspace.submit(**given, reason="by letter", deadline=day)
+
+    def check() -> None:
+        for act in (workspace.submit, workspace.forget):
+            for same in ({}, {"deadline": day}, {"deadline": day.astimezone(timezone(timedelta(hours=9)))}):
+                assert act(**given, reason="by letter", **same).id == first.id
+            for other, what in (
+                ({"reason": ""}, "another reason"),
+                ({"reason": "by telephone"}, "another reason"),
+                ({"reason": "by letter", "deadline": day + timedelta(seconds=1)}, "another deadline"),
+                ({"reason": "by letter", "deadline": day + timedelta(days=60)}, "another deadline"),
+            ):
+                with refused(workspace, IdempotencyError, rf"used for another request \({first.id}\), with {what}"):
+                    act(**given, **other)
+
+    assert workspace.submit(**given, reason="by letter").id == first.id
+    workspace.extend(first.id, day + timedelta(days=60))
+    assert workspace.submit(**given, reason="by letter", deadline=day).id == first.id
+    workspace.process()
+    check()
+    assert len(workspace.requests()) == 1
+
+
+def test_a_key_that_two_processes_use_for_different_deadlines(workspace: Workspace) -> None:
+    """What is left to another process to commit says whether its deadline was given."""
+    from unlearn import relay
+
+    given = workspace._draft(None, names([3]), "", "key", datetime(2090, 1, 1, tzinfo=UTC))[1]
+    usual = workspace._draft(None, names([3]), "", "key", None)[1]
+    for item, dated in ((given, True), (usual, False)):
+        sent = Submission(item.request, item.fingerprint, "e", b"", item.dated)
+        (found,) = relay._decode(relay._encode([sent])) or []
+        assert found.dated is dated
 
 
 def test_a_key_of_a_request_made_at_once_is_known_to_those_submitted(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
-from unlearn.cli.output import as_time, cell, print_json, print_table, say, to_plain
+from unlearn.cli.output import as_time, cell, counted, print_json, print_table, say, to_plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +47,7 @@ def status(
             return
         if request_id is not None:
             request = workspace.status(request_id)
-            print_json(request) if json else print_table(request_table(request))
+            print_json(_told(request)) if json else print_table(request_table(request))
             return
         requests = workspace.requests()
         if json:
@@ -55,13 +55,18 @@ def status(
                 {
                     **to_plain(workspace.status()),
                     "state_digest": _digest(workspace),
-                    "request_list": requests,
+                    "request_list": [_told(request) for request in requests],
                 }
             )
             return
         print_table(workspace_table(workspace))
         if requests:
             print_table(requests_table(requests))
+
+
+def _told(request: Request) -> Any:
+    """A request for machines, with what its times come to."""
+    return {**to_plain(request), "days_late": request.days_late}
 
 
 def _say_overdue(workspace: Workspace, json: bool) -> None:
@@ -104,6 +109,7 @@ def workspace_table(workspace: Workspace) -> Table:
             ("steps missing", f"{found.steps_missing:,} ({found.visits_missing:,} record-visits)"),
             ("requests", waiting or "none"),
             ("overdue", ", ".join(found.overdue) or "none"),
+            ("forgotten late", ", ".join(found.late) or "none"),
             ("state digest", _digest(workspace)),
         ),
     )
@@ -121,7 +127,10 @@ def request_table(request: Request) -> Table:
             ("submitted", f"{as_time(request.submitted_at)} UTC"),
             ("deadline", f"{as_time(request.deadline)} UTC" + (" (OVERDUE)" if _is_overdue(request) else "")),
             ("withdrawn", "-" if request.withdrawn_at is None else f"{as_time(request.withdrawn_at)} UTC"),
-            ("forgotten", "-" if request.forgotten_at is None else f"{as_time(request.forgotten_at)} UTC"),
+            (
+                "forgotten",
+                "-" if request.forgotten_at is None else f"{as_time(request.forgotten_at)} UTC{_late(request)}",
+            ),
             ("recovered", "-" if request.recovered_at is None else f"{as_time(request.recovered_at)} UTC"),
             ("reason", request.reason or "-"),
             ("idempotency key", request.idempotency_key or "-"),
@@ -147,11 +156,15 @@ def requests_table(requests: Iterable[Request]) -> Table:
             f"{len(item.shards):,}",
             as_time(item.submitted_at),
             as_time(item.deadline) + (" OVERDUE" if _is_overdue(item) else ""),
-            as_time(item.forgotten_at),
+            as_time(item.forgotten_at) + _late(item),
             as_time(item.recovered_at),
             cell(item.reason) or "-",
         )
     return table
+
+
+def _late(request: Request) -> str:
+    return f" ({counted(request.days_late, 'day')} LATE)" if request.days_late else ""
 
 
 def _is_overdue(request: Request) -> bool:

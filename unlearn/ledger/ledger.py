@@ -34,6 +34,7 @@ from unlearn.ledger.rows import (
     Artefact,
     BuiltStep,
     Erasure,
+    Known,
     Location,
     NewRecord,
     NewSlice,
@@ -667,10 +668,10 @@ class Ledger:
             row = c.execute(select(s.request).where(s.request.c.id == request_id)).first()
             return None if row is None else _request(row, _shards(c, row.id))
 
-    def request_by_key(self, idempotency_key: str) -> tuple[Request, str] | None:
-        """The request submitted under this key, with its fingerprint, or None."""
+    def request_by_key(self, idempotency_key: str) -> Known | None:
+        """The request submitted under this key, or None."""
         with self._read() as c:
-            return _by_key(c, idempotency_key)
+            return _by_keys(c, [idempotency_key]).get(idempotency_key)
 
     def requests(self) -> list[Request]:
         """All requests, oldest first."""
@@ -693,6 +694,14 @@ class Ledger:
         query = select(s.request).where(s.request.c.forgotten_at.is_(None)).order_by(s.request.c.number)
         with self._read() as c:
             return [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
+
+    def late_requests(self) -> list[Request]:
+        """The requests that were forgotten after their deadline, oldest first."""
+        query = select(s.request).where(s.request.c.forgotten_at > s.request.c.deadline).order_by(s.request.c.number)
+        with self._read() as c:
+            # Texts are in the order of the times they tell, all being UTC; the times themselves decide.
+            found = [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
+        return [request for request in found if request.days_late]
 
     def waiting(self) -> list[Request]:
         """The requests that are forgotten and wait to be recovered."""
@@ -903,7 +912,7 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
         if request.id in there:
             results.append(request)
         elif key is not None and key in known:
-            results.append(check_repeat(*known[key], item.fingerprint))
+            results.append(check_repeat(known[key], request, item.fingerprint, dated=item.dated))
         elif item.epoch != epoch:
             results.append(None)
         else:
@@ -911,28 +920,35 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
             results.append(request)
             there.add(request.id)
             if key is not None:
-                known[key] = (replace(request, opening=None), item.fingerprint)
+                known[key] = Known(replace(request, opening=None), item.fingerprint, request.deadline)
     _add_requests(c, [(item.request, item.fingerprint, _waiting(item)) for item in new])
     insert_plain(c, s.pending, [(item.request.id, item.epoch, item.sealed) for item in new])
     return results
 
 
-def check_repeat(known: Request, fingerprint: str, wanted: str) -> Request | IdempotencyError:
+def check_repeat(known: Known, request: Request, fingerprint: str, *, dated: bool) -> Request | IdempotencyError:
     """Tell the repetition of a request from another one under the same key.
 
     Args:
         known: The request that has the key.
-        fingerprint: Keyed digest of what that one names.
-        wanted: Keyed digest of what the present one names.
+        request: The present one.
+        fingerprint: Keyed digest of what the present one names.
+        dated: Whether the present one's deadline was given: one that was not says nothing else than the first.
 
     Returns:
         The known request, or the error to raise.
     """
-    if fingerprint == wanted:
-        return known
+    if known.fingerprint != fingerprint:
+        other = "other ids"
+    elif known.request.reason != request.reason:
+        other = "another reason"
+    elif dated and known.deadline != request.deadline:
+        other = "another deadline"
+    else:
+        return known.request
     return IdempotencyError(
-        f"the idempotency key {known.idempotency_key!r} was used for another request ({known.id}): choose another key; "
-        "nothing was changed"
+        f"the idempotency key {known.request.idempotency_key!r} was used for another request ({known.request.id}), "
+        f"with {other}: choose another key, or repeat the first request as it was; nothing was changed"
     )
 
 
@@ -1008,17 +1024,21 @@ def _under_way() -> Any:
     return (s.request.c.state == RequestState.SUBMITTED.value) & s.request.c.withdrawn_at.is_not(None)
 
 
-def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, tuple[Request, str]]:
-    """The requests submitted under some keys, with their fingerprints, by key."""
+def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, Known]:
+    """The requests submitted under some keys, by key."""
     rows: list[Row[Any]] = []
     for part in _chunks(idempotency_keys):
         rows += c.execute(select(s.request).where(s.request.c.idempotency_key.in_(part))).all()
-    return {row.idempotency_key: (_request(row, _shards(c, row.id)), row.fingerprint) for row in rows}
+    return {
+        row.idempotency_key: Known(_request(row, _shards(c, row.id)), row.fingerprint, _first_deadline(c, row))
+        for row in rows
+    }
 
 
-def _by_key(c: Connection, idempotency_key: str) -> tuple[Request, str] | None:
-    row = c.execute(select(s.request).where(s.request.c.idempotency_key == idempotency_key)).first()
-    return None if row is None else (_request(row, _shards(c, row.id)), row.fingerprint)
+def _first_deadline(c: Connection, row: Row[Any]) -> datetime | None:
+    """The deadline a request was submitted with, whatever it was moved to."""
+    told = [entry.event for entry in chain.of_request(c, row.id)]
+    return _time(next((event.fields["deadline"] for event in told if event.kind == "submitted"), row.deadline))
 
 
 def _taint(c: Connection, request: Request, at: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from shards.digest import Json, canonical_json, digest_parts
 from unlearn.request import Request
@@ -79,12 +80,22 @@ class Submission:
         fingerprint: Keyed digest of what it names, for idempotency.
         epoch: Name of the key its ids are encrypted under.
         sealed: The encrypted ids.
+        dated: Whether the submitter gave the deadline, which then is part of what the idempotency key stands for.
     """
 
     request: Request
     fingerprint: str
     epoch: str
     sealed: bytes
+    dated: bool = False
+
+
+class Known(NamedTuple):
+    """A request that has an idempotency key, with its fingerprint and the deadline it was submitted with."""
+
+    request: Request
+    fingerprint: str
+    deadline: datetime | None
 
 
 @dataclass(frozen=True)

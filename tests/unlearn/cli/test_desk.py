@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.unlearn.cli.test_cli import document, people, refused, run, trained, unlearn
+from unlearn.request import Request, RequestState
 from unlearn.workspace import Workspace
 
 __all__ = ["people", "run", "trained"]  # fixtures
@@ -102,6 +105,47 @@ def test_deadlines_and_the_register(run: Path, tmp_path: Path) -> None:
     assert row["deadline"] == "2099-01-01T00:00:00+00:00"
     with Workspace.open(run)._site.ledger._database.read() as c:
         assert c.exec_driver_sql("SELECT count(*) FROM pending").scalar() == 0
+
+
+def test_a_late_deletion_stays_late(run: Path, tmp_path: Path) -> None:
+    """It is not overdue any more once it is done; but the register goes on to say that it was late, and by how much."""
+    day = datetime.now(UTC) - timedelta(days=2, hours=5)
+    deadline = day.strftime("%Y-%m-%dT%H:%M:%S")
+    late = document("submit", run, "--subject", "w3", "--deadline", deadline)
+    early = document("forget", run, "--subject", "w4")["request"]
+    (before, _) = json.loads(unlearn("export", run, "-o", "-", "--json").stdout)
+    assert (before["request"], before["overdue"], before["late"], before["days_late"]) == (late["id"], False, True, 3)
+    waits = document("submit", run, "--subject", "w5", "--deadline", deadline)
+    rows = json.loads(unlearn("export", run, "-o", "-", "--json").stdout)
+    assert [(row["request"], row["overdue"], row["late"], row["days_late"]) for row in rows] == [
+        (late["id"], False, True, 3),
+        (early["id"], False, False, 0),
+        (waits["id"], True, None, None),
+    ]
+    assert unlearn("export", run, "-o", tmp_path / "register.csv").exit_code == 0
+    table = list(csv.DictReader((tmp_path / "register.csv").open(newline="")))
+    assert [(row["late"], row["days_late"]) for row in table] == [("True", "3"), ("False", "0"), ("", "")]
+    assert document("status", run)["late"] == [late["id"]]
+    assert [item["days_late"] for item in document("status", run)["request_list"]] == [3, 0, None]
+    assert document("status", run, late["id"])["days_late"] == 3
+    assert "(3 days LATE)" in unlearn("status", run, late["id"]).stdout
+    assert unlearn("status", run).stdout.count("LATE") == 1
+    assert "LATE" not in unlearn("status", run, early["id"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("after", "days"),
+    [(-timedelta(days=9), 0), (timedelta(0), 0), (timedelta(microseconds=1), 1), (timedelta(days=1), 1),
+     (timedelta(days=1, microseconds=1), 2), (timedelta(days=30), 30)],
+)  # fmt: skip
+def test_days_begun_are_counted_whole(after: timedelta, days: int) -> None:
+    deadline = datetime(2026, 2, 28, 12, tzinfo=UTC)
+    request = Request(
+        "r", RequestState.FORGOTTEN, "", None, "d", 0, 1, {}, deadline, deadline, forgotten_at=deadline + after
+    )
+    assert request.days_late == days
+    assert replace(request, forgotten_at=None).days_late is None
+    assert replace(request, deadline=None).days_late is None
 
 
 def test_artefacts(run: Path) -> None:

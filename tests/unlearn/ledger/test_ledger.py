@@ -191,7 +191,16 @@ READS = {
         "served",
     ),
     *("environments", "epoch", "accepted", "pending", "has_pending", "erasures", "is_forgetting", "request"),
-    *("request_by_key", "requests", "count_requests", "open_requests", "waiting", "receipts_due", "evidence"),
+    *(
+        "request_by_key",
+        "requests",
+        "count_requests",
+        "open_requests",
+        "late_requests",
+        "waiting",
+        "receipts_due",
+        "evidence",
+    ),
     *(
         "receipt_digests",
         "check_writer",
