@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.forget import Deadline, IdempotencyKey, IdsFrom, Reason, Records, Subjects, named_ids, say_opening
 from unlearn.cli.output import as_time, counted, print_json, say
+
+if TYPE_CHECKING:
+    from unlearn.request import Request
 
 SUBMIT = """\b
 Examples:
@@ -19,7 +23,7 @@ Examples:
 
 PROCESS = """\b
 Example:
-  unlearn process runs/people && unlearn recover runs/people"""
+  unlearn process runs/people; unlearn recover runs/people"""
 
 EXTEND = """\b
 Example:
@@ -37,7 +41,7 @@ def register(app: typer.Typer) -> None:
         help="Accept a request to forget, durably and without waiting; it takes effect with the next `process`.",
         epilog=SUBMIT,
     )(submit)
-    app.command(help="Carry out every request that was submitted.", epilog=PROCESS)(process)
+    app.command(help="Carry out what was submitted; exit status 1 if a request failed.", epilog=PROCESS)(process)
     app.command(help="Move the deadline of a request.", epilog=EXTEND)(extend)
     app.command(help="Write the register of requests, for a data-protection officer.", epilog=EXPORT)(export)
 
@@ -71,9 +75,23 @@ def process(run: Run, *, json: AsJson = False) -> None:
     """Carry out what was submitted."""
     with opened(run) as workspace:
         requests = workspace.process()
+    from unlearn.request import RequestState
+
+    failed = [request.id for request in requests if request.state is RequestState.FAILED]
     if json:
         print_json(requests)
-        return
+    else:
+        _say_processed(run, requests)
+    if failed:
+        typer.echo(
+            f"{counted(len(failed), 'request')} failed and changed nothing: {', '.join(failed)}; submit again "
+            "what they should have named",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _say_processed(run: Path, requests: Sequence[Request]) -> None:
     for request in requests:
         what = request.failure or f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
         say(f"{request.id}: {request.state.value}, {what}")
