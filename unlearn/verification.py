@@ -16,6 +16,7 @@ The first step that fails raises `VerificationError`.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -72,11 +73,31 @@ PROBES = 256
 
 
 @dataclass(frozen=True)
+class AsOf:
+    """The moment a receipt speaks of, and what the log holds since.
+
+    Attributes:
+        event: How many events the log had, the last of which is the last that the receipt can speak of.
+        at: When that was, UTC, by the clock of whoever wrote it; without the workspace, the last time it shows.
+        since: Kind to number of the events after that; None without the workspace, which alone can tell.
+    """
+
+    event: int
+    at: datetime
+    since: Mapping[str, int] | None
+
+    def __str__(self) -> str:
+        """On a line."""
+        return f"as of event {self.event:,} of the log ({self.at:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+@dataclass(frozen=True)
 class Verification:
     """A receipt that stood up to every step.
 
     Attributes:
         predicate: What it says, its limits included (`not_proven`).
+        as_of: Of when it says so.
         steps: The steps that were passed, in order, with what each found.
         receipt: SHA-256 of what was signed, hex.
         signers: Ids of the trusted keys that signed it.
@@ -84,6 +105,7 @@ class Verification:
     """
 
     predicate: Predicate
+    as_of: AsOf
     steps: tuple[Step, ...]
     receipt: str
     signers: tuple[str, ...] = field(default=())
@@ -145,11 +167,15 @@ def verify(
         forgotten=None if forgotten is None else read_receipt(forgotten),
     )
     steps = list(found.steps)
+    at, since = found.predicate.request.recovered_at or found.predicate.request.forgotten_at, None
     if workspace is not None:
         opened = workspace if isinstance(workspace, Workspace) else _open(workspace, executor)
         try:
             with opened.unchanging() as site:
                 steps += _check_workspace(site, found.predicate, found.payload)
+                later = (entry.event for entry in site.ledger.entries(found.predicate.log.size - 1))
+                at = next(later).at
+                since = dict(sorted(Counter(event.kind for event in later).items()))
                 if replay:
                     steps.append(_replay(opened, site, shards, tolerance))
         finally:
@@ -157,6 +183,7 @@ def verify(
                 opened.close()
     return Verification(
         found.predicate,
+        AsOf(found.predicate.log.size, at, since),
         tuple(steps),
         found.payload,
         found.signers,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,10 @@ from unlearn.cli.build import say_built
 from unlearn.cli.forget import Deadline, IdempotencyKey, IdsFrom, Reason, Records, Subjects, named_ids, say_opening
 from unlearn.cli.output import as_time, counted, print_json, say
 from unlearn.cli.where import trains
+
+if TYPE_CHECKING:
+    from unlearn.building import BuildReport
+    from unlearn.request import Request
 
 SUBMIT = """\b
 Examples:
@@ -41,7 +46,9 @@ def register(app: typer.Typer) -> None:
         help="Accept a request to forget, durably and without waiting; it takes effect with the next `process`.",
         epilog=SUBMIT,
     )(submit)
-    app.command(help="Carry out every request that was submitted.", epilog=PROCESS)(trains(process))
+    app.command(help="Carry out what was submitted; exit status 1 if a request failed.", epilog=PROCESS)(
+        trains(process)
+    )
     app.command(help="Move the deadline of a request.", epilog=EXTEND)(extend)
     app.command(help="Write the register of requests, for a data-protection officer.", epilog=EXPORT)(export)
 
@@ -83,9 +90,23 @@ def process(
         requests = workspace.process()
         report = workspace.recover() if recover else None
         requests = [workspace.status(request.id) for request in requests]
+    from unlearn.request import RequestState
+
+    failed = [request.id for request in requests if request.state is RequestState.FAILED]
     if json:
         print_json(requests if report is None else {"requests": requests, "recover": report})
-        return
+    else:
+        _say_processed(run, requests, report)
+    if failed:
+        typer.echo(
+            f"{counted(len(failed), 'request')} failed and changed nothing: {', '.join(failed)}; submit again "
+            "what they should have named",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _say_processed(run: Path, requests: Sequence[Request], report: BuildReport | None) -> None:
     for request in requests:
         what = request.failure or f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
         say(f"{request.id}: {request.state.value}, {what}")

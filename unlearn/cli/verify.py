@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -10,7 +11,7 @@ import typer
 from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.forget import IdsFrom, Records, Subjects, read_ids
-from unlearn.cli.output import print_json, say
+from unlearn.cli.output import counted, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 VERIFY = """\b
 Examples:
   unlearn verify receipt.json --public-key office.pub.pem
-  unlearn verify receipt.json --public-key office.pub.pem --workspace runs/people --replay"""
+  unlearn verify receipt.json --public-key office.pub.pem --workspace runs/people --replay
+  unlearn verify recovered.json --public-key office.pub.pem --forgotten forgotten.json"""
 
 RECEIPTS = """\b
 Example:
@@ -35,6 +37,10 @@ Example:
   unlearn countersign receipt.json --key officer.pem"""
 
 Receipt: TypeAlias = Annotated[Path, typer.Argument(metavar="RECEIPT", help="The receipt's file.")]
+
+
+_CHANGES = {"ingested": "batches taken in", "built": "steps trained", "withdrawn": "requests carried out"}
+"""Kinds of events after which the model is another, and what to call them."""
 
 
 def register(app: typer.Typer) -> None:
@@ -65,6 +71,18 @@ def verify(
     request: Annotated[
         str | None, typer.Option(metavar="REQUEST_ID", help="The request it is to be about.", show_default="any")
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How far predictions may be apart where a step was built in another environment than this one.",
+            show_default="0.001",
+        ),
+    ] = None,
+    forgotten: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With a receipt of a recovery: the receipt of the forgetting before it."),
+    ] = None,
     opening: Annotated[
         str | None, typer.Option(metavar="HEX", help="The submitter's secret: also check whom the request named.")
     ] = None,
@@ -80,7 +98,10 @@ def verify(
         raise typer.BadParameter("to train again, the workspace is needed", param_hint="--replay")
     if shard and not replay:
         raise typer.BadParameter("shards are chosen for training again: add --replay", param_hint="--shard")
+    if tolerance is not None and not replay:
+        raise typer.BadParameter("it is for what is trained again: add --replay", param_hint="--tolerance")
     from unlearn.errors import InputError
+    from unlearn.verification import TOLERANCE
     from unlearn.verification import verify as check
 
     try:
@@ -96,11 +117,13 @@ def verify(
         executor=executor,
         replay=replay,
         shards=shard,
+        tolerance=TOLERANCE if tolerance is None else tolerance,
         threshold=threshold,
         request_id=request,
         opening=opening,
         subjects=[*(subject or ()), *(() if ids_from is None else read_ids(ids_from))],
         record_ids=record or (),
+        forgotten=forgotten,
     )
     if json:
         said = found.predicate
@@ -109,6 +132,7 @@ def verify(
                 "valid": True,
                 "receipt": found.receipt,
                 "stage": said.stage,
+                "as_of": found.as_of,
                 "steps": found.steps,
                 "guarantee": said.guarantee,
                 "not_proven": said.not_proven,
@@ -128,13 +152,23 @@ def say_verified(found: Verification) -> None:
     for step in found.steps:
         say(f"{step.number:>2}. {step.title}: {step.detail}")
     say("")
-    say(f"verified: {found.predicate.guarantee}")
+    say(f"verified, {found.as_of}: {found.predicate.guarantee}")
+    say(_since(found.as_of.since))
     say("not proven by it:")
     for limit in found.predicate.not_proven:
         say(f"  - {limit}")
     say("not looked at:")
     for limit in found.not_looked_at:
         say(f"  - {limit}")
+
+
+def _since(events: Mapping[str, int] | None) -> str:
+    if events is None:
+        return "what happened after that only the workspace can tell: hold the receipt against it"
+    if not events:
+        return "nothing happened after that"
+    changes = ", ".join(f"{name}: {events.get(kind, 0):,}" for kind, name in _CHANGES.items())
+    return f"after that the log holds {counted(sum(events.values()), 'event')} ({changes}), of which it says nothing"
 
 
 def receipts(

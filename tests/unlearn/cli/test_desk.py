@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,9 @@ def test_a_day_at_the_desk(run: Path, tmp_path: Path) -> None:
     assert request["deadline"] == "2099-01-31T00:00:00+00:00"
     assert len(request["opening"]) == 64
     assert "accepted, submitted" in unlearn("submit", run, "--subject", "nobody").stdout
-    done = unlearn("process", run).stdout.splitlines()
+    told = unlearn("process", run)
+    done = told.stdout.splitlines()
+    assert told.exit_code == 1
     assert done[0] == f"{request['id']}: forgotten, 2 records of 1 shard"
     assert "failed, names a subject or record that is not here" in done[1]
     assert done[2] == f"next: unlearn recover {run}"
@@ -105,6 +108,72 @@ def test_deadlines_and_the_register(run: Path, tmp_path: Path) -> None:
     assert row["deadline"] == "2099-01-01T00:00:00+00:00"
     with Workspace.open(run)._site.ledger._database.read() as c:
         assert c.exec_driver_sql("SELECT count(*) FROM pending").scalar() == 0
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_a_request_that_fails_is_named(run: Path, json_too: tuple[str, ...]) -> None:
+    """On a line of its own, and in the exit status, so that no script takes it for done."""
+    bad = document("submit", run, "--subject", "nobody")["id"]
+    told = unlearn("process", run, *json_too)
+    assert told.exit_code == 1
+    (line,) = told.stderr.splitlines()
+    assert line.startswith(f"1 request failed and changed nothing: {bad}; ")
+    if json_too:
+        assert [item["state"] for item in json.loads(told.stdout)] == ["failed"]
+    document("submit", run, "--subject", "w3")
+    again = unlearn("process", run, *json_too)
+    assert (again.exit_code, again.stderr) == (0, "")
+
+
+def test_a_receipt_is_held_against_the_one_before_it(run: Path, tmp_path: Path) -> None:
+    """And a tolerance is for what is trained again."""
+    request = document("forget", run, "--subject", "w3")["request"]["id"]
+    other = document("forget", run, "--subject", "w4")["request"]["id"]
+    assert unlearn("recover", run).exit_code == 0
+    first, last = (item["path"] for item in document("receipts", run, request))
+    foreign = document("receipts", run, other)[0]["path"]
+    key = tmp_path / "key.pem"
+    key.write_text(unlearn("key", run).stdout)
+    verify = ("verify", last, "--public-key", key)
+    told = unlearn(*verify, "--forgotten", first)
+    assert told.exit_code == 0, told.stderr
+    assert "10. the receipt before it: It continues the receipt of stage forgotten" in told.stdout
+    assert "not the digest of the receipt of stage forgotten" in refused(*verify, "--forgotten", foreign)
+    assert unlearn(*verify, "--tolerance", 0.5).exit_code == 2
+    told = unlearn(*verify, "--workspace", run, "--replay", "--shard", 0, "--tolerance", 0)
+    assert told.exit_code == 0, told.stderr
+
+
+def test_a_receipt_speaks_of_its_own_time(run: Path, tmp_path: Path) -> None:
+    """Not of the present: what came after it is counted, and nothing is said of it."""
+    request = document("forget", run, "--subject", "w3")["request"]["id"]
+    unlearn("recover", run)
+    receipt = document("receipts", run, request)[1]["path"]
+    key = tmp_path / "key.pem"
+    key.write_text(unlearn("key", run).stdout)
+    verify = ("verify", receipt, "--public-key", key)
+    with closing(Workspace.open(run)) as workspace:
+        entries = list(workspace._site.ledger.entries())
+        last = next(entry for entry in entries if entry.event.kind == "recovered")
+    # The receipt of its forgetting was there before, so that only that of the recovery is noted after it.
+    assert [entry.event.kind for entry in entries[last.number + 1 :]] == ["receipted"]
+    as_of = f"verified, as of event {last.number + 1} of the log ({last.event.at:%Y-%m-%d %H:%M:%S} UTC): Exact."
+    alone = unlearn(*verify).stdout
+    assert as_of in alone
+    assert "what happened after that only the workspace can tell" in alone
+    told = unlearn(*verify, "--workspace", run).stdout
+    assert as_of in told
+    said = "after that the log holds 1 event (batches taken in: 0, steps trained: 0, requests carried out: 0), of which"
+    assert said in told
+    other = document("forget", run, "--subject", "w4")["request"]
+    assert other["state"] == "forgotten"
+    built = document("recover", run)["steps"]
+    told = unlearn(*verify, "--workspace", run).stdout
+    assert as_of in told
+    assert f"(batches taken in: 0, steps trained: {built}, requests carried out: 1), of which it says nothing" in told
+    found = document(*verify, "--workspace", run)["as_of"]
+    assert (found["event"], found["since"]["built"], found["since"]["withdrawn"]) == (last.number + 1, built, 1)
+    assert document(*verify)["as_of"]["since"] is None
 
 
 def test_a_late_deletion_stays_late(run: Path, tmp_path: Path) -> None:
