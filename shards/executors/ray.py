@@ -102,11 +102,14 @@ class RayExecutor(Executor):
         self.in_flight = in_flight
         self.nodes = nodes
         self._reports: dict[tuple[Program, str], NodeReport] = {}
+        self._brought: dict[str, Any] = {}
         _ray()
 
     def environment(self, program: Program) -> Environment:
         """See `Executor.environment`; asks every node that has room for a task."""
-        connect(self.address, self.runtime_env)
+        if not connect(self.address, self.runtime_env) and self.runtime_env:
+            # The connection is somebody else's, and brings other files: ours come with each task.
+            self._brought = {"runtime_env": self.runtime_env}
         self._expect_room()
         self._probe(program)
         return agreed(self._known(program), self._cores(), self.nodes)[0]
@@ -144,6 +147,7 @@ class RayExecutor(Executor):
             "max_retries": 0,
             "label_selector": {"ray.io/node-id": f"in({','.join(sorted(nodes))})"},
             "name": "train",
+            **self._brought,
         }
         return found if self.memory is None else {**found, "memory": self.memory}
 
@@ -162,7 +166,7 @@ class RayExecutor(Executor):
         ray = _ray()
         strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         options = {"num_cpus": 0, "max_retries": 2, "scheduling_strategy": strategy, "name": "look around"}
-        return ray.remote(**options)(_look_around).remote(program, _own_path())
+        return ray.remote(**options, **self._brought)(_look_around).remote(program, _own_path())
 
     def note(self, program: Program, node: str, report: NodeReport) -> None:
         """Remember what a node said."""
@@ -253,19 +257,22 @@ def explain(error: BaseException) -> str:
     return f"{advice}. It said: {said[-2000:]}"
 
 
-def connect(address: str | None, runtime_env: Mapping[str, Any]) -> None:
+def connect(address: str | None, runtime_env: Mapping[str, Any]) -> bool:
     """Connect this process to a cluster, once.
 
     Args:
         address: See `RayExecutor`.
         runtime_env: See `RayExecutor`.
 
+    Returns:
+        Whether the connection brings `runtime_env`: not if it was there before, with another one.
+
     Raises:
         ClusterError: If nobody listens there, or another version of Ray does.
     """
     ray = _ray()
     if ray.is_initialized():
-        return
+        return _CONNECTED.get(ray.get_runtime_context().get_job_id()) == dict(runtime_env)
     options: dict[str, Any] = {"log_to_driver": False, "runtime_env": dict(runtime_env)}
     named = address or os.environ.get("RAY_ADDRESS") or "local"
     if named == "local":
@@ -284,6 +291,12 @@ def connect(address: str | None, runtime_env: Mapping[str, Any]) -> None:
             else "see that the cluster is up (`ray status`) and the address is right"
         )
         raise ClusterError(f"cannot use the Ray cluster at {named}: {hint}. Ray said: {said}") from error
+    _CONNECTED[ray.get_runtime_context().get_job_id()] = dict(runtime_env)
+    return True
+
+
+_CONNECTED: dict[str, dict[str, Any]] = {}
+"""What the connections that we made bring, by Ray's number of the job."""
 
 
 @contextmanager

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from shards.executors.ray import RayExecutor
+from tests.loopback_s3 import S3
 from tests.shards.executors.rays import Home, ray_here, wait_for
+from tests.unlearn.gated import Gated
 from tests.unlearn.helpers import canaries, create, hoarding, labels, names
 from tests.unlearn.test_during_training import (
     ROWS,
@@ -139,3 +141,30 @@ def test_forgotten_after_a_training_nothing_is_left_but_in_workers_that_are_kept
     assert is_anywhere(tmp_path / "ws", 4) == []
     files = [place for place in on_the_node(home, needles(4)) if not place.startswith("process")]
     assert files == []
+
+
+def test_a_store_that_the_nodes_are_told_how_to_reach(tmp_path: Path, home: Home, s3: S3) -> None:
+    """Objects in S3, records and states going between it and the workers alone; credentials by the environment."""
+    variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    gates = tmp_path / "gates"
+    rows = range(2000, 2024)
+    workspace = create(
+        tmp_path / "ws",
+        Gated(str(gates)),
+        store=f"s3://{s3.bucket()}/runs",
+        executor=RayExecutor(runtime_env={"env_vars": variables}),
+    )
+    workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    row = somebody_in(workspace, 0, 0, rows)
+    other = Workspace.open(tmp_path / "ws")
+    with training(workspace, gates) as raised:
+        for shard in (1, 2):
+            (gates / f"go-{shard}-0").touch()
+            (gates / f"go-{shard}-1").touch()
+        at = gates / "at-0-0"
+        worker = int(wait_for(lambda: at.exists() and at.read_text()))
+        assert other.forget(record_ids=names([row])).state is RequestState.FORGOTTEN
+        assert not is_at_work(worker)
+    assert raised == []
+    assert workspace.state_digest() == without(tmp_path / "fresh", gates, *names([row]), rows=rows)
+    assert on_the_node(home, needles(row)) == []
