@@ -196,8 +196,8 @@ def cluster_here() -> Iterator[ClusterHere]:
             "env_vars": {"PYTHONPATH": CODE},
             "_system_config": {
                 "health_check_initial_delay_ms": 0,
-                "health_check_period_ms": 500,
-                "health_check_failure_threshold": 4,
+                "health_check_period_ms": 1000,
+                "health_check_failure_threshold": 10,
             },
         }
         with loopback():

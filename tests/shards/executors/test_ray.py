@@ -295,9 +295,8 @@ def test_another_driver_finishes_what_a_killed_one_began(ray_executor: RayExecut
     assert of_driver
     ws = Workspace.open(place, executor=ray_executor)
     built = len(ws._site.ledger.steps())
-    assert 3 <= built < 18
-    assert ws.train().steps <= 18 - built
-    assert len(ws._site.ledger.steps()) == 18
+    assert 3 <= built < len(calm._site.ledger.steps())
+    assert ws.train().steps <= len(calm._site.ledger.steps()) - built
     assert contents(ws) == contents(calm)
     assert ws.state_digest() == calm.state_digest()
     wait_for(lambda: not any(is_running(pid) for pid in of_driver))
