@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.executors.base import Executor, OnBuilt, OnProgress, Program
+from shards.executors.base import Executor, OnBuilt, OnProgress, OnTurn, Program, carry_on
 from shards.executors.local import LocalExecutor
 from shards.learners.base import Learner
 from shards.placement import Placement, place
@@ -221,7 +221,14 @@ class Recording(LocalExecutor):
         self.program: Program | None = None
         self.orders: list[ChainOrder] = []
 
-    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
+    def run(
+        self,
+        program: Program,
+        orders: Sequence[ChainOrder],
+        on_built: OnBuilt,
+        on_progress: OnProgress,
+        on_turn: OnTurn = carry_on,
+    ) -> None:
         self.program = program
         self.orders = list(orders)
-        super().run(program, orders, on_built, on_progress)
+        super().run(program, orders, on_built, on_progress, on_turn)

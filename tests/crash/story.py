@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from shards.digest import Json
 from shards.environment import describe, environment_digest
-from shards.executors.base import Environment, Executor, OnBuilt, OnProgress, Program
-from shards.train import ChainOrder, build_chain
+from shards.executors.base import Environment, Executor, OnTurn, Program
+from shards.executors.work import Work
+from shards.train import ChainOrder, StepBuilt, build_chain
 from tests.negative.learner import Means
 from unlearn import Workspace
 from unlearn.errors import InputError
@@ -32,9 +33,13 @@ class Light(Executor):
         description = _described(program.libraries)
         return Environment(environment_digest(description), description)
 
-    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
-        for order in orders:
-            build_chain(order, on_built, lambda visits: None)
+    def perform(self, program: Program, work: Sequence[Work], on_turn: OnTurn) -> None:
+        for item in work:
+            build_chain(ChainOrder.from_json(item.message()), partial(_tell, item), lambda visits: None)
+
+
+def _tell(item: Work, built: StepBuilt) -> None:
+    item.hear({"type": "built", **vars(built), "header": vars(built.header)})
 
 
 @cache

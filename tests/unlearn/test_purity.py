@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.executors.base import OnBuilt, OnProgress, Program
+from shards.executors.base import OnBuilt, OnProgress, OnTurn, Program, carry_on
 from shards.executors.local import LocalExecutor, close_workers
 from shards.train import ChainOrder
 from tests.cases import CASES, LIGHT, ROOT, SGD, Case, contents, digits, ingest, placed, record, test_rows, trained
@@ -42,23 +42,37 @@ def usual(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work
 class OneByOneReversed(LocalExecutor):
     """Trains the chains last to first, each in a process of its own."""
 
-    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
+    def run(
+        self,
+        program: Program,
+        orders: Sequence[ChainOrder],
+        on_built: OnBuilt,
+        on_progress: OnProgress,
+        on_turn: OnTurn = carry_on,
+    ) -> None:
         for order in sorted(orders, key=lambda order: order.shard, reverse=True):
             close_workers()
-            super().run(program, [order], on_built, on_progress)
+            super().run(program, [order], on_built, on_progress, on_turn)
 
 
 class StepByStep(LocalExecutor):
     """Asks for every step on its own, so that each starts from the bytes of its parent's file."""
 
-    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
+    def run(
+        self,
+        program: Program,
+        orders: Sequence[ChainOrder],
+        on_built: OnBuilt,
+        on_progress: OnProgress,
+        on_turn: OnTurn = carry_on,
+    ) -> None:
         for order in orders:
             for done, step in enumerate(order.steps):
                 rest = order.after(done)
                 alone = ChainOrder(
                     **{**vars(rest), "slices": rest.slices[: step.position + 1], "steps": rest.steps[:1]}
                 )
-                super().run(program, [alone], on_built, on_progress)
+                super().run(program, [alone], on_built, on_progress, on_turn)
 
 
 # --- who trains, and in what order -------------------------------------------------------------------------------

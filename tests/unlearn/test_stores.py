@@ -221,10 +221,10 @@ def test_a_worker_whose_driver_is_gone_publishes_nothing(bucket: str, s3: S3, tm
     orders: list[ChainOrder] = []
 
     class Recording(LocalExecutor):
-        def run(self, program: Any, given: Any, on_built: Any, on_progress: Any) -> None:
+        def run(self, program: Any, given: Any, *told: Any) -> None:
             orders.extend(given)
             programs.append(program)
-            super().run(program, given, on_built, on_progress)
+            super().run(program, given, *told)
 
     programs: list[Any] = []
     workspace = filled(tmp_path / "ws", hoarding(), store=f"s3://{bucket}", executor=Recording())
@@ -290,11 +290,11 @@ def test_a_worker_that_does_not_see_the_folder_gives_one_clear_error(tmp_path: P
     class Elsewhere(LocalExecutor):
         """Workers on a machine where something else is mounted."""
 
-        def run(self, program: Any, orders: Any, on_built: Any, on_progress: Any) -> None:
+        def run(self, program: Any, orders: Any, *told: Any) -> None:
             started.append(1)
             (tmp_path / "shared").rename(tmp_path / "unmounted")
             try:
-                super().run(program, orders, on_built, on_progress)
+                super().run(program, orders, *told)
             finally:
                 (tmp_path / "unmounted").rename(tmp_path / "shared")
 
