@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -213,51 +214,68 @@ def test_a_folder_that_a_node_does_not_see_is_one_clear_error(nodes: ClusterHere
 # --- Ray Client ---------------------------------------------------------------------------------------------------
 
 CLIENT = """
-import ray
+import json, ray
 from executor_learners import Counting, Slow
 from tests.shards.executors.test_ray import Stopping, make
-from shards.executors.ray import RayExecutor
+from shards.executors.ray import RayExecutor, connect
 from pathlib import Path
-ws = make(Path({ws!r}), {learner}, {executor}, {shards})
-try:
-    print(ws.train(progress=False).steps)
-    print(ws.state_digest())
-    print(ray.util.client.ray.is_connected(), getattr(ws.executor, "alive", None))
-except Exception as error:
-    print(type(error).__name__, error)
+place = Path({place!r})
+connect(None, {{}})
+told = {{"is client": ray.util.client.ray.is_connected()}}
+def train(name, learner, executor, shards=3):
+    ws = make(place / name, learner, executor, shards)
+    try:
+        ws.train(progress=False)
+        told[name] = ws.state_digest()
+    except Exception as error:
+        told[name] = f"{{type(error).__name__}} {{error}}"
+    return ws
+train("calm", Slow(pause=0.1), RayExecutor(), {shards})
+train("raise", Counting("raise"), RayExecutor())
+train("print", Counting("print"), RayExecutor())
+train("once", Counting("die once", str(place / "once flag")), RayExecutor())
+train("die", Counting("die", str(place / "die flag")), RayExecutor())
+stopping = Stopping(place / "flag")
+told["stopped"] = len(train("stop", Counting("hang with a child", str(place / "flag")), stopping)._site.ledger.steps())
+told["alive"] = stopping.alive
+print(json.dumps(told))
 """
 
 
-def client(nodes: ClusterHere, ws: Path, learner: str, executor: str = "RayExecutor()", shards: int = 3) -> list[str]:
-    code = CLIENT.format(ws=str(ws), learner=learner, executor=executor, shards=shards)
-    driver = start(code, nodes.home, {"RAY_ADDRESS": f"ray://127.0.0.1:{nodes.client}"})
-    said, errors = driver.communicate(timeout=150)
-    assert said, errors
-    return [*said.splitlines(), errors]
+def with_client(nodes: ClusterHere, place: Path) -> tuple[dict, str]:
+    """What one driver behind `ray://` is told, and what it prints.
+
+    Ray Client's own server does not always start: it starts a process for each client from one with many threads.
+    That is Ray's, happens before anything of ours, and is tried again.
+    """
+    errors = ""
+    for attempt in range(4):
+        (place / str(attempt)).mkdir()
+        code = CLIENT.format(place=str(place / str(attempt)), shards=SHARDS)
+        driver = start(code, nodes.home, {"RAY_ADDRESS": f"ray://127.0.0.1:{nodes.client}"})
+        said, errors = driver.communicate(timeout=250)
+        if said or "Starting Ray client server failed" not in errors:
+            assert said, errors
+            return json.loads(said), errors
+    raise AssertionError(errors)
 
 
-def test_ray_client_gives_the_same_bytes(nodes: ClusterHere, calm: Workspace, tmp_path: Path) -> None:
+def test_ray_client_gives_the_same_bytes_errors_prints_losses_and_stops(
+    nodes: ClusterHere, calm: Workspace, tmp_path: Path
+) -> None:
+    small = make(tmp_path / "small", Counting(), LocalExecutor(2))
+    small.train()
     with some(nodes, 2):
-        steps, digest, *rest, _ = client(nodes, tmp_path / "ws", "Slow(pause=0.1)", shards=SHARDS)
-        assert rest == ["True None"]
-        assert steps == str(len(calm._site.ledger.steps()))
-        assert digest == calm.state_digest()
-        assert contents(Workspace.open(tmp_path / "ws")) == contents(calm)
-
-
-def test_with_ray_client_errors_prints_losses_and_stops_are_as_without(nodes: ClusterHere, tmp_path: Path) -> None:
-    with some(nodes, 2):
-        told = client(nodes, tmp_path / "raise", "Counting('raise')")
-        said = "TrainingError training shard 1, step 1 failed: RuntimeError: the learner's own words"
-        assert told[0].startswith(said), told
-        *_, errors = client(nodes, tmp_path / "print", "Counting('print')")
-        assert "to standard output\n" in errors
-        told = client(nodes, tmp_path / "once", f"Counting('die once', {str(tmp_path / 'once flag')!r})")
-        assert told[0] == "9", told
-        told = client(nodes, tmp_path / "die", f"Counting('die', {str(tmp_path / 'die flag')!r})")
-        assert told[0].startswith("WorkerLostError shard 1, step 1: the worker process died 3 times in a row"), told
-        flag = tmp_path / "flag"
-        learner = f"Counting('hang with a child', {str(flag)!r})"
-        steps, _, rest, _ = client(nodes, tmp_path / "stop", learner, f"Stopping(Path({str(flag)!r}))")
-        assert (steps, rest) == ("7", "True []")
-        assert not any(is_running(int(pid)) for pid in flag.read_text().split())
+        place = tmp_path / "client"
+        place.mkdir()
+        told, errors = with_client(nodes, place)
+    assert told["is client"]
+    assert told["calm"] == calm.state_digest()
+    said = "TrainingError training shard 1, step 1 failed: RuntimeError: the learner's own words"
+    assert told["raise"].startswith(said), told
+    assert told["print"] == told["once"] == small.state_digest()
+    assert "to standard output\n" in errors
+    assert told["die"].startswith("WorkerLostError shard 1, step 1: the worker process died 3 times in a row"), told
+    (flag,) = place.glob("*/flag")
+    assert (told["stopped"], told["alive"]) == (7, [])
+    assert not any(is_running(int(pid)) for pid in flag.read_text().split())
