@@ -122,7 +122,7 @@ def measure(setting: dict[str, Any], folder: Path, say: Callable[[str], None]) -
     figures = _overhead(setting["overhead"], both, repeats, folder, say)
     figures += _workers(setting["workers"], repeats, folder, say)
     for shards in setting["growth"]["shards"]:
-        figures += _growth(shards, setting["growth"], both, repeats, folder, say)
+        figures += _growth(shards, setting["growth"], both, folder, say)
     return figures
 
 
@@ -180,13 +180,12 @@ def _growth(
     shards: int,
     wanted: dict[str, Any],
     both: dict[str, LocalExecutor | RayExecutor],
-    repeats: int,
     folder: Path,
     say: Callable[[str], None],
 ) -> list[Figure]:
     say(f"the same work in {shards:,} shards")
     learner = SklearnLearner(SGDClassifier(loss="log_loss"), epochs=wanted["epochs"])
-    timing = time_training(Training(learner, shards, 1, wanted["records"]), both, repeats, folder)
+    timing = time_training(Training(learner, shards, 1, wanted["records"]), both, wanted["repeats"], folder)
     what = f"{wanted['records']:,} records in {shards:,} shards"
     figures = [
         Figure(f"growth.{shards}.{name}", f"{what}, {name}", timing.seconds(name), "s", samples=seconds)

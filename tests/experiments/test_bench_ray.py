@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
     "repeats": 2,
     "overhead": {"shards": 4, "slices": 2, "records": 60},
     "workers": {"shards": 2, "records": 60, "epochs": 1},
-    "growth": {"shards": [1, 3], "records": 60, "epochs": 1},
+    "growth": {"shards": [1, 3], "repeats": 2, "records": 60, "epochs": 1},
 }
 
 SCRIPT = """
