@@ -15,7 +15,8 @@ import numpy as np
 
 from shards.digest import Json
 from shards.environment import describe, environment_digest
-from shards.executors.base import Environment, Executor, OnBuilt, OnProgress, Program
+from shards.executors.base import Environment, Executor, OnTurn, Program, carry_on
+from shards.executors.work import OnBuilt, OnProgress, Work
 from shards.train import ChainOrder, build_chain
 from tests.negative.learner import Means
 from unlearn import Workspace
@@ -32,9 +33,19 @@ class Light(Executor):
         description = _described(program.libraries)
         return Environment(environment_digest(description), description)
 
-    def run(self, program: Program, orders: Sequence[ChainOrder], on_built: OnBuilt, on_progress: OnProgress) -> None:
+    def run(
+        self,
+        program: Program,
+        orders: Sequence[ChainOrder],
+        on_built: OnBuilt,
+        on_progress: OnProgress,
+        on_turn: OnTurn = carry_on,
+    ) -> None:
         for order in orders:
             build_chain(order, on_built, lambda visits: None)
+
+    def perform(self, program: Program, work: Sequence[Work], on_turn: OnTurn) -> None:
+        raise AssertionError("there are no workers here, and the script calls no function in one")
 
 
 @cache
