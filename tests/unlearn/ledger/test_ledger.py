@@ -198,6 +198,7 @@ READS = {
         "late_requests",
         "waiting",
         "receipts_due",
+        "receipts_issued",
         "evidence",
     ),
     *(
