@@ -53,8 +53,8 @@ format: $(DEV) ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-advisories: $(DEV) ## look for known weaknesses in installed packages; asks pypi.org
-	$(BIN)/pip-audit
+advisories: $(DEV) ## look for known weaknesses in installed packages; asks pypi.org, and passes if it does not answer
+	$(BIN)/python .ci/advisories.py
 
 fuzz: $(DEV) ## fuzz what reads files and texts, guided by coverage; ARGS="-- -max_total_time=600" for longer
 	$(BIN)/python -m tests.fuzz $(ARGS)

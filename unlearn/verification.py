@@ -315,11 +315,7 @@ def _check_story(site: Site) -> tuple[Story, str]:
     requests = site.ledger.requests()
     states = {request.id: request.state for request in requests}
     facts = {request.id: _facts(request, story.facts.get(request.id, {})) for request in requests}
-    receipts = {
-        (request.id, stage): digest
-        for request in requests
-        for stage, digest in site.ledger.receipt_digests(request.id).items()
-    }
+    receipts = site.ledger.receipts_issued()
     sources = site.ledger.artefact_sources()
     artefacts = {
         item.id: Derived(

@@ -12,7 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+from sklearn.linear_model import SGDClassifier
+
 from experiments.bench_ledger.figures import Figure
+from unlearn import Workspace, verify
 from unlearn.ledger import Database, Ledger, Submission, chain, merkle
 from unlearn.request import Request, RequestState
 
@@ -68,12 +72,43 @@ def measure_log(folder: Path, events: int, appends: int, proofs: int, say: Calla
     ]
 
 
-def _submissions() -> Iterator[Submission]:
+def measure_verification(folder: Path, requests: int, say: Callable[[str], None]) -> list[Figure]:
+    """Verify a receipt against a small workspace with a large ledger.
+
+    Args:
+        folder: An empty folder on the disk to be measured.
+        requests: How many requests the ledger holds, which all wait.
+        say: Told what is under way.
+
+    Returns:
+        The figure.
+    """
+    workspace = Workspace.create(folder / "verified", SGDClassifier(loss="log_loss"), n_shards=2, classes=[0, 1])
+    rng = np.random.default_rng(0)
+    workspace.ingest(rng.normal(size=(100, 4)), rng.integers(0, 2, 100))
+    workspace.train()
+    receipt = workspace.receipt(workspace.forget(record_ids=["0"]).id)
+    ledger = workspace._site.ledger
+    say(f"submitting {requests:,} requests")
+    stream = _submissions(ledger.epoch())
+    for _ in range(0, requests, BATCH):
+        ledger.submit(list(itertools.islice(stream, BATCH)))
+    size = ledger.head().size
+    say(f"verifying a workspace of {size:,} events")
+    since = time.perf_counter()
+    verify(receipt, workspace.public_key, workspace=workspace)
+    seconds = time.perf_counter() - since
+    workspace.close()
+    what = f"a receipt held against its workspace, whose ledger holds {size:,} events: steps 1 to 16"
+    return [Figure("log.verify_workspace", what, seconds, "s")]
+
+
+def _submissions(epoch: str = "") -> Iterator[Submission]:
     at = datetime.now(UTC)
     for number in itertools.count():
         digest = hashlib.sha256(b"%d" % number).hexdigest()
         request = Request(f"req-{secrets.token_hex(8)}", RequestState.SUBMITTED, "", None, digest, 1, 0, {}, at, at)
-        yield Submission(request, digest, "", secrets.token_bytes(60))
+        yield Submission(request, digest, epoch, secrets.token_bytes(60))
 
 
 def _timed_appends(ledger: Ledger, stream: Iterator[Submission], count: int) -> list[float]:

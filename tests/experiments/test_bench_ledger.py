@@ -23,16 +23,18 @@ TINY: dict[str, Any] = {
     "events": 3_000,
     "appends": 20,
     "proofs": 10,
+    "verified": 1_000,
 }
 
 
-def test_every_figure_is_there_and_finite(tmp_path: Path) -> None:
+def test_every_figure_is_there_and_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "result.json"
     run(TINY, output, tmp_path / "runs")
+    lines = capsys.readouterr().out.splitlines()
     figures = {figure["name"]: figure for figure in json.loads(output.read_text())["figures"]}
     assert figures.keys() == {
         *("disk.write", "submit.1x3", "submit.2x2", "subjects.submit", "subjects.forget", "subjects.receipt"),
-        *("log.append_first", "log.append_last", "log.slowdown", "log.verify"),
+        *("log.append_first", "log.append_last", "log.slowdown", "log.verify", "log.verify_workspace"),
         *(
             f"proof.{kind}.{n}.{what}"
             for kind in ("inclusion", "consistency")
@@ -43,6 +45,22 @@ def test_every_figure_is_there_and_finite(tmp_path: Path) -> None:
     assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in figures.values())
     assert all(figure["passed"] for name, figure in figures.items() if name.endswith(".rows"))
     assert not list((tmp_path / "runs").iterdir())
+    missed = [f"missed: {name}" for name, figure in figures.items() if figure["passed"] is False]
+    assert [line for line in lines if line.startswith("missed: ")] == missed == lines[len(lines) - len(missed) :]
+
+
+def test_goals_that_are_missed_are_named_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = [
+        Figure("slow", "too slow", 2.0, "s", at_most=1.0),
+        Figure("quick", "quick enough", 1.0, "s", at_most=1.0),
+        Figure("few", "too few", 1.0, "1/s", at_least=2.0),
+        Figure("any", "without a goal", 1.0, "s"),
+    ]
+    monkeypatch.setattr("experiments.bench_ledger.run.measure", lambda *_: figures)
+    run(TINY, tmp_path / "result.json", tmp_path / "runs")
+    assert capsys.readouterr().out.splitlines()[-2:] == ["missed: slow", "missed: few"]
 
 
 def test_requests_that_are_missing_or_there_twice_fail_the_run(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_an_accepted_request_is_there_and_nothing_else_has_changed(workspace: Wo
     assert served(workspace, PROBE) == prediction
     after = logical(workspace.path)
     changed = {name for name in before["ledger"] if before["ledger"][name] != after["ledger"][name]}
-    assert changed == {"request", "pending", "event", "tree"}
+    assert changed == {"request", "request_salt", "pending", "event", "tree"}
     assert before | {"ledger": None} == after | {"ledger": None}
 
 

@@ -790,6 +790,11 @@ class Ledger:
         with self._read() as c:
             return {row.stage: row.digest for row in c.execute(query)}
 
+    def receipts_issued(self) -> dict[tuple[str, str], str]:
+        """Digest of every receipt issued, by request and stage."""
+        with self._read() as c:
+            return {(row.request, row.stage): row.digest for row in c.execute(select(s.receipt))}
+
     def signing_keys(self) -> list[tuple[str, str]]:
         """Ids of the signing keys, the current one last, each with the rotation that introduced it (or nothing)."""
         with self._read() as c:

@@ -199,6 +199,7 @@ READS = {
         "late_requests",
         "waiting",
         "receipts_due",
+        "receipts_issued",
         "evidence",
     ),
     *(
