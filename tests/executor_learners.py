@@ -73,9 +73,10 @@ class Counting(Learner):
         if self.trouble == "gluttony":
             flag.write_text(flag.read_text() + "x" if flag.exists() else "x")
             kept = []
-            while True:
-                kept.append(np.ones(10_000_000))
-                time.sleep(0.02)
+            for _ in range(75):  # 3 GB, no more: it is another's memory as well
+                kept.append(np.ones(5_000_000))
+                time.sleep(0.05)
+            time.sleep(60)
         if self.trouble == "hang with a child":
             child = subprocess.Popen(["sleep", "600"])
             flag.write_text(f"{os.getpid()} {child.pid}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -326,17 +326,20 @@ except Exception as error:
 """
 
 
-def test_a_step_that_takes_all_memory_is_tried_again_and_given_up(tmp_path: Path) -> None:
+def test_a_step_that_takes_too_much_memory_is_tried_again_and_given_up(tmp_path: Path) -> None:
     """With a Ray of its own, whose monitor is to act a little above what is in use now."""
     total, free = (memory(name) for name in ("MemTotal", "MemAvailable"))
+    if free < 8e9:
+        pytest.skip("takes 3 GB for a moment, and less than 8 GB are free")
     flag = tmp_path / "flag"
     variables = {
-        "RAY_memory_usage_threshold": f"{(total - free) / total + 3e9 / total:.4f}",
-        "RAY_memory_monitor_refresh_ms": "100",
+        "RAY_memory_usage_threshold": f"{(total - free + 1.2e9) / total:.4f}",
+        "RAY_memory_monitor_refresh_ms": "50",
     }
-    folder = Path(f"/tmp/r{os.getpid()}m")
-    driver = start(GLUTTON.format(ws=str(tmp_path / "ws"), flag=str(flag)), Home(folder, ""), variables)
-    said, errors = driver.communicate(timeout=180)
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        code = GLUTTON.format(ws=str(tmp_path / "ws"), flag=str(flag))
+        driver = start(code, Home(Path(folder), ""), variables)
+        said, errors = driver.communicate(timeout=180)
     assert said.startswith("WorkerLostError shard 1, step 1: "), (said, errors)
     assert f"ended for lack of memory {ATTEMPTS} times in a row" in said
     assert len(flag.read_text()) == ATTEMPTS
