@@ -120,6 +120,8 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once, with all that user code started in it, and wait until it is gone."""
+        if self._process.returncode is not None:
+            return  # waited for already: its number may be another's by now
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -638,6 +638,7 @@ def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Jso
         while True:
             answer = _next(answers)
             if answer is None:
+                worker.kill()  # what user code started in it may be left
                 yield {"type": "gone", "how": worker.how_it_ended()}
                 return
             # An error leaves the worker free as well.

@@ -50,8 +50,8 @@ class Home:
     def pinned(self) -> dict[int, int]:
         """Workers of ours that live in it: process id to that of Ray's worker."""
         of_ray = self.processes().keys()
-        ours = [pid for pid, command in commands().items() if "-m shards.executors.worker" in command]
-        return {pid: parent(pid) for pid in ours if parent(pid) in of_ray}
+        ours = {pid: parent(pid) for pid, command in commands().items() if "-m shards.executors.worker" in command}
+        return {pid: above for pid, above in ours.items() if above in of_ray}
 
 
 @contextmanager
