@@ -32,7 +32,7 @@ from shards.executors.local import LocalExecutor
 from shards.executors.ray import RayExecutor, connect
 from shards.executors.work import ATTEMPTS
 from shards.train import ChainOrder
-from tests.cases import CASES, MLP_ADAM, SGD, Case, contents, record, trained
+from tests.cases import CASES, LIGHT, MLP_ADAM, SGD, Case, contents, record, trained
 from tests.shards.executors.rays import Home, is_running, kill, ray_here, start, wait_for
 from tests.unlearn.helpers import create as create_canaries
 from tests.unlearn.helpers import hoarding
@@ -68,7 +68,9 @@ def make(path: Path, learner: Counting, executor: Any, n_shards: int = 3, n_slic
 # --- the same bytes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [case if case in LIGHT else pytest.param(case, marks=pytest.mark.slow) for case in CASES], ids=str
+)
 def test_every_case_gives_the_bytes_it_gives_here(case: Case, ray_executor: RayExecutor, tmp_path: Path) -> None:
     batches = [[record(i, f"person {i % 31}") for i in range(70)], [record(i) for i in range(70, 110)]]
     here = trained(tmp_path / "here", case, batches, 3, 2)
@@ -85,6 +87,7 @@ def test_any_history_ends_as_one_lived_here(
     live(SGD, n_shards, n_slices, story, ray_executor)
 
 
+@pytest.mark.slow
 def test_histories_with_torch_end_as_ones_lived_here(ray_executor: RayExecutor) -> None:
     @settings(max_examples=2)
     @given(n_shards=st.integers(1, 3), n_slices=st.integers(1, 2), story=histories)
@@ -326,6 +329,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_a_step_that_takes_too_much_memory_is_tried_again_and_given_up(tmp_path: Path) -> None:
     """With a Ray of its own, whose monitor is to act a little above what is in use now."""
     total, free = (memory(name) for name in ("MemTotal", "MemAvailable"))
