@@ -287,9 +287,9 @@ _TRAINING = (
         "A warm worker keeps the code it imported, though the user has edited it since.",
         (
             Edit(
-                "shards.executors.local",
-                "return program, tuple(sys.path)",
-                'return Program(program.libraries, ""), tuple(sys.path)',
+                "shards.executors.process",
+                "return program, tuple(sys.path if",
+                'return Program(program.libraries, ""), tuple(sys.path if',
             ),
         ),
         f"{MISTAKES}::test_edited_code_runs_in_workers_that_were_warm",
