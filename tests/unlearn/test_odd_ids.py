@@ -97,9 +97,11 @@ def test_any_text_names_itself_alone(
 
 def test_reasons_of_any_size_are_kept_or_refused(tmp_path: Path) -> None:
     workspace = filled(tmp_path / "workspace", ["a", "b"])
-    request = workspace.forget(record_ids=["a"], reason="x" * 2**20, idempotency_key="k" * 2**16)
-    assert workspace.status(request.id).reason == "x" * 2**20
-    assert workspace.forget(record_ids=["a"], idempotency_key="k" * 2**16).id == request.id
+    reason, key = "x" * 2**20, "k" * 2**16
+    request = workspace.forget(record_ids=["a"], reason=reason, idempotency_key=key)
+    assert workspace.status(request.id).reason == reason
+    again = workspace.forget(record_ids=["a"], reason=reason, idempotency_key=key)
+    assert again.id == request.id
 
 
 # On the command line
