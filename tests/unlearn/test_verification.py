@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.executors import local
+from shards.executors import process
 from shards.lock import exclusive
 from tests.unlearn.drifting import SWITCH, Drifting
 from tests.unlearn.helpers import ROOT, filled, mlp, names, sgd
@@ -111,13 +111,13 @@ def test_verifying_changes_nothing_and_waits_for_nobody(tmp_path: Path) -> None:
 def test_another_environment_is_named_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, request, _ = forgotten(tmp_path / "run", Drifting)
     receipt, key = workspace.receipt(request), workspace.public_key
-    pinned = local.pinned_variables
+    pinned = process.pinned_variables
 
     def drift(amount: float) -> None:
         def variables(base: Mapping[str, str], *, avx512: bool) -> dict[str, str]:
             return {**pinned(base, avx512=avx512), SWITCH: str(amount)}
 
-        monkeypatch.setattr(local, "pinned_variables", variables)
+        monkeypatch.setattr(process, "pinned_variables", variables)
 
     drift(1e-6)
     found = verify(receipt, key, workspace=workspace, replay=True)
@@ -125,7 +125,7 @@ def test_another_environment_is_named_and_measured(tmp_path: Path, monkeypatch: 
     assert "built in another environment" in found.steps[-1].detail
     with pytest.raises(VerificationError, match=r"step 17 .* more than the tolerance of 1e-12"):
         verify(receipt, key, workspace=workspace, replay=True, tolerance=1e-12)
-    local.close_workers()
+    process.close_workers()
 
 
 def test_an_unfinished_operation_is_no_state_to_verify(tmp_path: Path) -> None:
