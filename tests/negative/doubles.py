@@ -68,7 +68,7 @@ INPUT = "tests/unlearn/test_bad_input.py"
 SUBMISSION = "tests/unlearn/test_submission.py"
 TAMPERING = "tests/unlearn/test_tampering.py"
 
-_RECORDED = "        site.ledger.record_step(_built(header, step.visits, step.seconds))\n"
+_RECORDED = "            site.ledger.record_step(_built(header, step.visits, step.seconds))\n"
 _WITHDRAWN = '        chain.append(\n            c,\n            "withdrawn",\n'
 
 _KEYS = (
@@ -471,7 +471,7 @@ _FORGETTING = (
             Edit(
                 "unlearn.building",
                 _RECORDED,
-                f"{_RECORDED}        site.ledger.record_environment(header.content, {{}})\n",
+                f"{_RECORDED}            site.ledger.record_environment(header.content, {{}})\n",
             ),
         ),
         f"{MISTAKES}::test_no_page_of_the_database_or_its_log_remembers",
@@ -481,7 +481,9 @@ _FORGETTING = (
         "The ledger keeps the salts of its commitments to states, so that these go on telling.",
         (
             Edit(
-                "unlearn.building", _RECORDED, f"{_RECORDED}        site.ledger.record_environment(header.salt, {{}})\n"
+                "unlearn.building",
+                _RECORDED,
+                f"{_RECORDED}            site.ledger.record_environment(header.salt, {{}})\n",
             ),
         ),
         f"{MISTAKES}::test_no_page_of_the_database_or_its_log_remembers",
