@@ -33,6 +33,7 @@ run(json.loads(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_and_finite(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     # In a process of its own, whose Ray ends with it.
