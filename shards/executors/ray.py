@@ -37,8 +37,8 @@ CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 180.0
 """How long a node may take to start a first worker: libraries are large, and disks may be cold."""
 
-ASK_SECONDS = 5.0
-"""How long a task that is asked to end may take before it is ended by force."""
+ASKED, ASK_SECONDS = 3, 2.0
+"""How often a task is asked to end, and how long it may take each time, before it is ended by force."""
 
 STOP_SECONDS = 10.0
 """How long to wait for a task to be gone after that; on a node out of reach it may never be."""
@@ -386,8 +386,8 @@ class _Way(ABC):
         """Answers of a task that is ready, none if it is over; raises what Ray does."""
 
     @abstractmethod
-    def was_last(self, answers: Sequence[Any]) -> bool:
-        """Whether a task that gave these has nothing more to say."""
+    def end(self, task: Any) -> Any:
+        """What is ready when a task is over, whatever it left unsaid."""
 
 
 class _Streaming(_Way):
@@ -407,9 +407,9 @@ class _Streaming(_Way):
             return [_ray().get(next(task))]
         return []
 
-    def was_last(self, answers: Sequence[Any]) -> bool:
-        """See `_Way.was_last`."""
-        return not answers
+    def end(self, task: Any) -> Any:
+        """See `_Way.end`."""
+        return task.completed()
 
 
 class _StepByStep(_Way):
@@ -427,10 +427,9 @@ class _StepByStep(_Way):
         """See `_Way.answers`."""
         return list(_ray().get(task))
 
-    def was_last(self, answers: Sequence[Any]) -> bool:
-        """See `_Way.was_last`."""
-        del answers
-        return True
+    def end(self, task: Any) -> Any:
+        """See `_Way.end`."""
+        return task
 
 
 @dataclass
@@ -574,25 +573,18 @@ class _Run:
         for task in tasks:
             del self.busy[task]
         left = list(tasks)
-        # A task that is asked kills its worker and waits until that is gone. By force, it dies before its worker does.
-        for force, patience in ((False, ASK_SECONDS), (True, STOP_SECONDS)):
+        # A task that is asked kills its worker and waits until that is gone; now and then it does not hear it the
+        # first time. By force, it dies before its worker does.
+        for force, patience in (*[(False, ASK_SECONDS)] * ASKED, (True, STOP_SECONDS)):
             for task in left:
                 _ray().cancel(task, force=force)
-            deadline = time.monotonic() + patience
-            left = [task for task in left if not self._is_over(task, deadline)]
+            left = self._still_there(left, patience)
 
-    def _is_over(self, task: Any, deadline: float) -> bool:
-        """Wait for a cancelled task to end."""
-        ray = _ray()
-        while True:
-            ready, _ = ray.wait([task], timeout=max(deadline - time.monotonic(), 0))
-            if not ready:
-                return False
-            try:
-                if self.way.was_last(self.way.answers(task)):
-                    return True
-            except ray.exceptions.RayError:
-                return True
+    def _still_there(self, tasks: Sequence[Any], seconds: float) -> list[Any]:
+        """Those of the tasks that have not ended after some time."""
+        ends = {self.way.end(task): task for task in tasks}
+        _, left = _ray().wait(list(ends), num_returns=len(ends), timeout=seconds) if ends else ([], [])
+        return [ends[end] for end in left]
 
 
 @contextmanager

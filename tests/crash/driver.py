@@ -39,6 +39,9 @@ from unlearn.ledger.ledger import now
 TRIES = 4
 """How often a step is tried when it is refused; a fault that happens once cannot refuse it twice in a row."""
 
+PATIENCE_SECONDS = 120.0
+"""How long processes that write to one workspace may take together; they take a few seconds."""
+
 SHIM = Shim()
 
 
@@ -110,6 +113,29 @@ def forked(act: Callable[[], None], report: int) -> int:
         os.write(report, ("raised " + json.dumps(traceback.format_exc()) + "\n").encode())
         os._exit(3)
     os._exit(0)
+
+
+def ended(pids: Sequence[int], seconds: float) -> list[int]:
+    """Wait for forked processes, and kill those that take longer: two that stand in each other's way may do so for ever.
+
+    Args:
+        pids: Their ids.
+        seconds: How long to wait for all of them.
+
+    Returns:
+        Their exit codes; `-SIGKILL` for one that had to be killed.
+    """
+    deadline, codes = time.monotonic() + seconds, dict[int, int]()
+    while len(codes) < len(pids):
+        late = time.monotonic() > deadline
+        for pid in set(pids) - set(codes):
+            if late:
+                os.kill(pid, signal.SIGKILL)
+            found, status = os.waitpid(pid, 0 if late else os.WNOHANG)
+            if found:
+                codes[pid] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return [codes[pid] for pid in pids]
 
 
 class Report:
@@ -383,7 +409,7 @@ def compete(
         return acted
 
     pids = [forked(act(n, Fault[kind], at), report.handle) for n, (kind, at) in enumerate(faults)]
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    codes = ended(pids, PATIENCE_SECONDS)
     lines = report.lines()
     wrong = trouble(lines)
     # One that meets no fault comes to its end.

@@ -164,7 +164,7 @@ MISTAKES = (
         "Everybody may write at any time.",
         (Edit("shards.lock", "while not _try_lock(handle):", "while False:"),),
         "rivals",
-        "Error",
+        "Error|ended with",
     ),
     Mistake(
         "time-believed",
@@ -177,7 +177,7 @@ MISTAKES = (
             ),
         ),
         "clock",
-        "is submitted again",
+        "is submitted again|is not as it should be: requests",
     ),
 )
 

@@ -282,7 +282,7 @@ def test_an_unknown_request(lived: Workspace) -> None:
         ({"task": "regression"}, "task must be 'classification' here"),
         ({"classes": [0, 1, 1]}, "classes repeat a label"),
         ({"classes": [0, None]}, "not text or a number"),
-        ({"executor": "cloud"}, "executor must be 'local' or an Executor, got 'cloud'"),
+        ({"executor": "cloud"}, "executor must be 'local', 'ray' or an Executor, got 'cloud'"),
     ],
 )
 def test_constants_that_make_no_sense(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from shards.executors.ray import RayExecutor
 from tests.loopback_s3 import S3
-from tests.shards.executors.rays import Home, ray_here, wait_for
+from tests.shards.executors.rays import Home, ray_here, shared_memory, wait_for
 from tests.unlearn.gated import Gated
 from tests.unlearn.helpers import canaries, create, hoarding, labels, names
 from tests.unlearn.test_during_training import (
@@ -78,10 +78,9 @@ def in_memory(pid: int, wanted: list[bytes]) -> int:
 
 def on_the_node(home: Home, wanted: list[bytes]) -> list[str]:
     """Where on this node, outside of the workspace, some bytes are: Ray's files, shared memory, its processes."""
-    found = []
-    for folder in (home.folder, Path("/dev/shm")):
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
-        found += [str(path) for path in paths if any(needle in path.read_bytes() for needle in wanted)]
+    paths = [path for path in sorted(home.folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    paths += shared_memory()
+    found = [str(path) for path in paths if any(needle in path.read_bytes() for needle in wanted)]
     return found + [f"process {pid}" for pid in processes(home) if in_memory(pid, wanted)]
 
 

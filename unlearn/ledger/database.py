@@ -7,6 +7,7 @@ one moment. What either wrote or saw is on disk when it ends well: who wrote it 
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -26,6 +27,7 @@ from sqlalchemy.exc import (
     OperationalError,
     ProgrammingError,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from shards.files import sync_path
 from unlearn.errors import ConfigurationError, DamageError, InputError, LockedError, StorageError
@@ -55,6 +57,8 @@ class Database:
         self._engine = engine
         self._schema = schema
         self._file = file
+        self._is_closed = False
+        event.listen(engine, "checkin", self._checked_in)
 
     @classmethod
     def sqlite(cls, path: Path) -> Database:
@@ -72,8 +76,13 @@ class Database:
         def prepare(connection: Any, _: Any) -> None:
             # Transactions are begun explicitly: the driver's own guess would leave reads outside of them.
             connection.isolation_level = None
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
-                connection.execute(f"PRAGMA {pragma}")
+            try:
+                for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"):
+                    connection.execute(f"PRAGMA {pragma}")
+            except sqlite3.Error:
+                # Nobody else would: until it is collected, it may keep a damaged file locked.
+                connection.close()
+                raise
 
         return cls(engine, str(path), file=path)
 
@@ -121,8 +130,14 @@ class Database:
         return self._engine.dialect.name == "sqlite"
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use, when it no longer is."""
+        self._is_closed = True
         self._engine.dispose()
+
+    def _checked_in(self, _: Any, entry: ConnectionPoolEntry) -> None:
+        # The pool that it returns to is nobody's any more: until that is collected, it would keep a file locked.
+        if self._is_closed:
+            entry.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

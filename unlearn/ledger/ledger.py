@@ -68,18 +68,12 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._mine = threading.local()
-        with database.read() as c:
-            there = set(inspect(c).get_table_names())
-        if "migration" in there:
-            migrate(database, now())
-            with database.read() as c:
-                there = set(inspect(c).get_table_names())
-        missing = set(s.metadata.tables) - there
-        if missing:
-            raise DamageError(
-                f"the database {database.name} lacks the tables {', '.join(sorted(missing))}: restore it from a copy; "
-                "nothing was changed"
-            )
+        try:
+            _check_tables(database)
+        except BaseException:
+            # Nobody else can: a connection left open may keep a damaged file locked until it is collected.
+            database.close()
+            raise
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -904,6 +898,22 @@ class Ledger:
 def now() -> datetime:
     """The time, UTC."""
     return datetime.now(UTC)
+
+
+def _check_tables(database: Database) -> None:
+    """Bring a database's tables up to date, and refuse one that has not all of them."""
+    with database.read() as c:
+        there = set(inspect(c).get_table_names())
+    if "migration" in there:
+        migrate(database, now())
+        with database.read() as c:
+            there = set(inspect(c).get_table_names())
+    missing = set(s.metadata.tables) - there
+    if missing:
+        raise DamageError(
+            f"the database {database.name} lacks the tables {', '.join(sorted(missing))}: restore it from a copy; "
+            "nothing was changed"
+        )
 
 
 def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Request | UnlearnError | None]:

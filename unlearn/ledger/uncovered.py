@@ -27,8 +27,8 @@ UNCOVERED = (
     ),
     Uncovered(
         "the generation that tells processes to load the model again, the name of the key that new ids are encrypted "
-        "under, and how many labels noisy votes have published: they are counted beside the log",
-        {"meta": frozenset({"generation", "epoch", "published"})},
+        "under, how many labels noisy votes have published, and which process writes: they are kept beside the log",
+        {"meta": frozenset({"generation", "epoch", "published", "writer"})},
     ),
     Uncovered(
         "the numbers that requests are listed by, but for the order they give", {"request": frozenset({"number"})}

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 LOOPBACK = "127.0.0.1"
 STORE_BYTES = 80_000_000
+BEGAN = time.time()
 CODE = os.pathsep.join(str(Path(__file__).parents[up]) for up in (3, 2))
 """Where this checkout is, and what its tests import."""
 
@@ -78,6 +79,16 @@ def ray_here(**options: Any) -> Iterator[Home]:
             yield Home(Path(folder), ray.get_runtime_context().gcs_address)
         finally:
             ray.shutdown()
+
+
+def shared_memory() -> list[Path]:
+    """The files in shared memory that were changed since these tests began; others leave some there as well."""
+    found = []
+    for path in Path("/dev/shm").rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and not path.is_symlink() and path.stat().st_mtime >= BEGAN:
+                found.append(path)
+    return sorted(found)
 
 
 def commands() -> dict[int, str]:

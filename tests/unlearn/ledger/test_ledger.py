@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -459,7 +459,7 @@ def test_requests_round_trip(ledger: Ledger) -> None:
     assert [ledger.request(item.id) for item in found] == found
     assert ledger.request("req-9") is None
     assert found[1].submitted_at.microsecond == 123457
-    assert ledger.request_by_key("k") == (found[0], "print 1")
+    assert ledger.request_by_key("k") == (found[0], "print 1", items[0].request.deadline)
     assert ledger.request_by_key("K") is None
     counted = ledger.count_requests()
     assert counted == {**dict.fromkeys(RequestState, 0), RequestState.SUBMITTED: 3}
@@ -746,6 +746,44 @@ def test_a_database_that_lacks_a_table(where: Where) -> None:
     ledger.close()
     with pytest.raises(DamageError, match="lacks the tables taint"):
         Ledger(where.open(place))
+
+
+def handles_of(path: Path) -> list[str]:
+    """What this process has open of a database, its log and its index included."""
+    there = []
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            there.append(str(handle.readlink()))
+    return [name for name in there if name.startswith(str(path))]
+
+
+def test_what_is_refused_is_not_kept_open(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(Ledger.create(Database.sqlite(path), "0" * 32, "1" * 64)) as ledger:
+        with database_of(ledger).write() as c:
+            c.exec_driver_sql("DROP TABLE taint")
+        assert handles_of(path)
+    assert not handles_of(path)
+    with pytest.raises(DamageError) as refusal:
+        Ledger.open(path)
+    # As long as somebody looks at the error, what it holds is not collected.
+    assert not handles_of(path), refusal
+    path.write_bytes(b"no database, but longer than the head of one" * 10)
+    with pytest.raises(DamageError) as refusal:
+        Ledger.open(path)
+    assert not handles_of(path), refusal
+
+
+def test_what_was_being_read_when_a_ledger_was_closed_is_closed_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.create(Database.sqlite(path), "0" * 32, "1" * 64)
+    entries = ledger.entries()
+    next(entries)
+    pool = database_of(ledger)._engine.pool
+    ledger.close()
+    assert handles_of(path)
+    entries.close()
+    assert not handles_of(path), pool
 
 
 def test_a_transaction_that_waits_too_long_says_so(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
