@@ -116,7 +116,7 @@ def forked(act: Callable[[], None], report: int) -> int:
 
 
 def ended(pids: Sequence[int], seconds: float) -> list[int]:
-    """Wait for forked processes, and kill those that take longer: two that stand in each other's way may do so for ever.
+    """Wait for forked processes, and kill those that take longer: two in each other's way may stay there for ever.
 
     Args:
         pids: Their ids.
