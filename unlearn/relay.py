@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 import time
@@ -136,7 +137,7 @@ class Relay:
 
     def _lying(self) -> Iterator[tuple[Path, list[Submission]]]:
         """What others wait for; what nobody waits for any more, or nobody can read, is thrown away."""
-        oldest = time.time() - 2 * BUSY_SECONDS
+        oldest = _now() - 2 * BUSY_SECONDS
         for entry in os.scandir(self._folder):
             path = Path(entry)
             if path.suffix not in {DRAFT, LEFT, DONE}:
@@ -148,6 +149,14 @@ class Relay:
                     path.unlink()
                 elif found:
                     yield path, found
+
+
+def _now() -> float:
+    """Seconds since the epoch; if the clock fails, so early that nothing is old."""
+    try:
+        return time.time()
+    except OSError:
+        return -math.inf
 
 
 def _is_there(path: Path) -> bool:

@@ -252,7 +252,7 @@ def trial(start: Start, path: Path, expected: Expected, fault: Fault, at: int) -
     shutil.copytree(start.folder, path)
     report, step = Report(path.with_suffix(".report")), _next(start.said)
     # Who lives on goes on to the end; who does not, need not.
-    lives_on = fault in {Fault.SHORT, Fault.IO_ERROR, Fault.FULL_ONCE}
+    lives_on = fault in {Fault.SHORT, Fault.IO_ERROR, Fault.FULL_ONCE, Fault.NO_CLOCK}
     last = len(STEPS) if lives_on else step + 1
 
     def act() -> None:

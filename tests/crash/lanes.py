@@ -75,16 +75,20 @@ class Usual:
         starts: Before each step: a copy of the workspace, and what was said until then.
         expected: What it leaves, as `aftermath.Expected` in JSON.
         operations: What each step, with the opening before it and the closing after it, does to files.
+        looks: How often each looks at the clock.
         seconds: How long each takes.
     """
 
     starts: tuple[dict[str, Any], ...]
     expected: dict[str, Any]
     operations: tuple[tuple[Operation, ...], ...]
+    looks: tuple[int, ...]
     seconds: tuple[float, ...]
 
     def places(self, counted: Counted) -> list[tuple[int, int, str]]:
         """Every operation of a class: its step, its number there, and what it does to which kind of file."""
+        if counted is Counted.LOOKS:
+            return [(step, at, f"{step} LOOK") for step, number in enumerate(self.looks) for at in range(1, number + 1)]
         return [
             (step, number, f"{step} {self._describe(done)}")
             for step, operations in enumerate(self.operations)
@@ -156,11 +160,12 @@ class Lanes:
         operations = []
         for step, counts in enumerate(found["counts"]):
             done = _with_paths(trace.read(self._folder / "before" / f"{step}.trace"))
-            for counted in Counted:
+            for counted in set(Counted) - {Counted.LOOKS}:
                 number = sum(item.is_counted(counted) for item in done)
                 assert number == counts[counted.name], f"{counted} {number} in the trace, {counts} counted"
             operations.append(tuple(done))
-        self._usual = Usual(tuple(found["starts"]), expected, tuple(operations), tuple(found["seconds"]))
+        looks = tuple(counts[Counted.LOOKS.name] for counts in found["counts"])
+        self._usual = Usual(tuple(found["starts"]), expected, tuple(operations), looks, tuple(found["seconds"]))
         return self._usual
 
     def path(self) -> Path:

@@ -3,7 +3,7 @@
  * Preloaded (LD_PRELOAD), it does nothing until `shim_watch` is called. From then on every call that changes
  * something below the folder is one operation. Operations are counted in classes; at a chosen one the process is
  * killed, half a write is done, or the call fails as it does on a full or a broken disk. What happens can be
- * written down completely, for the simulator of power losses.
+ * written down completely, for the simulator of power losses. Looks at the clock are counted, and can fail, too.
  *
  * The shared-memory index of SQLite's write-ahead log (`-shm`) is left out: it need not survive anything.
  * Calls that are neither carried out faithfully nor counted (shared writable mappings, sendfile, ...) are reported
@@ -31,13 +31,13 @@
 #include <unistd.h>
 
 /* Kinds of faults, and what is counted for them; the numbers stand in shim.py too. */
-enum { NO_FAULT, KILL, TORN, SHORT, IO_ERROR, FULL_ONCE, FULL_FOR_GOOD };
+enum { NO_FAULT, KILL, TORN, SHORT, IO_ERROR, FULL_ONCE, FULL_FOR_GOOD, NO_CLOCK };
 
 /* Kinds of entries in the trace; the numbers stand in trace.py too. */
 enum { OPEN = 1, WRITE, RESIZE, SYNC, FAILED_SYNC, RENAME, UNLINK, MKDIR, RMDIR, LINK, CLOSE, DUPLICATE, MARK, UNKNOWN, START };
 
 /* Classes of operations. */
-enum { ANY = 1, WRITES = 2, ALLOCATES = 4 };
+enum { ANY = 1, WRITES = 2, ALLOCATES = 4, LOOKS = 8 };
 
 #define HANDLES 65536
 
@@ -57,7 +57,7 @@ static int trace_to = -1;
 static int full;
 static int lazy;
 static uint64_t clock_state;
-static long counted_any, counted_writes, counted_allocating;
+static long counted_any, counted_writes, counted_allocating, counted_looks;
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(name) ((__typeof__(&name))real(#name))
@@ -271,7 +271,7 @@ void shim_watch(const char *path, int kind, long at, int report_handle, int trac
     report_to = report_handle;
     trace_to = trace_handle;
     full = 0;
-    counted_any = counted_writes = counted_allocating = 0;
+    counted_any = counted_writes = counted_allocating = counted_looks = 0;
     trace(START, 0, -1, -1, 0, folder, NULL, NULL, 0);
     unlock();
 }
@@ -292,6 +292,8 @@ void shim_ignore(void)
 /* How many operations of a class there were. */
 long shim_count(int class)
 {
+    if (class == LOOKS)
+        return counted_looks;
     return class == WRITES ? counted_writes : class == ALLOCATES ? counted_allocating : counted_any;
 }
 
@@ -762,16 +764,33 @@ static int64_t jump(void)
     return (int64_t)(clock_state % 1262304000u) - 631152000; /* seconds: plus or minus twenty years */
 }
 
+/* Counts a look at the clock while a folder is watched; whether it fails. */
+static int look_fails(const char *call)
+{
+    if (!folder_length)
+        return 0;
+    if (__atomic_add_fetch(&counted_looks, 1, __ATOMIC_SEQ_CST) != fault_at || fault_kind != NO_CLOCK)
+        return 0;
+    report("hit", call, NULL);
+    errno = EINVAL;
+    return 1;
+}
+
 int clock_gettime(clockid_t clock, struct timespec *found)
 {
+    int of_day = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    if (of_day && look_fails("clock_gettime"))
+        return -1;
     int result = (int)syscall(SYS_clock_gettime, clock, found);
-    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+    if (result == 0 && of_day)
         found->tv_sec += jump();
     return result;
 }
 
 int gettimeofday(struct timeval *restrict found, void *restrict zone)
 {
+    if (look_fails("gettimeofday"))
+        return -1;
     int result = (int)syscall(SYS_gettimeofday, found, zone);
     if (result == 0)
         found->tv_sec += jump();
@@ -781,7 +800,8 @@ int gettimeofday(struct timeval *restrict found, void *restrict zone)
 time_t time(time_t *found)
 {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    if (clock_gettime(CLOCK_REALTIME, &now))
+        return -1;
     if (found)
         *found = now.tv_sec;
     return now.tv_sec;

@@ -28,6 +28,9 @@ class Fault(IntEnum):
     FULL_FOR_GOOD = 6
     """It and everything after it that needs room fails with ENOSPC."""
 
+    NO_CLOCK = 7
+    """A look at the clock fails with EINVAL."""
+
     @property
     def kills(self) -> bool:
         """Whether the process does not live on."""
@@ -38,6 +41,8 @@ class Fault(IntEnum):
         """The operations it can befall."""
         if self in {Fault.TORN, Fault.SHORT}:
             return Counted.WRITES
+        if self is Fault.NO_CLOCK:
+            return Counted.LOOKS
         return Counted.ALLOCATES if self in {Fault.FULL_ONCE, Fault.FULL_FOR_GOOD} else Counted.ANY
 
 
@@ -47,6 +52,8 @@ class Counted(IntEnum):
     ANY = 1
     WRITES = 2
     ALLOCATES = 4
+    LOOKS = 8
+    """At the clock; they change nothing, and are in no trace."""
 
 
 def build(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A fault at one operation on a file: nothing acknowledged is lost, and the script ends as it always does."""
+"""A fault at one operation on a file, or of the clock: nothing acknowledged is lost, and the script ends as always."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ KINDS = {
     Fault.IO_ERROR: ("input/output error", 50),
     Fault.FULL_ONCE: ("disk full once", 30),
     Fault.FULL_FOR_GOOD: ("disk full for good", 20),
+    Fault.NO_CLOCK: ("the clock fails", 20),
 }
 """What each is called, and at how many operations it is tried in the fast run."""
 

@@ -140,13 +140,25 @@ class Database:
             entry.close()
 
     @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            connection = self._engine.connect()
+        except OSError as error:
+            # The library notes when it connected, and a clock may fail.
+            raise StorageError(
+                f"the database {self.name} could not be opened: {error.strerror}. {_UNDONE}; try again"
+            ) from error
+        with connection:
+            yield connection
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment and changes nothing.
 
         Yields:
             The connection.
         """
-        with translating(self.name), self._engine.connect() as connection:
+        with translating(self.name), self._connected() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
             else:
@@ -163,7 +175,7 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._engine.begin() as connection:
+        with translating(self.name), self._connected() as connection, connection.begin():
             self._take_turn(connection)
             yield connection
 
@@ -212,7 +224,7 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._engine.begin() as connection:
+        with translating(self.name), self._connected() as connection, connection.begin():
             self._take_turn(connection)
             if not self.is_sqlite:
                 there = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s"
