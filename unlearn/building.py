@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -339,6 +340,8 @@ def _record_environment(site: Site, numeric: Environment, code: CodeDigest) -> s
 def replay_program(site: Site, executor: Executor) -> tuple[Program, str]:
     """What workers need to train the recorded steps again, and the environment they would do it in.
 
+    Nothing of the past of any process is in those workers: they are started for it, here and on nodes.
+
     Args:
         site: The workspace.
         executor: Where to train.
@@ -347,7 +350,7 @@ def replay_program(site: Site, executor: Executor) -> tuple[Program, str]:
         The program, and the digest of the step environment; nothing is recorded.
     """
     code = site.check_code()
-    program = Program(site.learner.libraries, code.digest)
+    program = Program(site.learner.libraries, code.digest, secrets.token_hex(8))
     numeric = executor.environment(program)
     return program, step_environment(numeric.digest, site.learner.kernel, code.distributions)
 

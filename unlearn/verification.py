@@ -29,7 +29,6 @@ from shards import slicefile
 from shards.digest import Json, digest_json
 from shards.environment import described_environment
 from shards.executors.base import Executor
-from shards.executors.local import close_workers
 from shards.learners.base import Features
 from shards.placement import place
 from shards.store import CheckpointHeader
@@ -630,7 +629,6 @@ def _replay(workspace: Workspace, site: Site, shards: Iterable[int] | None, tole
 
 
 def _train_again(workspace: Workspace, site: Site, shards: Sequence[int], tolerance: float) -> str:
-    close_workers()  # so that nothing of this process's past is in those that train
     executor = workspace.executor
     program, environment = replay_program(site, executor)
     steps = site.ledger.steps()

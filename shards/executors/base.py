@@ -53,10 +53,12 @@ class Program:
     Attributes:
         libraries: Import names of the numeric libraries.
         code: Digest of the user's code and of what it imports.
+        occasion: A name that nobody else uses, for workers that did nothing before; empty: any that are warm will do.
     """
 
     libraries: tuple[str, ...]
     code: str
+    occasion: str = ""
 
 
 class Executor(ABC):

@@ -37,7 +37,7 @@ from tests.shards.executors.rays import Home, is_running, kill, ray_here, shared
 from tests.unlearn.helpers import create as create_canaries
 from tests.unlearn.helpers import hoarding
 from tests.unlearn.test_history import Operation, histories, live
-from unlearn import Workspace
+from unlearn import Workspace, verify
 
 X = np.arange(60, dtype=np.float64).reshape(30, 2)
 Y = np.arange(30) % 2
@@ -147,6 +147,21 @@ def test_the_last_words_of_a_worker_are_heard(
 def found_in_files(folder: Path, pattern: bytes) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return [path for path in files if pattern in path.read_bytes()]
+
+
+def test_a_replay_is_done_by_workers_that_did_nothing_before(
+    ray_executor: RayExecutor, home: Home, tmp_path: Path
+) -> None:
+    ws = make(tmp_path / "ws", Counting(), ray_executor)
+    ws.train()
+    request = ws.forget(record_ids=["0"])
+    ws.recover()
+    warm = home.pinned().keys()
+    assert warm
+    receipt = ws.receipts(request.id)[-1]
+    verify(receipt, ws.public_key, workspace=ws, replay=True)
+    assert not home.pinned().keys() & warm
+    assert home.pinned()
 
 
 # --- workers that are lost ----------------------------------------------------------------------------------------
