@@ -621,9 +621,9 @@ class Workspace:
             done = self.status(request_id)
         except (OSError, StorageError) as error:
             raise StorageError(
-                f"request {request_id} is durable and its records are not served any more, but the disk refused to "
-                f"destroy them all, or to write the receipt ({error}): make room or access, then run `unlearn "
-                "recover`, which finishes it; do not submit it again"
+                f"request {request_id} is durable and its records are not served any more, but the disk or store "
+                f"refused to destroy them all, or to write the receipt ({error}): make room or access, then run "
+                "`unlearn recover`, which finishes it; do not submit it again"
             ) from error
         return damaged, done
 
