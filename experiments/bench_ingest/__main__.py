@@ -1,5 +1,6 @@
 """`python -m experiments.bench_ingest`."""
 
-from experiments.bench_ingest.run import main
+from experiments.bench_ingest.run import BENCHMARK
 
-main()
+if __name__ == "__main__":
+    BENCHMARK.main()

@@ -1,91 +1,21 @@
-"""`python -m experiments.bench_ingest [--quick]`: measure, print a table, write a file."""
+"""`python -m experiments.bench_ingest [--quick]`: what it costs to take in more than fits in memory."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import shlex
-import sys
-import tempfile
-import time
-import tomllib
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from sklearn.linear_model import SGDClassifier
 
-from experiments.bench.bare import ROOT
-from experiments.bench.machine import describe, python, seconds
+from experiments.bench.machine import python, seconds
 from experiments.bench_ingest import data
-from experiments.bench_ledger.figures import Figure
+from experiments.benchmark import Benchmark, Figure, Say
 from unlearn import Workspace
 
-CONFIG = Path(__file__).with_name("config.toml")
 
-
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.bench_ingest", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fraction of the data; the file goes to runs/")
-    parser.add_argument("--output", type=Path, help="where to write the figures instead")
-    given = parser.parse_args()
-    usual = ROOT / "runs" / "bench_ingest_quick.json" if given.quick else Path(__file__).with_name("result.json")
-    run(read_setting(quick=given.quick), given.output or usual, ROOT / "runs")
-
-
-def read_setting(*, quick: bool) -> dict[str, Any]:
-    """What is measured, and how much.
-
-    Args:
-        quick: A fraction.
-
-    Returns:
-        The entries of `config.toml`.
-    """
-    with CONFIG.open("rb") as file:
-        config = tomllib.load(file)
-    return config["full"] | (config["quick"] if quick else {})
-
-
-def run(setting: dict[str, Any], output: Path, where: Path) -> None:
-    """Measure, print and write.
-
-    Args:
-        setting: What, and how much.
-        output: The JSON file to write.
-        where: A folder on the disk to be measured; a folder in it is made, and removed.
-    """
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    started, load = time.monotonic(), os.getloadavg()
-
-    def say(line: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {line}", highlight=False)
-
-    where.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-ingest-", dir=where) as folder:
-        figures = measure(setting, Path(folder), say)
-    console.print(_table(figures))
-    document = {
-        "command": shlex.join(["python", "-m", "experiments.bench_ingest", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - started, 1),
-        "load_before": load,
-        "load_after": os.getloadavg(),
-        "machine": describe(),
-        "setting": setting,
-        "figures": [figure.to_json() for figure in figures],
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    console.print(f"written to {output}")
-
-
-def measure(setting: dict[str, Any], folder: Path, say: Callable[[str], None]) -> list[Figure]:
+def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
     """Measure everything.
 
     Args:
@@ -129,14 +59,4 @@ def measure(setting: dict[str, Any], folder: Path, say: Callable[[str], None]) -
     ]
 
 
-def _table(figures: list[Figure]) -> Table:
-    table = Table("figure", "what", title="more than fits in memory", row_styles=["", "dim"])
-    for column in ("value", "goal"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for figure in figures:
-        mark = {None: "", True: "[green]reached[/green]", False: "[red]missed[/red]"}[figure.passed]
-        goal = "" if figure.at_most is None else f"<= {figure.at_most:g}"
-        value = f"{figure.value:,.0f}" if figure.value >= 1000 else f"{figure.value:.3g}"
-        table.add_row(figure.name, figure.what, f"{value} {figure.unit}", goal, mark)
-    return table
+BENCHMARK = Benchmark("bench_ingest", "more than fits in memory", measure)

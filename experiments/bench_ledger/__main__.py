@@ -2,4 +2,5 @@
 
 from experiments.bench_ledger.run import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from sklearn.linear_model import SGDClassifier
 
-from experiments.bench_ledger.figures import Figure
+from experiments.benchmark import Figure
 from unlearn import Workspace, verify
 from unlearn.ledger import Database, Ledger, Submission, chain, merkle
 from unlearn.request import Request, RequestState

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import SGDClassifier
 
-from experiments.bench_ledger.figures import Figure
+from experiments.benchmark import Figure
 from unlearn import Workspace
 from unlearn.request import RequestState
 

@@ -1,6 +1,6 @@
 """`python -m experiments.bench_ray`."""
 
-from experiments.bench_ray.run import main
+from experiments.bench_ray.run import BENCHMARK
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

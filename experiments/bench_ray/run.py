@@ -1,36 +1,23 @@
-"""`python -m experiments.bench_ray [--quick]`: measure, print a table, write a file."""
+"""`python -m experiments.bench_ray [--quick]`: what Ray costs beside the local executor, and what it brings."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import shlex
-import sys
-import tempfile
-import time
-import tomllib
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from sklearn.linear_model import SGDClassifier
 
-from experiments.bench.bare import ROOT
-from experiments.bench.machine import describe
-from experiments.bench_ledger.figures import Figure
 from experiments.bench_ray.trainings import Training, time_training
+from experiments.benchmark import Benchmark, Figure, Say
 from shards.executors.local import LocalExecutor
 from shards.executors.ray import RayExecutor
 from shards.learners.sklearn import SklearnLearner
 from shards.learners.torch import TorchLearner
 
-CONFIG = Path(__file__).with_name("config.toml")
 OVERHEAD_MS = 30.0
 SPEEDUP = 1.7
 
@@ -43,69 +30,7 @@ ALONE = {
 """A Ray that nobody else sees; it has to be said before Ray is loaded."""
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.bench_ray", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fraction of the work; the file goes to runs/")
-    parser.add_argument("--output", type=Path, help="where to write the figures instead")
-    given = parser.parse_args()
-    usual = ROOT / "runs" / "bench_ray_quick.json" if given.quick else Path(__file__).with_name("result.json")
-    run(read_setting(quick=given.quick), given.output or usual)
-
-
-def read_setting(*, quick: bool) -> dict[str, Any]:
-    """What is measured, and how much.
-
-    Args:
-        quick: A fraction.
-
-    Returns:
-        The entries of `config.toml`.
-    """
-    with CONFIG.open("rb") as file:
-        config = tomllib.load(file)
-    full, changes = config["full"], config["quick"] if quick else {}
-    return {
-        name: value | changes.get(name, {}) if isinstance(value, dict) else changes.get(name, value)
-        for name, value in full.items()
-    }
-
-
-def run(setting: dict[str, Any], output: Path) -> None:
-    """Measure, print and write.
-
-    Args:
-        setting: What, and how much.
-        output: The JSON file to write.
-    """
-    os.environ.update(ALONE)
-    os.environ.pop("RAY_ADDRESS", None)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    started, load = time.monotonic(), os.getloadavg()
-
-    def say(line: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {line}", highlight=False)
-
-    with tempfile.TemporaryDirectory(prefix="bench-ray-") as folder:
-        figures = measure(setting, Path(folder), say)
-    console.print(_table(figures))
-    machine = describe()
-    document = {
-        "command": shlex.join(["python", "-m", "experiments.bench_ray", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - started, 1),
-        "load_before": load,
-        "load_after": os.getloadavg(),
-        "machine": machine | {"versions": machine["versions"] | {"ray": version("ray")}},
-        "setting": setting,
-        "figures": [figure.to_json() for figure in figures],
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    console.print(f"written to {output}")
-
-
-def measure(setting: dict[str, Any], folder: Path, say: Callable[[str], None]) -> list[Figure]:
+def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
     """Measure everything.
 
     Args:
@@ -116,6 +41,8 @@ def measure(setting: dict[str, Any], folder: Path, say: Callable[[str], None]) -
     Returns:
         The figures.
     """
+    os.environ.update(ALONE)
+    os.environ.pop("RAY_ADDRESS", None)
     repeats = setting["repeats"]
     say("starting Ray")
     both = {"local": LocalExecutor(), "ray": RayExecutor()}
@@ -127,11 +54,11 @@ def measure(setting: dict[str, Any], folder: Path, say: Callable[[str], None]) -
 
 
 def _overhead(
-    wanted: dict[str, Any],
+    wanted: Mapping[str, Any],
     both: dict[str, LocalExecutor | RayExecutor],
     repeats: int,
     folder: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> list[Figure]:
     shards, slices = wanted["shards"], wanted["slices"]
     say(f"{shards} shards of {slices} tiny steps")
@@ -149,7 +76,7 @@ def _overhead(
     ]
 
 
-def _workers(wanted: dict[str, Any], repeats: int, folder: Path, say: Callable[[str], None]) -> list[Figure]:
+def _workers(wanted: Mapping[str, Any], repeats: int, folder: Path, say: Say) -> list[Figure]:
     say(f"{wanted['shards']} long steps by one worker and by two")
     learner = TorchLearner("mlp", {"hidden": [256, 256]}, epochs=wanted["epochs"], batch_size=32)
     executors = {
@@ -178,10 +105,10 @@ def _workers(wanted: dict[str, Any], repeats: int, folder: Path, say: Callable[[
 
 def _growth(
     shards: int,
-    wanted: dict[str, Any],
+    wanted: Mapping[str, Any],
     both: dict[str, LocalExecutor | RayExecutor],
     folder: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> list[Figure]:
     say(f"the same work in {shards:,} shards")
     learner = SklearnLearner(SGDClassifier(loss="log_loss"), epochs=wanted["epochs"])
@@ -195,14 +122,6 @@ def _growth(
     return [*figures, Figure(f"growth.{shards}.ratio", "Ray over local", median(ratios), "x", samples=ratios)]
 
 
-def _table(figures: list[Figure]) -> Table:
-    table = Table("figure", "what", title="Ray beside the local executor", row_styles=["", "dim"])
-    for column in ("value", "goal"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for figure in figures:
-        mark = {None: "", True: "[green]reached[/green]", False: "[red]missed[/red]"}[figure.passed]
-        bounds = ((">=", figure.at_least), ("<=", figure.at_most))
-        goal = " ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
-        table.add_row(figure.name, figure.what, f"{figure.value:.3g} {figure.unit}", goal, mark)
-    return table
+BENCHMARK = Benchmark(
+    "bench_ray", "Ray beside the local executor", measure, where=None, versions={"ray": version("ray")}
+)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.bench_ingest.data import copy, decode, make
-from experiments.bench_ingest.run import read_setting, run
+from experiments.bench_ingest.run import BENCHMARK
 
 TINY = {"rows": 300, "width": 5, "files": 2, "group": 40, "people": 20, "shards": 2, "slices": 2, "workers": 1}
 
 
 def test_every_figure_is_there_and_finite(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
-    run(read_setting(quick=True) | TINY, output, tmp_path / "runs")
+    replace(BENCHMARK, where=tmp_path / "runs").run(BENCHMARK.setting(quick=True) | TINY, output)
     figures = {figure["name"]: figure for figure in json.loads(output.read_text())["figures"]}
     assert figures.keys() == {
         *("data", "copy", "decode", "ingest", "ingest.rate", "stored"),

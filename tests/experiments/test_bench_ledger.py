@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ import pytest
 from sklearn.linear_model import SGDClassifier
 
 from experiments.bench_ledger.clients import _count
-from experiments.bench_ledger.figures import Figure
-from experiments.bench_ledger.run import read_setting, run
+from experiments.bench_ledger.run import BENCHMARK
 from unlearn import Workspace
 
 TINY: dict[str, Any] = {
@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
 
 def test_every_figure_is_there_and_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "result.json"
-    run(TINY, output, tmp_path / "runs")
+    replace(BENCHMARK, where=tmp_path / "runs").run(TINY, output)
     lines = capsys.readouterr().out.splitlines()
     figures = {figure["name"]: figure for figure in json.loads(output.read_text())["figures"]}
     assert figures.keys() == {
@@ -49,20 +49,6 @@ def test_every_figure_is_there_and_finite(tmp_path: Path, capsys: pytest.Capture
     assert [line for line in lines if line.startswith("missed: ")] == missed == lines[len(lines) - len(missed) :]
 
 
-def test_goals_that_are_missed_are_named_at_the_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figures = [
-        Figure("slow", "too slow", 2.0, "s", at_most=1.0),
-        Figure("quick", "quick enough", 1.0, "s", at_most=1.0),
-        Figure("few", "too few", 1.0, "1/s", at_least=2.0),
-        Figure("any", "without a goal", 1.0, "s"),
-    ]
-    monkeypatch.setattr("experiments.bench_ledger.run.measure", lambda *_: figures)
-    run(TINY, tmp_path / "result.json", tmp_path / "runs")
-    assert capsys.readouterr().out.splitlines()[-2:] == ["missed: slow", "missed: few"]
-
-
 def test_requests_that_are_missing_or_there_twice_fail_the_run(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "ws", SGDClassifier(), n_shards=2, classes=[0, 1])
     workspace.submit(subjects=["warm"])
@@ -75,16 +61,8 @@ def test_requests_that_are_missing_or_there_twice_fail_the_run(tmp_path: Path) -
     workspace.close()
 
 
-def test_bounds() -> None:
-    assert Figure("a", "", 1.0, "s").passed is None
-    assert Figure("a", "", 1.0, "s", at_most=1.0).passed
-    assert not Figure("a", "", 1.1, "s", at_most=1.0).passed
-    assert Figure("a", "", 1.0, "s", at_least=1.0).passed
-    assert not Figure("a", "", 0.9, "s", at_least=1.0).passed
-
-
 def test_full_and_quick_settings_differ_in_the_load_only() -> None:
-    full, quick = read_setting(quick=False), read_setting(quick=True)
+    full, quick = BENCHMARK.setting(quick=False), BENCHMARK.setting(quick=True)
     assert full.keys() == quick.keys() == TINY.keys()
     assert full["clients"] == quick["clients"]
     assert all(quick[name] < full[name] for name in full.keys() - {"clients"})

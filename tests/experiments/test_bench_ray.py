@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sklearn.linear_model import SGDClassifier
 
-from experiments.bench_ray.run import OVERHEAD_MS, SPEEDUP, read_setting
+from experiments.bench_ray.run import BENCHMARK, OVERHEAD_MS, SPEEDUP
 from experiments.bench_ray.trainings import Timing, Training, time_training
 from shards.executors.local import LocalExecutor
 from shards.learners.sklearn import SklearnLearner
@@ -28,8 +28,8 @@ TINY: dict[str, Any] = {
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from experiments.bench_ray.run import run
-run(json.loads(sys.argv[1]), Path(sys.argv[2]))
+from experiments.bench_ray.run import BENCHMARK
+BENCHMARK.run(json.loads(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -85,7 +85,7 @@ def test_ratios_are_taken_within_a_repeat() -> None:
 
 
 def test_full_and_quick_settings_differ_in_the_amount_only() -> None:
-    full, quick = read_setting(quick=False), read_setting(quick=True)
+    full, quick = BENCHMARK.setting(quick=False), BENCHMARK.setting(quick=True)
     assert full.keys() == quick.keys() == TINY.keys()
     assert all(
         full[name].keys() == quick[name].keys() == TINY[name].keys() for name in ("overhead", "workers", "growth")
