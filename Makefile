@@ -36,6 +36,7 @@ test-slow: $(DEV) ## run only the slow tests
 test-postgresql: $(DEV) ## run the tests that start a PostgreSQL server of their own
 	$(BIN)/python -m pytest -m "postgresql and not exhaustive" $(ARGS)
 
+test-exhaustive: export UNLEARN_FAULTS := experiments/faults/result.json
 test-exhaustive: $(DEV) ## run the tests that try everything where others try a part: an hour or more
 	$(BIN)/python -m pytest -m exhaustive $(ARGS)
 

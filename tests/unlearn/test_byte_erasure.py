@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.crash import tally
 from tests.unlearn.helpers import (
     canaries,
     create,
@@ -274,18 +275,23 @@ def test_no_byte_of_the_forgotten_is_left(tmp_path: Path, operations: int) -> No
     life.check([*raw(workspace.path).values(), *opened_receipts(workspace.path)])
     Workspace.open(workspace.path).close()
     life.check(list(raw(workspace.path).values()))
+    tally.add("ingest or forget, bytes of SQLite searched afterwards", life.operations, 0)
 
 
 @pytest.mark.postgresql
-def test_nothing_that_would_have_to_be_erased_ever_reaches_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "operations", [800, pytest.param(10_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(7200)])]
+)
+def test_nothing_that_would_have_to_be_erased_ever_reaches_the_server(tmp_path: Path, operations: int) -> None:
     with running() as server:
         life = begin(tmp_path, seed=1, ledger=server.url)
-        life.live(800)
+        life.live(operations)
         life.check([*raw(life.workspace.path).values(), *opened_receipts(life.workspace.path)])
         _check_server(life, server)
         server.execute("CHECKPOINT")  # the pages themselves, not their changes in the write-ahead log alone
         _check_server(life, server)
         life.workspace.close()
+    tally.add("ingest or forget, bytes of PostgreSQL searched afterwards", life.operations, 0)
 
 
 def _check_server(life: Life, server: Server) -> None:
