@@ -21,7 +21,7 @@ from tests.fuzz.targets import TARGETS, clean
 from unlearn.errors import DamageError
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 20
+SECONDS = 10
 """Of guided search, for each target."""
 
 

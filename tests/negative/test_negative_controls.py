@@ -22,7 +22,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -36,7 +36,12 @@ from tests.negative.doubles import CONTROLS, MARKS, VARIABLE, Control
 
 SITE = ROOT / "tests" / "negative" / "site"
 
-TESTS = tuple(dict.fromkeys(control.test for control in CONTROLS))
+SOME = CONTROLS[::3]
+"""Those that are tried by default; the others take minutes, and count as slow."""
+
+OTHERS = tuple(control for control in CONTROLS if control not in SOME)
+GROUPS = {"none of some": SOME, "none of others": OTHERS}
+"""For the runs without a mistake: no control has such a name."""
 
 AT_ONCE = 2
 """Runs at the same time; each mostly waits for its imports."""
@@ -61,6 +66,11 @@ class Outcome:
     passed: int
     marks: frozenset[str]
     said: str
+
+
+def tests_of(controls: Sequence[Control]) -> tuple[str, ...]:
+    """The tests that notice some mistakes, each once."""
+    return tuple(dict.fromkeys(control.test for control in controls))
 
 
 def run(folder: Path, tests: tuple[str, ...], variables: Mapping[str, str]) -> Outcome:
@@ -103,13 +113,14 @@ def run(folder: Path, tests: tuple[str, ...], variables: Mapping[str, str]) -> O
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Future[Outcome]]]:
-    """The runs of all controls that were selected, and under an empty name the run without any; started together."""
+    """The runs of all controls that were selected, and of their tests without a mistake; started together."""
     folder = tmp_path_factory.mktemp("controls")
     selected = {item.name for item in request.session.items if isinstance(item, pytest.Function)}
     pool = ThreadPoolExecutor(AT_ONCE)
     started = {}
-    if test_without_a_mistake_the_same_tests_pass.__name__ in selected:
-        started[""] = pool.submit(run, folder / "none", TESTS, {})
+    for name, group in GROUPS.items():
+        if f"{test_without_a_mistake_the_same_tests_pass.__name__}[{name}]" in selected:
+            started[name] = pool.submit(run, folder / name, tests_of(group), {})
     for control in CONTROLS:
         if f"{test_the_named_test_notices.__name__}[{control}]" in selected:
             started[control.name] = pool.submit(run, folder / control.name, (control.test,), {VARIABLE: control.name})
@@ -117,7 +128,9 @@ def outcomes(
     pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("control", CONTROLS, ids=str)
+@pytest.mark.parametrize(
+    "control", [*SOME, *(pytest.param(control, marks=pytest.mark.slow) for control in OTHERS)], ids=str
+)
 def test_the_named_test_notices(control: Control, outcomes: Mapping[str, Future[Outcome]]) -> None:
     for edit in control.edits:
         spec = find_spec(edit.module)
@@ -141,11 +154,12 @@ def test_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_without_a_mistake_the_same_tests_pass(outcomes: Mapping[str, Future[Outcome]]) -> None:
+@pytest.mark.parametrize("group", ["none of some", pytest.param("none of others", marks=pytest.mark.slow)])
+def test_without_a_mistake_the_same_tests_pass(group: str, outcomes: Mapping[str, Future[Outcome]]) -> None:
     """What turns them red is the mistake, and not that `sitecustomize` is on the path."""
-    outcome = outcomes[""].result()
+    outcome = outcomes[group].result()
     assert outcome.status == 0, outcome.said
-    assert outcome.passed == len(TESTS)
+    assert outcome.passed == len(tests_of(GROUPS[group]))
     assert outcome.marks == frozenset()
 
 
