@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ MOST_READ = 65536
 
 MOST_KEPT = 2000
 """Characters kept of what a worker says while it starts, in case it does not."""
+
+GROUP_SECONDS = 1.0
+"""How long to wait for what a killed worker started to be gone as well."""
 
 
 def path_for_workers() -> list[str]:
@@ -125,6 +129,13 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # The kernel ends the others of its group as soon as it gets to them. Who inherits them is to take note of it,
+        # and may not care to: then the group stays, with nobody alive in it.
+        deadline = time.monotonic() + GROUP_SECONDS
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < deadline:
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.001)
 
     def _listen(self) -> None:
         """Read answers, and what is overheard, until the process ends.
