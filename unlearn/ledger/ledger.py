@@ -1053,7 +1053,7 @@ def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, Known]
 def _first_deadline(c: Connection, row: Row[Any]) -> datetime | None:
     """The deadline a request was submitted with, whatever it was moved to."""
     told = [entry.event for entry in chain.of_request(c, row.id)]
-    return _time(next((event.fields["deadline"] for event in told if event.kind == "submitted"), row.deadline))
+    return _time_or_none(next((event.fields["deadline"] for event in told if event.kind == "submitted"), row.deadline))
 
 
 def _taint(c: Connection, request: Request, at: datetime) -> None:
@@ -1080,8 +1080,8 @@ def _artefact(row: Row[Any], tainted_by: Sequence[str]) -> Artefact:
         name=row.name,
         kind=row.kind,
         location=row.location,
-        registered_at=datetime.fromisoformat(row.registered_at),
-        retired_at=_time(row.retired_at),
+        registered_at=_time(row.registered_at),
+        retired_at=_time_or_none(row.retired_at),
         tainted_by=tuple(tainted_by),
     )
 
@@ -1153,8 +1153,16 @@ def _shards(c: Connection, request_id: str) -> dict[int, int]:
     return {row.shard: row.position for row in c.execute(query)}
 
 
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.isoformat() != text:
+        # It may say the same, but nobody here wrote it.
+        raise ValueError(f"{text[:40]!r} is not how a time is written here")
+    return found
+
+
+def _time_or_none(text: str | None) -> datetime | None:
+    return None if text is None else _time(text)
 
 
 def _request(row: Row[Any], shards: dict[int, int]) -> Request:
@@ -1167,10 +1175,10 @@ def _request(row: Row[Any], shards: dict[int, int]) -> Request:
         n_subjects=row.n_subjects,
         n_records=row.n_records,
         shards=shards,
-        submitted_at=datetime.fromisoformat(row.submitted_at),
-        deadline=_time(row.deadline),
-        withdrawn_at=_time(row.withdrawn_at),
-        forgotten_at=_time(row.forgotten_at),
-        recovered_at=_time(row.recovered_at),
+        submitted_at=_time(row.submitted_at),
+        deadline=_time_or_none(row.deadline),
+        withdrawn_at=_time_or_none(row.withdrawn_at),
+        forgotten_at=_time_or_none(row.forgotten_at),
+        recovered_at=_time_or_none(row.recovered_at),
         failure=row.failure,
     )

@@ -728,6 +728,15 @@ def test_a_damaged_page_is_noticed(tmp_path: Path) -> None:
         Ledger.open(path)
 
 
+@pytest.mark.parametrize("spelled", ["lower(submitted_at)", "replace(submitted_at, 'T', ' ')", "'2024-03-01'"])
+def test_a_time_is_read_as_it_is_written_here_and_in_no_other_spelling(ledger: Ledger, spelled: str) -> None:
+    ledger.withdraw([withdrawal(1, [])])
+    with database_of(ledger).write() as c:
+        c.exec_driver_sql(f"UPDATE request SET submitted_at = {spelled}")
+    with pytest.raises(DamageError, match="is not how a time is written here"):
+        ledger.requests()
+
+
 def test_a_database_without_tables(where: Where) -> None:
     place = where.new()
     if where.server is None:
