@@ -6,15 +6,18 @@ A shard without a state abstains: the others are joined as if it did not exist.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from shards.errors import ConfigurationError, NotServingError
-from shards.learners.base import Features, Predictor
+from shards.learners.base import Features, Learner, Predictor, State
+from shards.learners.sums import SumLearner
+from shards.task import Task
 
-AGGREGATIONS = ("mean", "vote", "weighted")
-"""Mean of the members' outputs; share of their votes; mean weighted by the records each has seen."""
+AGGREGATIONS = ("mean", "vote", "weighted", "sum")
+"""Mean of the members' outputs; share of their votes; mean weighted by the records each has seen; one model of their
+added sums, for learners that have some (`SumLearner`)."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,27 @@ class Member:
         shard: Shard number.
         records: Records its state was trained on.
         predict: Features to class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+        sums: Its state, where states are added; else empty.
     """
 
     shard: int
     records: int
     predict: Predictor
+    sums: State = field(default_factory=dict)
 
 
-def check_aggregation(aggregation: str, kind: str) -> None:
-    """Refuse a rule that does not exist or does not fit the task.
+def usual_aggregation(learner: Learner) -> str:
+    """How shards of a learner are joined where nothing is said: sums are added, outputs averaged."""
+    return "sum" if isinstance(learner, SumLearner) else "mean"
+
+
+def check_aggregation(aggregation: str, kind: str, learner: Learner) -> None:
+    """Refuse a rule that does not exist or does not fit task or learner.
 
     Args:
         aggregation: One of `AGGREGATIONS`.
         kind: `"classification"` or `"regression"`.
+        learner: What every shard trains.
 
     Raises:
         ConfigurationError: With the rules there are.
@@ -46,6 +57,11 @@ def check_aggregation(aggregation: str, kind: str) -> None:
         raise ConfigurationError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
     if aggregation == "vote" and kind == "regression":
         raise ConfigurationError("aggregation 'vote' is for classification: use 'mean' or 'weighted'")
+    if aggregation == "sum" and not isinstance(learner, SumLearner):
+        raise ConfigurationError(
+            "aggregation 'sum' is for learners whose states are sums, such as RidgeLearner, and "
+            f"{type(learner).__name__} is none: use 'mean', 'vote' or 'weighted'"
+        )
 
 
 def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, features: Features) -> np.ndarray:
@@ -55,7 +71,7 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
 
     Args:
         members: The shards that have a state.
-        aggregation: One of `AGGREGATIONS`.
+        aggregation: One of `AGGREGATIONS`, and not `"sum"` (`whole`).
         features: Feature name to array `[n, *shape]`.
 
     Returns:
@@ -64,14 +80,10 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
     Raises:
         NotServingError: If there are no members.
     """
-    present = list(members.values()) if isinstance(members, Mapping) else list(members)
-    if not present:
-        raise NotServingError(
-            "no shard has a trained state, so there is nothing to predict with: ingest records and train first"
-        )
+    present = _in_order(list(members.values()) if isinstance(members, Mapping) else members)
     total: np.ndarray | None = None
     weights = 0
-    for member in sorted(present, key=lambda m: m.shard):
+    for member in present:
         output = np.asarray(member.predict(features), dtype=np.float64)
         weight = member.records if aggregation == "weighted" else 1
         said = _votes(output) if aggregation == "vote" else output
@@ -79,6 +91,31 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
         weights += weight
     assert total is not None  # noqa: S101 - there is at least one member
     return total / weights
+
+
+def whole(members: Sequence[Member], learner: SumLearner, task: Task) -> Predictor:
+    """One model of all members' sums.
+
+    Args:
+        members: The shards that have a state.
+        learner: Whose states they have.
+        task: What is predicted.
+
+    Returns:
+        Features to class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+
+    Raises:
+        NotServingError: If there are no members.
+    """
+    return learner.joined([member.sums for member in _in_order(members)], task)
+
+
+def _in_order(members: Sequence[Member]) -> list[Member]:
+    if not members:
+        raise NotServingError(
+            "no shard has a trained state, so there is nothing to predict with: ingest records and train first"
+        )
+    return sorted(members, key=lambda member: member.shard)
 
 
 def _votes(probabilities: np.ndarray) -> np.ndarray:

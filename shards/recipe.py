@@ -83,7 +83,7 @@ def chain(
     slices: Sequence[SliceInput],
     recorded: Mapping[int, Recorded],
     environment: str,
-    visits: Callable[[int, int], int],
+    budget: Callable[[int, int, int], int],
 ) -> list[Step]:
     """Write down a shard's steps.
 
@@ -96,7 +96,7 @@ def chain(
         slices: All slices of the shard, by position; empty ones included.
         recorded: Built steps by position.
         environment: Digest of the environment new steps are built in.
-        visits: The learner's budget: `(records so far, n_slices)` to record-visits.
+        budget: The learner's: `(records of the slice, records so far, n_slices)` to record-visits.
 
     Returns:
         The steps that are not void, in order.
@@ -111,13 +111,13 @@ def chain(
         visited = digest_json("slices", [visited, piece.digest])
         if records == 0:
             continue
-        budget = visits(records, constants.n_slices)
-        inputs = _inputs(constants, shard, position, parent, visited, budget)
+        visits = budget(piece.records, records, constants.n_slices)
+        inputs = _inputs(constants, shard, position, parent, visited, visits)
         found = recorded.get(position)
         built = found is not None and found.key == _key(inputs, found.environment)
         used = found.environment if found is not None and built else environment
         key = _key(inputs, used)
-        steps.append(Step(shard, position, key, parent, records, budget, used, built))
+        steps.append(Step(shard, position, key, parent, records, visits, used, built))
         parent = key
     return steps
 

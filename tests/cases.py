@@ -87,14 +87,21 @@ def _cnn() -> Learner:
     return TorchLearner("user_code:digits_cnn", optimizer="Adam", optimizer_args={"lr": 0.01}, epochs=1, batch_size=8)
 
 
+def _ridge() -> Learner:
+    from shards.learners.ridge import RidgeLearner
+
+    return RidgeLearner(1.0)
+
+
 SGD = Case("sklearn-sgd", _sgd, torch=False)
 LOGISTIC = Case("sklearn-logistic-refit", _logistic, torch=False)
 MLP_ADAM = Case("mlp-adam", _mlp_adam)
 MLP_MOMENTUM = Case("mlp-momentum-cosine", _mlp_momentum)
 CNN = Case("cnn-dropout", _cnn, image=True)
+RIDGE = Case("ridge", _ridge, torch=False)
 
-CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN)
-"""Every way a step can depend on the one before it: state, optimiser, dropout, schedule, or not at all."""
+CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, RIDGE)
+"""Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by sums."""
 
 LIGHT = (SGD, MLP_ADAM)
 """One of each family, where all five would show nothing more."""

@@ -93,7 +93,7 @@ def plan(site: Site, shards: Iterable[int], environment: str) -> dict[int, Shard
             site.slice_inputs(files),
             recorded.get(shard, {}),
             environment,
-            site.learner.visits,
+            site.learner.budget,
         )
         plans[shard] = ShardPlan(files, steps)
     return plans
@@ -289,7 +289,7 @@ def adopt(site: Site, shards: Iterable[int]) -> int:
         site.folder(shard).sync_checkpoints()
         together = {**{p: recipe.Recorded(h.key, h.environment) for p, h in found.items()}, **recorded}
         inputs = site.slice_inputs(site.slice_files(shard, slices))
-        for step in recipe.chain(constants, shard, inputs, together, "", site.learner.visits):
+        for step in recipe.chain(constants, shard, inputs, together, "", site.learner.budget):
             header = found.get(step.position)
             if step.built and header is not None and header.key == step.key:
                 # How long it took is not known any more; the visits are the recipe's.

@@ -19,7 +19,7 @@ import numpy as np
 
 from shards.code import code_digest
 from shards.digest import Json, digest_json, digest_parts
-from shards.ensemble import check_aggregation
+from shards.ensemble import check_aggregation, usual_aggregation
 from shards.files import sync_path
 from shards.learners.base import Learner
 from shards.location import normal_location
@@ -136,7 +136,7 @@ def declare(
     *,
     n_shards: int,
     n_slices: int,
-    aggregation: str | PrivateVotes,
+    aggregation: str | PrivateVotes | None,
     random_state: int | None,
     ledger: str | None = None,
     store: str | None = None,
@@ -149,7 +149,7 @@ def declare(
         classes: Every label there may ever be, or None.
         n_shards: S, at least 1.
         n_slices: R, at least 1.
-        aggregation: How the shards' outputs are joined.
+        aggregation: How the shards' outputs are joined; None: as is usual for the learner.
         random_state: Root seed, or None for a random one.
         ledger: URL of a PostgreSQL database, or None for SQLite.
         store: Path or URL below which records and checkpoints are to lie, or None.
@@ -165,10 +165,12 @@ def declare(
             raise ConfigurationError(f"{name} must be a whole number of at least 1, got {value!r}")
     if task not in learner.kinds():
         raise ConfigurationError(f"task must be {' or '.join(map(repr, learner.kinds()))} here, got {task!r}")
+    if aggregation is None:
+        aggregation = usual_aggregation(learner)
     if isinstance(aggregation, PrivateVotes):
         _check_votes(task, random_state)
     else:
-        check_aggregation(aggregation, task)
+        check_aggregation(aggregation, task, learner)
     labels = None if classes is None else np.asarray(classes).tolist()
     if labels is not None:
         encode_target(np.array([], dtype=np.int64), "classification", labels)

@@ -51,7 +51,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
     n_slices: int
     workspace: str | Path | None
     executor: str | Executor
-    aggregation: str | PrivateVotes
+    aggregation: str | PrivateVotes | None
     random_state: int | np.random.RandomState | None
 
     @property
@@ -342,8 +342,9 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
             stay known even if all their records are forgotten.
         executor: Where to train: `"local"`; `"ray"`, the cluster that RAY_ADDRESS names, else a Ray on this machine for
             the while; or an executor, such as `RayExecutor("auto")`.
-        aggregation: How shards are joined: `"mean"` of probabilities, majority `"vote"`, or `"weighted"` mean
-            by record counts.
+        aggregation: How shards are joined: `"mean"` of probabilities, majority `"vote"`, `"weighted"` mean by record
+            counts, or one model of their added `"sum"`s (`RidgeLearner`); None: sums where there are some, else the
+            mean.
         random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
             int is drawn from. None: fresh and secret.
 
@@ -362,7 +363,7 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
         *,
         classes: Sequence[Any] | np.ndarray | None = None,
         executor: str | Executor = "local",
-        aggregation: str | PrivateVotes = "mean",
+        aggregation: str | PrivateVotes | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.learner = learner
@@ -447,7 +448,8 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
         workspace: A folder that does not exist yet, or is empty; None: a temporary one.
         executor: Where to train: `"local"`; `"ray"`, the cluster that RAY_ADDRESS names, else a Ray on this machine for
             the while; or an executor, such as `RayExecutor("auto")`.
-        aggregation: How shards are joined: `"mean"`, or `"weighted"` mean by record counts.
+        aggregation: How shards are joined: `"mean"`, `"weighted"` mean by record counts, or one model of their added
+            `"sum"`s (`RidgeLearner`); None: sums where there are some, else the mean.
         random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
             int is drawn from. None: fresh and secret.
     """
@@ -462,7 +464,7 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
         workspace: str | Path | None = None,
         *,
         executor: str | Executor = "local",
-        aggregation: str | PrivateVotes = "mean",
+        aggregation: str | PrivateVotes | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.learner = learner

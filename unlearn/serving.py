@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from operator import is_
 
 import numpy as np
 
 from shards.digest import Json
-from shards.ensemble import Member, combine
+from shards.ensemble import Member, combine, whole
 from shards.errors import DamageError
-from shards.learners.base import Features
+from shards.learners.base import Features, Predictor
+from shards.learners.sums import SumLearner
 from shards.private_votes import PrivateVotes, system_noise, vote_counts
 from shards.records import check_features, make_features
 from shards.task import Task
@@ -35,6 +37,7 @@ class Server:
         self._site = site
         self._generation = -1
         self._members: dict[int, tuple[str, Member]] = {}
+        self._whole: Predictor | None = None
         self._lock = threading.Lock()
 
     def outputs(self, features: Features) -> np.ndarray:
@@ -46,7 +49,9 @@ class Server:
         Returns:
             Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
         """
-        rule = self._site.declaration.aggregation
+        rule, learner = self._site.declaration.aggregation, self._site.learner
+        if rule == "sum" and isinstance(learner, SumLearner):
+            return self._joined(lambda members: self._solved(members, learner)(features))
         return self._joined(lambda members: combine(members, rule, features))
 
     def _joined(self, join: Callable[[list[Member]], np.ndarray]) -> np.ndarray:
@@ -59,6 +64,19 @@ class Server:
             result = join([member for _, member in members])
             if self._site.ledger.generation() == generation or self._are_recorded({key for key, _ in members}):
                 return result
+
+    def _solved(self, members: list[Member], learner: SumLearner) -> Predictor:
+        """The model of these members' sums; solved once for as long as they are the ones that serve."""
+        with self._lock:
+            serving = [member for _, member in self._members.values()]
+            known = self._whole if len(serving) == len(members) and all(map(is_, serving, members)) else None
+        found = whole(members, learner, self._site.task()) if known is None else known
+        with self._lock:
+            # Not if something was withdrawn meanwhile: nothing of it may stay in memory.
+            serving = [member for _, member in self._members.values()]
+            if len(serving) == len(members) and all(map(is_, serving, members)):
+                self._whole = found
+        return found
 
     def labels(self, features: Features, votes: PrivateVotes) -> np.ndarray:
         """Publish labels by a noisy vote, and count them.
@@ -91,6 +109,7 @@ class Server:
             generation, steps = self._site.ledger.served()
             # Drop first: whatever happens next, no state is kept that is not served any more.
             current = {step.shard: step.key for step in steps}
+            self._whole = None
             self._members = {s: m for s, m in self._members.items() if current.get(s) == m[0]}
             try:
                 for step in steps:
@@ -111,8 +130,9 @@ class Server:
             raise DamageError(
                 f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
             )
-        predictor = self._site.learner.predictor(checkpoint.state, self._site.task())
-        return Member(step.shard, step.records, predictor)
+        learner, state = self._site.learner, checkpoint.state
+        sums = state if self._site.declaration.aggregation == "sum" else {}
+        return Member(step.shard, step.records, learner.predictor(state, self._site.task()), sums)
 
 
 def served_contents(site: Site) -> list[list[Json]]:

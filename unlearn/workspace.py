@@ -132,7 +132,7 @@ class Workspace:
         n_slices: int = 1,
         task: Kind | None = None,
         classes: Sequence[Json] | None = None,
-        aggregation: str | PrivateVotes = "mean",
+        aggregation: str | PrivateVotes | None = None,
         random_state: int | None = None,
         executor: str | Executor = "local",
         ledger: str | None = None,
@@ -148,8 +148,10 @@ class Workspace:
             task: What is predicted; None: as the estimator says, else classification.
             classes: Every label there may ever be, a public constant; None: those of the first batch, which
                 then become public and stay known even if all their records are forgotten.
-            aggregation: `"mean"` of probabilities, majority `"vote"`, mean `"weighted"` by record counts; or
-                `PrivateVotes`: labels only, by a noisy vote on a budget, for requests that may depend on labels.
+            aggregation: `"mean"` of probabilities, majority `"vote"`, mean `"weighted"` by record counts; one model of
+                the shards' added `"sum"`s, for learners that have some (`RidgeLearner`); or `PrivateVotes`: labels
+                only, by a noisy vote on a budget, for requests that may depend on labels. None: sums where there are
+                some, else the mean.
             random_state: Makes placement and training repeatable, for experiments; None: fresh and secret.
             executor: `"local"`, or an executor.
             ledger: Where the ledger lies: None for SQLite inside the folder, or the URL of a PostgreSQL database,

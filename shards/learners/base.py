@@ -128,6 +128,20 @@ class Learner(ABC):
             At least 1.
         """
 
+    def budget(self, new: int, records: int, n_slices: int) -> int:
+        """Record-visits of a step, where it matters how many records are in its own slice; else those of `visits`.
+
+        Args:
+            new: Records in slice r, maybe 0.
+            records: Records in slices 1..r, at least 1.
+            n_slices: R, the declared number of slices of a batch.
+
+        Returns:
+            At least 1.
+        """
+        del new
+        return self.visits(records, n_slices)
+
     @abstractmethod
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
         """Train one step: a pure function of its arguments within one numeric environment.

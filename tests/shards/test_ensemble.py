@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import SGDClassifier
 
-from shards.ensemble import Member, check_aggregation, combine
+from shards.ensemble import Member, check_aggregation, combine, usual_aggregation
 from shards.errors import ConfigurationError, NotServingError
+from shards.learners.ridge import RidgeLearner
+from shards.learners.sklearn import SklearnLearner
 
 X = {"x": np.zeros((2, 1))}
 ONE = np.array([[0.9, 0.1, 0.0], [0.2, 0.4, 0.4]])
@@ -49,7 +52,12 @@ def test_nobody_to_ask_is_an_error() -> None:
 
 
 def test_unknown_or_unfit_rules_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="mean, vote, weighted"):
-        check_aggregation("median", "classification")
+    sgd = SklearnLearner(SGDClassifier())
+    with pytest.raises(ConfigurationError, match="mean, vote, weighted, sum"):
+        check_aggregation("median", "classification", sgd)
     with pytest.raises(ConfigurationError, match="for classification"):
-        check_aggregation("vote", "regression")
+        check_aggregation("vote", "regression", sgd)
+    with pytest.raises(ConfigurationError, match="SklearnLearner is none"):
+        check_aggregation("sum", "classification", sgd)
+    check_aggregation("sum", "classification", RidgeLearner())
+    assert (usual_aggregation(sgd), usual_aggregation(RidgeLearner())) == ("mean", "sum")

@@ -15,7 +15,8 @@ CONSTANTS = Constants({"class": "m:L", "params": {"lr": 0.1}}, "code", "task", 7
 SLICES = [SliceInput(4, "d0"), SliceInput(0, "empty"), SliceInput(5, "d2"), SliceInput(1, "d3")]
 
 
-def visits(records: int, n_slices: int) -> int:
+def visits(new: int, records: int, n_slices: int) -> int:
+    del new
     return epoch_visits(10, records, n_slices)
 
 
@@ -48,7 +49,7 @@ def test_every_input_is_in_the_key() -> None:
 
 
 def test_the_budget_is_in_the_key() -> None:
-    other = chain(CONSTANTS, 1, SLICES, {}, "env", lambda records, n: visits(records, n) + 1)
+    other = chain(CONSTANTS, 1, SLICES, {}, "env", lambda *counts: visits(*counts) + 1)
     assert {step.key for step in other}.isdisjoint(step.key for step in steps())
 
 

@@ -277,7 +277,7 @@ def test_an_unknown_request(lived: Workspace) -> None:
         ({"n_shards": 2.0}, "n_shards must be .* got 2.0"),
         ({"n_slices": -1}, "n_slices must be .* got -1"),
         ({"n_slices": True}, "n_slices must be .* got True"),
-        ({"aggregation": "median"}, "aggregation must be one of mean, vote, weighted, got 'median'"),
+        ({"aggregation": "median"}, "aggregation must be one of mean, vote, weighted, sum, got 'median'"),
         ({"task": "clustering"}, "task must be 'classification' here, got 'clustering'"),
         ({"task": "regression"}, "task must be 'classification' here"),
         ({"classes": [0, 1, 1]}, "classes repeat a label"),

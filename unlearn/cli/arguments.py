@@ -114,8 +114,8 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
     """Make the learner that a name stands for.
 
     Args:
-        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, or `"package.module:name"` of a module factory, a learner
-            or an estimator.
+        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, `"ridge"`, or `"package.module:name"` of a module factory, a
+            learner or an estimator.
         options: Options of the learner.
 
     Returns:
@@ -134,6 +134,10 @@ def _preset(name: str) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(max_iter=1000)
+    if name == "ridge":
+        from shards.learners.ridge import RidgeLearner
+
+        return RidgeLearner
     if name == "sgd":
         from sklearn.linear_model import SGDClassifier
 

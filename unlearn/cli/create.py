@@ -34,6 +34,7 @@ class Aggregation(StrEnum):
     VOTE = "vote"
     NOISY_VOTE = "noisy-vote"
     WEIGHTED = "weighted"
+    SUM = "sum"
 
 
 def register(app: typer.Typer) -> None:
@@ -46,8 +47,8 @@ def create(
     learner: Annotated[
         str,
         typer.Option(
-            help="mlp, cnn (torch), logistic, sgd (scikit-learn), or package.module:name of a module factory, "
-            "a learner or an estimator, found in the current directory or installed."
+            help="mlp, cnn (torch), logistic, sgd (scikit-learn), ridge (exact sums), or package.module:name of a "
+            "module factory, a learner or an estimator, found in the current directory or installed."
         ),
     ],
     shards: Annotated[int, typer.Option(min=1, help="Isolated models the records are spread over.")] = 20,
@@ -62,7 +63,10 @@ def create(
             metavar="A,B,…", help="All labels there may ever be; or a JSON list.", show_default="the first batch's"
         ),
     ] = None,
-    aggregation: Annotated[Aggregation, typer.Option(help="How the shards' outputs are joined.")] = Aggregation.MEAN,
+    aggregation: Annotated[
+        Aggregation | None,
+        typer.Option(help="How the shards' outputs are joined.", show_default="mean; sum where states are sums"),
+    ] = None,
     noise: Annotated[float | None, typer.Option(help="Of noisy votes: standard deviation, in votes.")] = None,
     max_epsilon: Annotated[
         float | None, typer.Option(help="Of noisy votes: the epsilon that all labels together may reach.")
@@ -128,12 +132,14 @@ def create(
     say(f"next: unlearn ingest {run} FILE")
 
 
-def _rule(aggregation: Aggregation, noise: float | None, max_epsilon: float | None, delta: float) -> str | PrivateVotes:
+def _rule(
+    aggregation: Aggregation | None, noise: float | None, max_epsilon: float | None, delta: float
+) -> str | PrivateVotes | None:
     """The rule that joins the shards, with noise and budget where it has them."""
     if aggregation is not Aggregation.NOISY_VOTE:
         if noise is not None or max_epsilon is not None:
             raise typer.BadParameter("noise and budget belong to --aggregation noisy-vote", param_hint="--noise")
-        return aggregation.value
+        return None if aggregation is None else aggregation.value
     if noise is None or max_epsilon is None:
         raise typer.BadParameter("noisy votes need --noise and --max-epsilon", param_hint="--aggregation")
     from shards.private_votes import PrivateVotes

@@ -1,0 +1,203 @@
+"""Ridge regression, and classification by it, out of exact sums: whoever is forgotten leaves no trace in any digit.
+
+With features z and targets t counted in whole units, a shard's sums are n, sum z, sum t, sum z z^T and sum z t^T.
+The model minimises |t - z W - b|^2 + alpha |W|^2, the intercept b unpenalised, which is what
+`sklearn.linear_model.Ridge` minimises [Hoerl and Kennard 1970]. Classes are fitted as 0 and 1, one column each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from shards.digest import Json
+from shards.errors import ConfigurationError
+from shards.learners.base import Features, Predictor, State, StepData
+from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, count, feature_map
+from shards.learners.sums import RECORDS, SumLearner, stacked
+from shards.task import Kind, Task
+
+CHUNK_BYTES = 2**26
+"""Features of so many records at once are held in memory."""
+
+MOST_TARGET = 2**20
+"""Counts of a target at most."""
+
+
+@dataclass(frozen=True, init=False)
+class RidgeLearner(SumLearner):
+    """Linear models with a squared penalty over a public feature map.
+
+    Attributes:
+        alpha: Weight of the penalty, positive.
+        features: The feature map.
+        target_unit: Regression: what one count of a target is worth; targets are rounded to it.
+        target_limit: Regression: largest target in absolute terms.
+    """
+
+    kernel: ClassVar[str] = "ridge/1"
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
+
+    alpha: float
+    features: FeatureMap
+    target_unit: float
+    target_limit: float
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        features: Any = "raw",
+        *,
+        target_unit: float = 2.0**-10,
+        target_limit: float = 2.0**10,
+    ) -> None:
+        """Check and keep the constants.
+
+        Args:
+            alpha: Weight of the penalty, positive.
+            features: A `FeatureMap`, `"raw"`, `"fourier"`, or a mapping with `"map"` and its options.
+            target_unit: What one count of a target is worth.
+            target_limit: Largest target in absolute terms.
+
+        Raises:
+            ConfigurationError: If one is out of range.
+        """
+        for name, value in (("alpha", alpha), ("target_unit", target_unit), ("target_limit", target_limit)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
+        if not 1 <= target_limit / target_unit <= MOST_TARGET:
+            raise ConfigurationError(
+                f"target_limit must be 1 to {MOST_TARGET:,} times target_unit, got {target_limit:g} and {target_unit:g}"
+            )
+        object.__setattr__(self, "alpha", float(alpha))
+        object.__setattr__(self, "features", feature_map(features))
+        object.__setattr__(self, "target_unit", float(target_unit))
+        object.__setattr__(self, "target_limit", float(target_limit))
+
+    def params(self) -> dict[str, Json]:
+        """Every hyper-parameter, as JSON."""
+        return {
+            "alpha": self.alpha,
+            "features": self.features.to_json(),
+            "target_unit": self.target_unit,
+            "target_limit": self.target_limit,
+        }
+
+    @classmethod
+    def from_params(cls, params: dict[str, Json]) -> RidgeLearner:
+        """Build the learner again from `params()`."""
+        return cls(**params)
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """Both."""
+        return ("classification", "regression")
+
+    def code(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def check(self, task: Task) -> None:
+        """Refuse features that are no numbers.
+
+        Args:
+            task: What is predicted.
+
+        Raises:
+            ConfigurationError: Naming them.
+        """
+        wrong = [name for name, schema in task.features.items() if np.dtype(_dtype(schema.dtype)).kind not in "biuf"]
+        if wrong:
+            raise ConfigurationError(
+                f"RidgeLearner takes numbers, and {', '.join(wrong)} is none: encode it by a public rule first"
+            )
+
+    def largest(self, task: Task) -> int:
+        """See `SumLearner.largest`: of two features, or of a feature and a target."""
+        target = 1 if task.kind == "classification" else math.floor(self.target_limit / self.target_unit)
+        return max(self.features.largest, target) * self.features.largest
+
+    def sums(self, data: StepData, task: Task) -> State:
+        """Sums of features, of targets, and of their products.
+
+        Args:
+            data: Records, maybe none.
+            task: What is predicted.
+
+        Returns:
+            `"z"` `[d]`, `"t"` `[k]`, `"zz"` `[d (d + 1) / 2]`, its upper triangle by rows, `"zt"` `[d, k]`, all int64.
+
+        Raises:
+            ConfigurationError: If a value is not finite, or outside of what was declared.
+        """
+        given = sum(math.prod(schema.shape) for schema in task.features.values())
+        d, k = self.features.width(given), _columns(task)
+        shapes = {"z": (d,), "t": (k,), "zz": (d, d), "zt": (d, k)}
+        total = {name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()}
+        # Products of so many are whole numbers below 2^53, so that float64 adds them up exactly in any order.
+        exact = EXACT_FLOAT // self.largest(task)
+        step = max(1, min(exact, CHUNK_BYTES // (8 * (d + given))))
+        for start in range(0, len(data), step):
+            part = {name: array[start : start + step] for name, array in data.features.items()}
+            z = self.features.counts(stacked(part))
+            t = self._targets(data.target[start : start + step], task)
+            for name, value in (("z", z.sum(axis=0)), ("t", t.sum(axis=0)), ("zz", z.T @ z), ("zt", z.T @ t)):
+                total[name] += value.astype(np.int64)
+        return {**total, "zz": total["zz"][np.triu_indices(d)]}
+
+    def solve(self, sums: State, task: Task) -> Predictor:
+        """Solve the normal equations, centred, by Cholesky's method.
+
+        Args:
+            sums: What `sums` returned, added up, and `"records"`.
+            task: What is predicted.
+
+        Returns:
+            Features to class probabilities `[n, classes]` (the fitted values, cut off at 0 and made to add up to 1)
+            or to targets `[n, *shape]`, float64.
+        """
+        from scipy.linalg import cho_factor, cho_solve
+
+        n, unit = int(sums[RECORDS]), self.features.unit
+        target_unit = 1.0 if task.kind == "classification" else self.target_unit
+        z, t = sums["z"] * (unit / n), sums["t"] * (target_unit / n)
+        scatter = _symmetric(sums["zz"], len(z)) * unit**2 - n * np.outer(z, z)
+        cross = sums["zt"] * (unit * target_unit) - n * np.outer(z, t)
+        scatter[np.diag_indices_from(scatter)] += self.alpha
+        weights = cho_solve(cho_factor(scatter, lower=True), cross)
+        intercept = t - z @ weights
+
+        def predict(features: Features) -> np.ndarray:
+            said: np.ndarray = self.features.counts(stacked(features)) @ (weights * unit) + intercept
+            if task.kind == "regression":
+                return said.reshape(len(said), *task.target.shape)
+            said = np.maximum(said, 0.0)
+            total: np.ndarray = said.sum(axis=1, keepdims=True)
+            shares: np.ndarray = said / total
+            return shares
+
+        return predict
+
+    def _targets(self, target: np.ndarray, task: Task) -> np.ndarray:
+        if task.kind == "classification":
+            chosen: np.ndarray = np.eye(len(task.classes))[target]
+            return chosen
+        flat = np.reshape(target, (len(target), _columns(task)))
+        return count(flat, self.target_unit, math.floor(self.target_limit / self.target_unit), "target")
+
+
+def _symmetric(upper: np.ndarray, d: int) -> np.ndarray:
+    found = np.zeros((d, d))
+    found[np.triu_indices(d)] = upper
+    both: np.ndarray = found + np.triu(found, 1).T
+    return both
+
+
+def _columns(task: Task) -> int:
+    return len(task.classes) if task.kind == "classification" else math.prod(task.target.shape)
+
+
+def _dtype(name: str) -> str:
+    return "U" if name == "str" else name
