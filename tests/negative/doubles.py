@@ -60,6 +60,7 @@ class Control:
 
 
 MISTAKES = "tests/unlearn/test_mistakes.py"
+SUMS = "tests/unlearn/test_sums.py"
 PURITY = "tests/unlearn/test_purity.py"
 RECIPE = "tests/shards/test_recipe.py"
 TORCH = "tests/shards/learners/test_torch.py"
@@ -94,11 +95,11 @@ _KEYS = (
         "newest-slice-not-in-key",
         "A step's key covers the slices before its own only.",
         (
-            Edit("shards.recipe", "        budget = visits(", "        before, budget = steps and visited, visits("),
+            Edit("shards.recipe", "        visits = budget(", "        before, visits = steps and visited, budget("),
             Edit(
                 "shards.recipe",
-                "_inputs(constants, shard, position, parent, visited, budget)",
-                "_inputs(constants, shard, position, parent, str(position), budget)",
+                "_inputs(constants, shard, position, parent, visited, visits)",
+                "_inputs(constants, shard, position, parent, str(position), visits)",
             ),
         ),
         f"{RECIPE}::test_every_input_is_in_the_key",
@@ -257,7 +258,9 @@ _TRAINING = (
         "The budget of a step depends on how many slices there will be.",
         (
             Edit(
-                "shards.recipe", "budget = visits(records, constants.n_slices)", "budget = visits(records, len(slices))"
+                "shards.recipe",
+                "budget(piece.records, records, constants.n_slices)",
+                "budget(piece.records, records, len(slices))",
             ),
         ),
         f"{RECIPE}::test_later_slices_change_no_earlier_key",
@@ -293,6 +296,22 @@ _TRAINING = (
             ),
         ),
         f"{MISTAKES}::test_edited_code_runs_in_workers_that_were_warm",
+    ),
+)
+
+_SUMS = (
+    Control(
+        "solved-model-kept",
+        "The model solved from the shards' sums is kept in memory after something was forgotten.",
+        (Edit("unlearn.serving", "            self._whole = None\n", ""),),
+        f"{SUMS}::test_what_another_process_forgets_is_in_no_model_kept_in_memory",
+    ),
+    Control(
+        "sums-counted-twice",
+        "A step adds the sums of all its records to those of its parent.",
+        (Edit("shards.learners.sums", "seen = 0 if parent is None else int(parent[RECORDS])", "seen = 0"),),
+        f"{SUMS}::test_the_model_is_that_of_all_records_however_they_are_placed",
+        in_worker=True,
     ),
 )
 
@@ -807,7 +826,7 @@ _PROVING = (
     ),
 )
 
-CONTROLS = (*_KEYS, *_TRAINING, *_PLACEMENT, *_CRASHES, *_FORGETTING, *_SERVING, *_ACCEPTING, *_PROVING)
+CONTROLS = (*_KEYS, *_TRAINING, *_SUMS, *_PLACEMENT, *_CRASHES, *_FORGETTING, *_SERVING, *_ACCEPTING, *_PROVING)
 
 
 # --- applying one ------------------------------------------------------------------------------------------------
