@@ -48,9 +48,14 @@ class Server:
 
         Returns:
             Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+
+        Raises:
+            DamageError: If the description says what no declaration can.
         """
         rule, learner = self._site.declaration.aggregation, self._site.learner
-        if rule == "sum" and isinstance(learner, SumLearner):
+        if rule == "sum":
+            if not isinstance(learner, SumLearner):
+                raise DamageError(f"the description of {self._site.path} adds states that are no sums: it was changed")
             return self._joined(lambda members: self._solved(members, learner)(features))
         return self._joined(lambda members: combine(members, rule, features))
 

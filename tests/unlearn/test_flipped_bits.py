@@ -171,6 +171,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(victim: Victim, tmp_path: Pat
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_flipped_bits_are_found_or_change_nothing(victim: Victim, tmp_path: Path, kind: str) -> None:
     seen, _ = flipped(victim, tmp_path, kind, KINDS[kind].flips[1], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.errors import ConfigurationError, NotServingError
+from shards.errors import ConfigurationError, DamageError, NotServingError
 from shards.learners.ridge import RidgeLearner
 from tests.cases import digits
 from tests.unlearn.helpers import sgd
@@ -109,6 +110,19 @@ def test_other_rules(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="SklearnLearner is none"):
         Workspace.create(tmp_path / "no", sgd(), n_shards=2, classes=[0, 1], aggregation="sum")
     assert not (tmp_path / "no").exists()
+
+
+def test_a_description_that_was_changed_to_add_what_is_no_sum(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ws", sgd(), n_shards=2, n_slices=1, classes=list(range(10)))
+    fill(workspace, range(50))
+    workspace.train()
+    workspace.close()
+    path = tmp_path / "ws" / "workspace.json"
+    described = json.loads(path.read_text())
+    assert described["aggregation"] == "mean"
+    path.write_text(json.dumps({**described, "aggregation": "sum"}))
+    with pytest.raises(DamageError, match="it was changed"):
+        Workspace.open(tmp_path / "ws").predict_proba(PROBE)
 
 
 def test_estimators(tmp_path: Path) -> None:
