@@ -68,7 +68,7 @@ class Outcome:
     said: str
 
 
-def tests_of(controls: Sequence[Control]) -> tuple[str, ...]:
+def noticing(controls: Sequence[Control]) -> tuple[str, ...]:
     """The tests that notice some mistakes, each once."""
     return tuple(dict.fromkeys(control.test for control in controls))
 
@@ -120,7 +120,7 @@ def outcomes(
     started = {}
     for name, group in GROUPS.items():
         if f"{test_without_a_mistake_the_same_tests_pass.__name__}[{name}]" in selected:
-            started[name] = pool.submit(run, folder / name, tests_of(group), {})
+            started[name] = pool.submit(run, folder / name, noticing(group), {})
     for control in CONTROLS:
         if f"{test_the_named_test_notices.__name__}[{control}]" in selected:
             started[control.name] = pool.submit(run, folder / control.name, (control.test,), {VARIABLE: control.name})
@@ -159,7 +159,7 @@ def test_without_a_mistake_the_same_tests_pass(group: str, outcomes: Mapping[str
     """What turns them red is the mistake, and not that `sitecustomize` is on the path."""
     outcome = outcomes[group].result()
     assert outcome.status == 0, outcome.said
-    assert outcome.passed == len(tests_of(GROUPS[group]))
+    assert outcome.passed == len(noticing(GROUPS[group]))
     assert outcome.marks == frozenset()
 
 
