@@ -57,6 +57,7 @@ class Worker:
         command = [sys.executable, "-P", "-m", "shards.executors.worker", *program.libraries]
         variables = pinned_variables(os.environ, avx512=has_avx512())
         variables["PYTHONPATH"] = os.pathsep.join(path_for_workers() if path is None else path)
+        self._is_gone = False
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module  # nosec B603
             command,
             stdin=subprocess.PIPE,
@@ -124,11 +125,12 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once, with all that user code started in it, and wait until it is gone."""
-        if self._process.returncode is not None:
-            return  # waited for already: its number may be another's by now
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._is_gone:
+            return
+        if self._process.returncode is None:  # else waited for already: its number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         # The kernel ends the others of its group as soon as it gets to them. Who inherits them is to take note of it,
         # and may not care to: then the group stays, with nobody alive in it.
         deadline = time.monotonic() + GROUP_SECONDS
@@ -136,6 +138,7 @@ class Worker:
             while time.monotonic() < deadline:
                 os.killpg(self._process.pid, 0)
                 time.sleep(0.001)
+        self._is_gone = True
 
     def _listen(self) -> None:
         """Read answers, and what is overheard, until the process ends.

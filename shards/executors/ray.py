@@ -28,7 +28,7 @@ from shards.digest import Json
 from shards.errors import ClusterError, ConfigurationError, WorkerLostError
 from shards.executors.base import TURN_SECONDS, Environment, Executor, OnTurn, Program
 from shards.executors.nodes import Failure, NodeReport, agreed, judge, own_digest, package_digest
-from shards.executors.process import path_for_workers, warm
+from shards.executors.process import Worker, path_for_workers, warm
 from shards.executors.work import Loss, Work
 
 CONNECT_SECONDS = 5.0
@@ -37,7 +37,7 @@ CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 180.0
 """How long a node may take to start a first worker: libraries are large, and disks may be cold."""
 
-ASKED, ASK_SECONDS = 3, 2.0
+ASKED, ASK_SECONDS = 2, 5.0
 """How often a task is asked to end, and how long it may take each time, before it is ended by force."""
 
 STOP_SECONDS = 10.0
@@ -642,7 +642,15 @@ def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Jso
         if is_free:
             warm.give_back(program, worker, found)
         else:
+            _kill(worker)
+
+
+def _kill(worker: Worker) -> None:
+    """End a worker, and wait until it is gone, however often this task is asked to end meanwhile."""
+    while True:
+        with suppress(KeyboardInterrupt):
             worker.kill()
+            return
 
 
 def _next(answers: queue.SimpleQueue[Any]) -> Any:
