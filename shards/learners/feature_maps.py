@@ -63,7 +63,7 @@ class FeatureMap(ABC):
     @property
     def largest(self) -> int:
         """Largest count in absolute terms."""
-        return math.floor(self.limit / self.unit)
+        return largest_count(self.limit, self.unit)
 
     def counts(self, X: np.ndarray) -> np.ndarray:
         """The features in units, rounded to the nearest whole number, ties to even.
@@ -82,6 +82,11 @@ class FeatureMap(ABC):
     def to_json(self) -> Json:
         """The map as JSON."""
         return {"map": self.kind, **asdict(self)}
+
+
+def largest_count(limit: float, unit: float) -> int:
+    """How many units a limit holds; a limit that is some units but for rounding, such as 0.3 of 0.1, holds them all."""
+    return math.floor(limit / unit * (1 + 1e-12))
 
 
 def count(values: np.ndarray, unit: float, largest: int, what: str) -> np.ndarray:
@@ -173,7 +178,7 @@ class Fourier(FeatureMap):
     def values(self, X: np.ndarray) -> np.ndarray:
         """sqrt(2) cos(W x + b)."""
         frequencies, phases = _drawn(self, X.shape[1])
-        largest = math.floor(self.input_limit / self.input_unit)
+        largest = largest_count(self.input_limit, self.input_unit)
         projected = count(X, self.input_unit, largest, "feature") @ frequencies
         found: np.ndarray = np.sqrt(2.0) * np.cos(projected * (self.input_unit * FREQUENCY_UNIT) + phases)
         return found

@@ -16,7 +16,7 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, count, feature_map
+from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, count, feature_map, largest_count
 from shards.learners.sums import RECORDS, SumLearner, stacked
 from shards.task import Kind, Task
 
@@ -116,7 +116,7 @@ class RidgeLearner(SumLearner):
 
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: of two features, or of a feature and a target."""
-        target = 1 if task.kind == "classification" else math.floor(self.target_limit / self.target_unit)
+        target = 1 if task.kind == "classification" else largest_count(self.target_limit, self.target_unit)
         return max(self.features.largest, target) * self.features.largest
 
     def sums(self, data: StepData, task: Task) -> State:
@@ -185,7 +185,7 @@ class RidgeLearner(SumLearner):
             chosen: np.ndarray = np.eye(len(task.classes))[target]
             return chosen
         flat = np.reshape(target, (len(target), _columns(task)))
-        return count(flat, self.target_unit, math.floor(self.target_limit / self.target_unit), "target")
+        return count(flat, self.target_unit, largest_count(self.target_limit, self.target_unit), "target")
 
 
 def _symmetric(upper: np.ndarray, d: int) -> np.ndarray:

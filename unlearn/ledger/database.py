@@ -139,17 +139,14 @@ class Database:
         if self._is_closed:
             entry.close()
 
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _connect(self) -> Connection:
         try:
-            connection = self._engine.connect()
+            return self._engine.connect()
         except OSError as error:
             # The library notes when it connected, and a clock may fail.
             raise StorageError(
                 f"the database {self.name} could not be opened: {error.strerror}. {_UNDONE}; try again"
             ) from error
-        with connection:
-            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -158,7 +155,7 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._connected() as connection:
+        with translating(self.name), self._connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
             else:
@@ -175,7 +172,7 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._connected() as connection, connection.begin():
+        with translating(self.name), self._connect() as connection, connection.begin():
             self._take_turn(connection)
             yield connection
 
@@ -198,7 +195,7 @@ class Database:
             yield
             return
         with translating(self.name):
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection = self._connect().execution_options(isolation_level="AUTOCOMMIT")
             # Not for the pool any more: closing it gives the lock up, whatever has become of it.
             connection.detach()
         with closing(connection):
@@ -224,7 +221,7 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._connected() as connection, connection.begin():
+        with translating(self.name), self._connect() as connection, connection.begin():
             self._take_turn(connection)
             if not self.is_sqlite:
                 there = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s"

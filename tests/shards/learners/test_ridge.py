@@ -85,6 +85,19 @@ def test_fourier_features_are_those_of_the_gaussian_kernel() -> None:
     np.testing.assert_allclose(z @ z.T / fourier.features, kernel, rtol=0, atol=5 / math.sqrt(20_000))
 
 
+def test_a_record_has_the_same_features_whatever_stands_beside_it() -> None:
+    X = records(CLASSES, 37).features["x"].astype(np.float64)
+    for features in (1, 7, 100):
+        fourier = Fourier(features=features, gamma=3.0)
+        alone = np.concatenate([fourier.values(X[row : row + 1]) for row in range(len(X))])
+        assert fourier.values(X).tobytes() == alone.tobytes()  # not rounded yet, so no luck is needed
+
+
+def test_a_limit_of_whole_units_may_be_reached() -> None:
+    for map_ in (Raw(unit=0.1, limit=0.3), Raw(unit=0.1, limit=0.7), Raw()):
+        assert map_.counts(np.array([[map_.limit, -map_.limit]])).tolist() == [[map_.largest, -map_.largest]]
+
+
 def test_one_record_and_a_class_that_nobody_has() -> None:
     learner, data = RidgeLearner(), records(CLASSES, 1)
     said = learner.predictor(step(learner, None, data, CLASSES), CLASSES)(records(CLASSES, 4, seed=2).features)
