@@ -6,15 +6,16 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from shards.errors import LockedError
+from shards.interrupts import check, guarded
 
 POLL_SECONDS = 0.005
 
 
-@contextmanager
+@guarded
 def exclusive(path: Path, timeout: float) -> Iterator[None]:
     """Hold the lock on a file while the block runs.
 
@@ -39,6 +40,7 @@ def exclusive(path: Path, timeout: float) -> Iterator[None]:
                     "finished, or stop it; nothing was changed"
                 )
             time.sleep(POLL_SECONDS)
+            check()
         # Only to name the holder in others' messages; a full disk must not keep anybody from forgetting.
         with suppress(OSError):
             os.ftruncate(handle, 0)

@@ -7,7 +7,6 @@ are named by paths, or by URLs of stores that all workers reach.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pyarrow import parquet
 
 from shards.digest import Json
 from shards.errors import InputError
+from shards.interrupts import guarded
 from shards.remote import KINDS, connect
 
 PIECE_BYTES = 1 << 27
@@ -272,7 +272,7 @@ def _cut(metadata: Any, width: int) -> Iterator[tuple[tuple[int, ...], int]]:
         yield tuple(groups), rows
 
 
-@contextmanager
+@guarded
 def _opened(file: str) -> Iterator[Any]:
     """A Parquet file while it is read; what goes wrong meanwhile is an `InputError`."""
     protocol, there, path = file.partition("://")

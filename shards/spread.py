@@ -12,7 +12,7 @@ import json
 import resource
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow as pa
 from shards import parquet, slicefile
 from shards.digest import Json, canonical_json
 from shards.errors import InputError, StorageError
+from shards.interrupts import guarded
 from shards.location import open_shard
 from shards.parquet import Piece
 from shards.placement import Placement, grouped
@@ -194,7 +195,7 @@ def join_slice(order: Any) -> Json:
         pa.default_memory_pool().release_unused()
 
 
-@contextmanager
+@guarded
 def _writing(shards: Sequence[ShardStore]) -> Iterator[None]:
     """Hold shards as one who writes there; what the disk refuses meanwhile is a `StorageError`."""
     # Held from the first byte to the last: whoever clears up after a dead driver waits for the locks, once.

@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -21,6 +20,7 @@ import numpy as np
 from shards import slicefile
 from shards.errors import DamageError, StorageError
 from shards.files import purge_files, sync_path
+from shards.interrupts import guarded
 from shards.lock import exclusive
 from shards.store import (
     MAX_HEADER_BYTES,
@@ -105,7 +105,7 @@ class ShardFolder(ShardStore):
         """See `ShardStore.fence`; the lock suffices."""
         return ""
 
-    @contextmanager
+    @guarded
     def writing(self) -> Iterator[None]:
         """See `ShardStore.writing`.
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from shards import slicefile
 from shards.errors import DamageError, StorageError
+from shards.interrupts import guarded
 from shards.remote import Remote
 from shards.store import (
     MAX_HEADER_BYTES,
@@ -87,7 +87,7 @@ class ShardObjects(ShardStore):
     def _raise_fence(self) -> None:
         self.remote.write(self._at(FENCE), secrets.token_hex(_FENCE_DIGITS // 2).encode())
 
-    @contextmanager
+    @guarded
     def writing(self) -> Iterator[None]:
         """See `ShardStore.writing`.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shards import recipe
@@ -13,6 +12,7 @@ from shards.code import CodeDigest
 from shards.environment import step_environment
 from shards.errors import DamageError
 from shards.executors.base import Environment, Executor, Program, Stop
+from shards.interrupts import guarded
 from shards.store import CheckpointHeader
 from shards.train import (
     ChainOrder,
@@ -168,7 +168,7 @@ class _Builder:
         purge_checkpoints(site, shards)
 
 
-@contextmanager
+@guarded
 def _noted(site: Site) -> Iterator[None]:
     """Note that a training is under way, from before the first file is read: whoever wants to forget can rely on it."""
     site.ledger.begin_operation("train")

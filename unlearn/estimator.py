@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from shards.executors.base import Executor
+from shards.interrupts import guarded
 from shards.learners import as_learner
 from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
@@ -507,7 +507,7 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
         return y.astype(np.float64) if y.dtype.kind == "O" else y
 
 
-@contextmanager
+@guarded
 def _unchanged_on_error(estimator: _SISAEstimator) -> Iterator[None]:
     """Give an estimator back what it had, if the block fails."""
     before = dict(estimator.__dict__)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+
+from shards.interrupts import guarded
 
 ProgressStarter = Callable[[int], Callable[[int, int, int], None]]
 """Given the record-visits to be made, returns what is told of (shard, position, visits made in that step)."""
 
 
-@contextmanager
+@guarded
 def progress_bar(title: str, *, show: bool | None, unit: str = "record-visits") -> Iterator[ProgressStarter]:
     """A bar that fills as record-visits are made.
 

@@ -16,13 +16,14 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from shards.digest import canonical_json
+from shards.interrupts import guarded
 from unlearn.errors import StorageError, UnlearnError
 from unlearn.ledger import Ledger, Submission
 from unlearn.ledger.database import BUSY_SECONDS
@@ -85,7 +86,7 @@ class Relay:
             decided = iter(self._lead(rest) if rest else ())
             return [item.request if item.request.id in accepted else next(decided) for item in own]
 
-    @contextmanager
+    @guarded
     def _handle(self) -> Iterator[int]:
         handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -24,6 +24,7 @@ from shards.errors import NotServingError
 from shards.executors.base import Executor, Stop
 from shards.executors.local import LocalExecutor
 from shards.files import sync_path
+from shards.interrupts import guarded
 from shards.learners import as_learner
 from shards.lock import exclusive
 from shards.private_votes import PrivateVotes
@@ -260,7 +261,7 @@ class Workspace:
         """Where it trains."""
         return self._executor
 
-    @contextmanager
+    @guarded
     def unchanging(self) -> Iterator[Site]:
         """Hold the workspace as it is, for whoever looks at all of it.
 
@@ -856,7 +857,7 @@ class Workspace:
 
     # Writing, and what a crash left behind
 
-    @contextmanager
+    @guarded
     def _writing(self, timeout: float = LOCK_SECONDS, *, serve: bool = True) -> Iterator[None]:
         """Be the only writer; finish first what a crash left behind, and serve first what was submitted."""
         with (

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shards import interrupts
 from shards.errors import ConfigurationError
 from shards.executors.base import TURN_SECONDS, Environment, Executor, OnTurn, Program
 from shards.executors.process import Worker, close_workers
@@ -74,7 +75,11 @@ class LocalExecutor(Executor):
     def environment(self, program: Program) -> Environment:
         """See `Executor.environment`."""
         worker = _warm.take(program)
-        found = worker.environment
+        try:
+            found = worker.environment
+        except BaseException:
+            worker.kill()
+            raise
         _warm.give_back(program, worker)
         return found
 
@@ -82,8 +87,10 @@ class LocalExecutor(Executor):
         """See `Executor.perform`."""
         run = _Run(program, list(work))
         turn = time.monotonic() + TURN_SECONDS
-        with _stopping(run):
+        # Ctrl-C comes once a turn: never between a worker and the note of what it is at.
+        with interrupts.held(), _stopping(run):
             while run.waiting or run.busy:
+                interrupts.check()
                 while run.waiting and len(run.busy) < self.n_workers:
                     run.start()
                 with contextlib.suppress(queue.Empty):

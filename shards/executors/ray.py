@@ -19,11 +19,12 @@ import sysconfig
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from shards import interrupts
 from shards.digest import Json
 from shards.errors import ClusterError, ConfigurationError, WorkerLostError
 from shards.executors.base import TURN_SECONDS, Environment, Executor, OnTurn, Program
@@ -121,8 +122,10 @@ class RayExecutor(Executor):
         run = _Run(self, program, expected, list(work), way, _own_path())
         run.look_at_nodes()
         turn = time.monotonic() + TURN_SECONDS
-        with _cancelling(run):
+        # Ctrl-C comes once a turn: never between a task and the note of what it is at.
+        with interrupts.held(), _cancelling(run):
             while run.waiting or run.busy:
+                interrupts.check()
                 run.dispatch()
                 run.listen(max(turn - time.monotonic(), 0))
                 if time.monotonic() >= turn:
@@ -299,7 +302,7 @@ _CONNECTED: dict[str, dict[str, Any]] = {}
 """What the connections that we made bring, by Ray's number of the job."""
 
 
-@contextmanager
+@interrupts.guarded
 def loopback() -> Iterator[None]:
     """Have a Ray that is started meanwhile listen to this machine alone: it replaces 127.0.0.1 by the outer address.
 
@@ -587,7 +590,7 @@ class _Run:
         return [ends[end] for end in left]
 
 
-@contextmanager
+@interrupts.guarded
 def _cancelling(run: _Run) -> Iterator[None]:
     """Whatever ends the run, Ctrl-C included: afterwards nobody is at work for it."""
     try:

@@ -6,15 +6,16 @@ import random
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
+
+from shards.interrupts import guarded
 
 _alone = threading.RLock()
 """Held while the generators are borrowed: two threads at it would keep each other's state."""
 
 
-@contextmanager
+@guarded
 def generators_kept() -> Iterator[None]:
     """Leave the global generators of Python, numpy and torch (CPU, if loaded) as they were found, errors or not.
 

@@ -28,7 +28,7 @@ import pyarrow  # noqa: F401 (libraries are loaded once, before the forks)
 from sqlalchemy.exc import SQLAlchemyError
 
 from shards.errors import UnlearnError
-from tests.crash import aftermath, simulator, story, trace
+from tests.crash import aftermath, interrupt, simulator, story, trace
 from tests.crash.aftermath import Expected, Rest, Said, said
 from tests.crash.shim import Counted, Fault, Shim
 from tests.crash.story import STEPS
@@ -48,7 +48,9 @@ SHIM = Shim()
 # --- a trial: what the forked process does -----------------------------------------------------------------------
 
 
-def perform(path: Path, first: int, last: int, tries: int, patient: bool = False) -> Workspace | None:
+def perform(
+    path: Path, first: int, last: int, tries: int, patient: bool = False, workspace: Workspace | None = None
+) -> Workspace | None:
     """Open or create a workspace and do steps of the script there, saying what is under way.
 
     Args:
@@ -57,6 +59,7 @@ def perform(path: Path, first: int, last: int, tries: int, patient: bool = False
         last: The step before which to stop.
         tries: How often to try a step that is refused; 0: a refusal is an error.
         patient: Whether a locked workspace is no refusal.
+        workspace: The workspace, if it is open already.
 
     Returns:
         The workspace, open; None if an operation was refused again and again.
@@ -78,7 +81,7 @@ def perform(path: Path, first: int, last: int, tries: int, patient: bool = False
                 if refused == tries:
                     return None
 
-    workspace: Workspace | None = attempt("open", lambda: story.reopen(path))
+    workspace = workspace or attempt("open", lambda: story.reopen(path))
     if workspace is None:
         return None
     SHIM.mark("opened")
@@ -280,6 +283,57 @@ def trial(start: Start, path: Path, expected: Expected, fault: Fault, at: int) -
     }
 
 
+def lines_of(start: Start, path: Path) -> int:
+    """How many lines of Python a step executes, with the opening before it and the closing after it."""
+    step = _next(start.said)
+    for _ in range(2):  # the second time, libraries have what they keep
+        shutil.copytree(start.folder, path)
+        with interrupt.lines(0) as counted:
+            workspace = perform(path / "workspace", step, step + 1, 0)
+            assert workspace is not None
+            workspace.close()
+        shutil.rmtree(path)
+    return counted.count
+
+
+def interrupted(start: Start, path: Path, expected: Expected, at: int) -> dict[str, Any]:
+    """Press Ctrl-C at a line of a step, then go on in the same process, as in a notebook, to the end of the script.
+
+    Who pressed it keeps the error, and with it every frame that it passed. What they go on with is the workspace they
+    had, if they had one, or the same opened again.
+    """
+    shutil.copytree(start.folder, path)
+    report, step = Report(path.with_suffix(".report")), _next(start.said)
+
+    def act() -> None:
+        SHIM.watch(path, Fault.NONE, 0, report.handle)
+        workspace, kept = None, None
+        try:
+            with interrupt.lines(at) as counted:
+                workspace = story.reopen(path / "workspace")
+                perform(path / "workspace", step, step + 1, 0, workspace=workspace)
+                workspace.close()
+                workspace = None
+        except KeyboardInterrupt as error:
+            kept = error
+        SHIM.mark(f"interrupted {kept is not None} {counted.where}")
+        done = perform(path / "workspace", step, len(STEPS), 0, workspace=workspace if at % 2 else None)
+        assert done is not None
+        done.close()
+        del kept
+
+    code = ended([forked(act, report.handle)], PATIENCE_SECONDS)[0]
+    lines = report.lines()
+    wrong = trouble(lines) + ([f"the process ended with {code}"] if code else [])
+    where = next((line for line in lines if line.startswith("interrupted ")), "")
+    outcome = aftermath_of(path, said((*start.lines, *lines)), expected, again=at % 4 == 0)
+    return {
+        "what": f"Ctrl-C at line {at} of step {step} ({STEPS[step].name}): {where}",
+        "heard": where.startswith("interrupted True"),
+        "failure": _joined(wrong, outcome),
+    }
+
+
 def trouble(lines: Sequence[str]) -> list[str]:
     """What a process said that it never should: errors of no kind of the project's, calls the shim does not know."""
     raised = [json.loads(line[7:]) for line in lines if line.startswith("raised ")]
@@ -453,6 +507,21 @@ def years() -> list[int]:
     return found
 
 
+ANSWERS: dict[str, Callable[..., Any]] = {
+    "prepare": lambda folder: prepare(Path(folder)),
+    "record": record,
+    "trial": lambda fault, **question: trial(**question, fault=Fault[fault]),
+    "lines": lines_of,
+    "interrupt": interrupted,
+    "lose": lambda file, **question: vars(lose(**question, file=Path(file))),
+    "lose after": lambda fault, **question: vars(lose_after(**question, fault=Fault[fault])),
+    "compete": compete,
+    "kill": killed,
+    "years": years,
+}
+"""What can be asked, and what answers."""
+
+
 def answer(do: str, **question: Any) -> Any:
     """Do what is asked."""
     if "start" in question:
@@ -462,25 +531,7 @@ def answer(do: str, **question: Any) -> Any:
     if "expected" in question:
         rests = tuple(Rest(**rest) for rest in question["expected"]["rests"])
         question["expected"] = Expected(rests, Counter(question["expected"]["shape"]))
-    match do:
-        case "prepare":
-            return prepare(Path(question["folder"]))
-        case "record":
-            return record(**question)
-        case "trial":
-            return trial(**{**question, "fault": Fault[question["fault"]]})
-        case "lose":
-            return vars(lose(**{**question, "file": Path(question["file"])}))
-        case "lose after":
-            return vars(lose_after(**{**question, "fault": Fault[question["fault"]]}))
-        case "compete":
-            return compete(**question)
-        case "kill":
-            return killed(**question)
-        case "years":
-            return years()
-        case other:
-            raise ValueError(other)
+    return ANSWERS[do](**question)
 
 
 def main() -> None:

@@ -226,6 +226,32 @@ class Lanes:
         failures = tuple(f"{t['what']}, {t['hit']}, {t['refused']}:\n{t['failure']}" for t in trials if t["failure"])
         return _outcome(name, len(trials), failures)
 
+    def lines(self) -> list[int]:
+        """How many lines of Python each step of the script executes."""
+        return self.each([{"do": "lines", "start": start, "path": self.path()} for start in self.usual.starts])
+
+    def interrupts(self, name: str, places: Sequence[tuple[int, int]], *, stop: bool = False) -> Outcome:
+        """Press Ctrl-C at some lines of Python.
+
+        Args:
+            name: What to call it in the tally; empty: it does not count.
+            places: Step, and number of the line there.
+            stop: Whether to be content with the first failure.
+        """
+        questions = [
+            {
+                "do": "interrupt",
+                "start": self.usual.starts[step],
+                "path": self.path(),
+                "expected": self.usual.expected,
+                "at": at,
+            }
+            for step, at in places
+        ]
+        answers = self.each(questions, until=lambda answer: stop and bool(answer["failure"]))
+        failures = tuple(f"{answer['what']}:\n{answer['failure']}" for answer in answers if answer["failure"])
+        return _outcome(name, sum(answer["heard"] for answer in answers), failures)
+
     def record(self) -> Recording:
         """Trace one process that does the whole script."""
         start = self.usual.starts[0]

@@ -22,7 +22,7 @@ class Mistake:
         mistake: What goes wrong, in words.
         edits: How to make it.
         reveals: The kind of fault after which something is found to be wrong: the name of a `Fault`; `"power"`;
-            `"rivals"`, for two processes at once; `"clock"`.
+            `"rivals"`, for two processes at once; `"clock"`; `"interrupt"`, for Ctrl-C.
         says: What is found to be wrong then: a pattern in its description.
         steps: The steps of the script at which to look.
     """
@@ -39,6 +39,25 @@ class Mistake:
 
 
 MISTAKES = (
+    Mistake(
+        "ctrl-c-inside-a-transaction",
+        "Ctrl-C does not wait for the end of a transaction.",
+        (
+            Edit(
+                "unlearn.ledger.database",
+                "def write(self) -> Iterator[Connection]:",
+                "def write(self) -> Iterator[Connection]:\n        return self._open_to_all()\n\n"
+                "    @contextmanager\n    def _open_to_all(self) -> Iterator[Connection]:\n"
+                "        with translating(self.name), self._connect() as connection, connection.begin():\n"
+                "            self._take_turn(connection)\n            yield connection\n\n"
+                "    def _before(self) -> Iterator[Connection]:",
+            ),
+            Edit("unlearn.ledger.database", "    @contextmanager\n    def write", "    def write"),
+        ),
+        "interrupt",
+        "database is locked|ended with -9",
+        ("forget a person", "forget a record"),
+    ),
     Mistake(
         "publish-without-syncing-the-folder",
         "A checkpoint gets its name, but the name is not made durable.",

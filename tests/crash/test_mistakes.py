@@ -12,6 +12,7 @@ from tests.crash.lanes import Lanes, Outcome, opened
 from tests.crash.mistakes import MISTAKES, Mistake
 from tests.crash.shim import Fault
 from tests.crash.story import STEPS
+from tests.crash.test_interrupts import some
 from tests.negative.doubles import MARKS
 
 QUICK = (
@@ -35,6 +36,10 @@ def search(mistake: Mistake, lanes: Lanes) -> Outcome:
             numbers = [number for number, step in enumerate(STEPS) if step.name in mistake.steps]
             points = [point for number in numbers for point in traced.around(number)]
             return lanes.losses("", traced, points, mixed=1, stop=True)
+        case "interrupt":
+            numbers = [number for number, step in enumerate(STEPS) if step.name in mistake.steps]
+            places = [place for place in some(lanes.lines(), 4_000, seed=1) if place[0] in numbers]
+            return lanes.interrupts("", places[:400], stop=True)
         case name:
             fault = Fault[name]
             # Of the many writes, most do the same to the same file.

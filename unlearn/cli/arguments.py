@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from shards.digest import Json
+from shards.interrupts import guarded
 
 if TYPE_CHECKING:
     from shards.executors.base import Executor
@@ -93,7 +94,7 @@ def find_code_here() -> None:
         sys.path.append(here)
 
 
-@contextmanager
+@guarded
 def opened(run: Path, executor: Executor | None = None) -> Iterator[Workspace]:
     """Open a workspace for one command.
 

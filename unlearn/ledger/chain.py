@@ -5,7 +5,7 @@ Functions take a connection whose transaction the caller holds; `append` needs o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -178,26 +178,25 @@ def consistency(c: Connection, old: int, count: int) -> list[bytes]:
     return _over_stored(c, lambda subtree: merkle.consistency_proof(old, count, subtree))
 
 
-def entries(c: Connection, start: int = 0) -> Iterator[Entry]:
-    """All events from a number on, read page by page.
+def page(c: Connection, start: int, stop: int) -> list[Entry]:
+    """The next events from a number on, `PAGE` of them at most.
 
     Args:
         c: A connection.
         start: The first to read.
+        stop: The one before which to stop.
 
-    Yields:
-        The events, in order.
+    Returns:
+        The events, in order; at least one if `start < stop`.
 
     Raises:
         DamageError: If a number is missing.
     """
-    while True:
-        query = select(s.event.c.number, s.event.c.body).where(s.event.c.number >= start)
-        rows = c.execute(query.order_by(s.event.c.number).limit(PAGE)).all()
-        for row in rows:
-            if row.number != start:
-                raise DamageError(f"the ledger's log is damaged: entry {start} is missing; restore it from a copy")
-            yield Entry(row.number, bytes(row.body))
-            start += 1
-        if len(rows) < PAGE:
-            return
+    last = min(start + PAGE, stop)
+    query = select(s.event.c.number, s.event.c.body).where(s.event.c.number >= start, s.event.c.number < last)
+    rows = c.execute(query.order_by(s.event.c.number)).all()
+    found, wanted = [row.number for row in rows], list(range(start, last))
+    if found != wanted:
+        missing = next((number for number in wanted if number not in set(found)), last)
+        raise DamageError(f"the ledger's log is damaged: entry {missing} is missing; restore it from a copy")
+    return [Entry(row.number, bytes(row.body)) for row in rows]

@@ -2,6 +2,7 @@
 
 A `write` transaction is the only one at its time, so that whoever adds to the log sees the end of it; a `read` sees
 one moment. What either wrote or saw is on disk when it ends well: who wrote it may have been killed before it was.
+Ctrl-C waits for the end of both: the library that makes them does not expect it, and would keep the database locked.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from shards import interrupts
 from shards.files import sync_path
 from unlearn.errors import ConfigurationError, DamageError, InputError, LockedError, StorageError
 
@@ -155,7 +157,7 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._connect() as connection:
+        with interrupts.held(), translating(self.name), self._connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
             else:
@@ -172,11 +174,11 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._connect() as connection, connection.begin():
+        with interrupts.held(), translating(self.name), self._connect() as connection, connection.begin():
             self._take_turn(connection)
             yield connection
 
-    @contextmanager
+    @interrupts.guarded
     def held(self, timeout: float) -> Iterator[None]:
         """Keep others, on other machines too, from doing the same; PostgreSQL gives it up with the connection.
 
@@ -207,6 +209,7 @@ class Database:
                         "nothing was changed"
                     )
                 time.sleep(HELD_POLL_SECONDS)
+                interrupts.check()
             yield
 
     def _got_hold(self, connection: Connection) -> bool:
@@ -221,7 +224,7 @@ class Database:
         Yields:
             The connection.
         """
-        with translating(self.name), self._connect() as connection, connection.begin():
+        with interrupts.held(), translating(self.name), self._connect() as connection, connection.begin():
             self._take_turn(connection)
             if not self.is_sqlite:
                 there = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s"

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, inspect, select,
 from sqlalchemy.engine import Row
 
 from shards.digest import Json, canonical_json, digest_json
+from shards.interrupts import guarded
 from unlearn.errors import DamageError, FencedError, IdempotencyError, UnlearnError
 from unlearn.ledger import chain, recordset
 from unlearn.ledger import schema as s
@@ -142,7 +143,7 @@ class Ledger:
 
     # Who writes
 
-    @contextmanager
+    @guarded
     def writing_as(self, writer: str, timeout: float) -> Iterator[None]:
         """Be the workspace's writer, in this thread, while the block runs; whoever was before is shut out.
 
@@ -886,13 +887,19 @@ class Ledger:
             return chain.inclusion(c, number, size)
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        """All events from a number on.
+        """All events from a number on that are there now, read page by page.
 
         Yields:
             The events, in order.
         """
         with self._read() as c:
-            yield from chain.entries(c, start)
+            stop = chain.size(c)
+        while start < stop:
+            # No transaction while the caller is at work: it may take long, or never come back.
+            with self._read() as c:
+                page = chain.page(c, start, stop)
+            yield from page
+            start += len(page)
 
 
 def now() -> datetime:
