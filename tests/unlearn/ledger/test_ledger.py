@@ -786,13 +786,36 @@ def test_what_is_refused_is_not_kept_open(tmp_path: Path) -> None:
 def test_what_was_being_read_when_a_ledger_was_closed_is_closed_after_it(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     ledger = Ledger.create(Database.sqlite(path), "0" * 32, "1" * 64)
+    with database_of(ledger).read():
+        pool = database_of(ledger)._engine.pool
+        ledger.close()
+        assert handles_of(path)
+    assert not handles_of(path), pool
+
+
+def test_events_nobody_reads_to_the_end_keep_nothing_open(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.create(Database.sqlite(path), "0" * 32, "1" * 64)
     entries = ledger.entries()
     next(entries)
-    pool = database_of(ledger)._engine.pool
     ledger.close()
-    assert handles_of(path)
-    entries.close()
-    assert not handles_of(path), pool
+    assert not handles_of(path), entries
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+def test_events_are_read_page_by_page(where: Where, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    monkeypatch.setattr("unlearn.ledger.chain.PAGE", page)
+    ledger = where.ledger(where.new())
+    for number in range(4):
+        ledger.add_key(f"key {number}", "")
+    size = ledger.head().size
+    entries = ledger.entries(1)
+    first = next(entries)
+    ledger.add_key("later", "")
+    # Those that were there when it began.
+    assert [entry.number for entry in (first, *entries)] == list(range(1, size))
+    assert [entry.number for entry in ledger.entries(size)] == [size]
+    assert list(ledger.entries(size + 1)) == []
 
 
 def test_a_transaction_that_waits_too_long_says_so(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
