@@ -26,21 +26,22 @@ class _Signal:
         self._blocks = 0
         self._held = 0
         self._came = False
-        self._before: Callable[[int, FrameType | None], Any] | None = None
+        self._before: Callable[[int, FrameType | None], Any] = signal.default_int_handler
 
     def begin(self) -> None:
-        """A block begins."""
-        if not self._blocks:
-            before = signal.getsignal(signal.SIGINT)
-            self._before, self._came = (before if callable(before) else None), False
-            if self._before is not None:
-                signal.signal(signal.SIGINT, self._handle)
+        """A block begins: whoever handled Ctrl-C until now, also if since the last block, is asked when it is over."""
+        before = signal.getsignal(signal.SIGINT)
+        if callable(before) and before != self._handle:
+            self._before = before
+            if not self._blocks:
+                self._came = False
+            signal.signal(signal.SIGINT, self._handle)
         self._blocks += 1
 
     def end(self) -> None:
         """A block ends; the last one gives Ctrl-C back to whoever had it."""
         self._blocks -= 1
-        if not self._blocks and self._before is not None:
+        if not self._blocks and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, self._before)
         if not self._held:
             self.let()
@@ -56,11 +57,11 @@ class _Signal:
     def let(self) -> None:
         """Do what would have been done when the signal came, if it came."""
         came, self._came = self._came, False
-        if came and self._before is not None:
+        if came:
             self._before(signal.SIGINT, None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._before is None or self._held or _is_here(frame):
+        if self._held or _is_here(frame):
             self._came = True
         else:
             self._before(number, frame)

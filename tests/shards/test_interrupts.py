@@ -93,6 +93,23 @@ def test_who_ignores_it_goes_on_ignoring_it() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def test_a_handler_that_is_set_inside_a_block_is_asked_from_then_on() -> None:
+    told: list[int] = []
+
+    def own(number: int, frame: object) -> None:
+        del frame
+        told.append(number)
+
+    with held():
+        signal.signal(signal.SIGINT, own)
+        with held():
+            press()
+            assert told == []
+        check()
+        assert told == [signal.SIGINT]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_another_thread_holds_nothing_up() -> None:
     inside, over = threading.Event(), threading.Event()
 

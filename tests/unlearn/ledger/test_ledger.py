@@ -134,10 +134,15 @@ def _artefact(number: int) -> Artefact:
     return Artefact(f"art-{number}", "student", "distilled model", "s3://somewhere", AT)
 
 
+def _become_writer(ledger: Ledger) -> None:
+    with ledger.writing_as("me", 0):
+        pass
+
+
 WRITES: dict[str, tuple[Callable[[Ledger], object], list[str]]] = {
     "begin_operation": (lambda ledger: ledger.begin_operation("train"), []),
     "end_operation": (lambda ledger: ledger.end_operation(), []),
-    "writing_as": (lambda ledger: ledger.writing_as("me", 0).__enter__(), []),
+    "writing_as": (_become_writer, []),
     "add_batch": (
         lambda ledger: ledger.add_batch(
             {"task": 2}, [NewSlice(0, 2, "f", 1, "d")], [NewRecord(token(50), 0, 2, commitment(50))], [token(1)]
