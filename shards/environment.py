@@ -93,11 +93,13 @@ def describe(libraries: Iterable[str]) -> dict[str, Json]:
         "switches": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_NUMERIC_PREFIXES)},
         "libraries": {name: str(importlib.import_module(name).__version__) for name in sorted(libraries)},
     }
-    if "sklearn" in found["libraries"]:
-        # scipy brings its own linear algebra; tables reach estimators through pandas, states through skops.
+    if {"scipy", "sklearn"} & set(found["libraries"]):
+        # It brings its own linear algebra.
         import scipy
 
         found["scipy linear algebra"] = _linear_algebra(scipy.show_config(mode="dicts"))
+    if "sklearn" in found["libraries"]:
+        # Tables reach estimators through pandas, states through skops.
         found["beside"] = {name: _version(name) for name in ("pandas", "skops")}
     if "torch" in found["libraries"]:
         import torch

@@ -93,6 +93,28 @@ def _ridge() -> Learner:
     return RidgeLearner(1.0)
 
 
+def _dense_momentum() -> Learner:
+    from shards.learners.dense import DenseLearner
+
+    return DenseLearner(
+        (16,),
+        activation="tanh",
+        momentum=0.9,
+        weight_decay=1e-3,
+        schedule="cosine",
+        epochs=2,
+        batch_size=8,
+        carry_optimizer=True,
+        standardize=True,
+    )
+
+
+def _dense_plain() -> Learner:
+    from shards.learners.dense import DenseLearner
+
+    return DenseLearner((16,), epochs=2, batch_size=8)
+
+
 SGD = Case("sklearn-sgd", _sgd, torch=False)
 LOGISTIC = Case("sklearn-logistic-refit", _logistic, torch=False)
 MLP_ADAM = Case("mlp-adam", _mlp_adam)
@@ -100,7 +122,10 @@ MLP_MOMENTUM = Case("mlp-momentum-cosine", _mlp_momentum)
 CNN = Case("cnn-dropout", _cnn, image=True)
 RIDGE = Case("ridge", _ridge, torch=False)
 
-CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, RIDGE)
+DENSE = Case("dense", _dense_plain, torch=False)
+DENSE_MOMENTUM = Case("dense-momentum-cosine", _dense_momentum, torch=False)
+
+CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, RIDGE, DENSE, DENSE_MOMENTUM)
 """Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by sums."""
 
 LIGHT = (SGD, MLP_ADAM)

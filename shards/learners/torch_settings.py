@@ -100,11 +100,12 @@ def canonical_name(what: str, value: Reference, known: Mapping[str, object] | No
     raise ConfigurationError(f"TorchLearner: {what} {text!r} is unknown: {choices} a reference 'package.module:name'")
 
 
-def canonical_epochs(value: object) -> int | float | str:
+def canonical_epochs(value: object, learner: str = "TorchLearner") -> int | float | str:
     """E in its one canonical form: an int if whole, a float if that is exact in decimal, else a fraction.
 
     Args:
         value: An int, a float, a fraction, or text that is one of them.
+        learner: Whose it is, for messages.
 
     Returns:
         A JSON value; `Fraction(str(...))` of it is E.
@@ -117,20 +118,19 @@ def canonical_epochs(value: object) -> int | float | str:
     except (ValueError, ZeroDivisionError):
         epochs = Fraction(0)
     if isinstance(value, bool) or epochs <= 0:
-        raise ConfigurationError(
-            f"TorchLearner: epochs is {value!r}: give a positive number, or a fraction such as '7/2'"
-        )
+        raise ConfigurationError(f"{learner}: epochs is {value!r}: give a positive number, or a fraction such as '7/2'")
     if epochs.denominator == 1:
         return epochs.numerator
     decimal = float(epochs)
     return decimal if Fraction(str(decimal)) == epochs else str(epochs)
 
 
-def canonical_batch_size(value: Any) -> int:
+def canonical_batch_size(value: Any, learner: str = "TorchLearner") -> int:
     """The batch size as an int.
 
     Args:
         value: What was given, perhaps a numpy integer.
+        learner: Whose it is, for messages.
 
     Returns:
         At least 1.
@@ -143,7 +143,7 @@ def canonical_batch_size(value: Any) -> int:
     except TypeError:
         size = 0
     if isinstance(value, bool) or size < 1:
-        raise ConfigurationError(f"TorchLearner: batch_size is {value!r}: give a positive integer")
+        raise ConfigurationError(f"{learner}: batch_size is {value!r}: give a positive integer")
     return size
 
 

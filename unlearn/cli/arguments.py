@@ -115,8 +115,8 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
     """Make the learner that a name stands for.
 
     Args:
-        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, `"ridge"`, or `"package.module:name"` of a module factory, a
-            learner or an estimator.
+        name: `"dense"`, `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, `"ridge"`, or `"package.module:name"` of a module
+            factory, a learner or an estimator.
         options: Options of the learner.
 
     Returns:
@@ -135,6 +135,10 @@ def _preset(name: str) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(max_iter=1000)
+    if name == "dense":
+        from shards.learners.dense import DenseLearner
+
+        return DenseLearner
     if name == "ridge":
         from shards.learners.ridge import RidgeLearner
 

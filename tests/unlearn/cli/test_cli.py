@@ -435,7 +435,7 @@ def test_errors_of_the_users_code_are_one_line_unless_debugging(here: Path) -> N
 def test_interrupted_training_goes_on(tmp_path: Path, people: Path) -> None:
     folder = tmp_path / "run"
     # Some tenths of a second of training a shard.
-    options = ("--option", "epochs=100", "--option", "batch_size=1", "--random-state", 0)
+    options = ("--option", "epochs=30", "--option", "batch_size=1", "--random-state", 0)
     unlearn("create", folder, "--learner", "sgd", "--shards", 8, "--slices", 1, *options)
     unlearn("ingest", folder, people, *ROLES)
     # Where the tests run in the background, they and their children ignore the signal.
