@@ -93,10 +93,10 @@ def _ridge() -> Learner:
     return RidgeLearner(1.0)
 
 
-def _dense_momentum() -> Learner:
-    from shards.learners.dense import DenseLearner
+def _written_out_momentum() -> Learner:
+    from shards.learners.mlp import MLPLearner
 
-    return DenseLearner(
+    return MLPLearner(
         (16,),
         activation="tanh",
         momentum=0.9,
@@ -109,10 +109,10 @@ def _dense_momentum() -> Learner:
     )
 
 
-def _dense_plain() -> Learner:
-    from shards.learners.dense import DenseLearner
+def _written_out() -> Learner:
+    from shards.learners.mlp import MLPLearner
 
-    return DenseLearner((16,), epochs=2, batch_size=8)
+    return MLPLearner((16,), epochs=2, batch_size=8)
 
 
 SGD = Case("sklearn-sgd", _sgd, torch=False)
@@ -122,10 +122,10 @@ MLP_MOMENTUM = Case("mlp-momentum-cosine", _mlp_momentum)
 CNN = Case("cnn-dropout", _cnn, image=True)
 RIDGE = Case("ridge", _ridge, torch=False)
 
-DENSE = Case("dense", _dense_plain, torch=False)
-DENSE_MOMENTUM = Case("dense-momentum-cosine", _dense_momentum, torch=False)
+WRITTEN_OUT = Case("written-out", _written_out, torch=False)
+WRITTEN_OUT_MOMENTUM = Case("written-out-momentum", _written_out_momentum, torch=False)
 
-CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, RIDGE, DENSE, DENSE_MOMENTUM)
+CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, RIDGE, WRITTEN_OUT, WRITTEN_OUT_MOMENTUM)
 """Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by sums."""
 
 LIGHT = (SGD, MLP_ADAM)

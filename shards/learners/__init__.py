@@ -12,7 +12,7 @@ from shards.errors import CodeError, ConfigurationError
 from shards.learners.base import Learner
 
 READY_MADE = ("mlp", "cnn")
-"""Names of ready-made torch modules."""
+"""Names of ready-made networks: `MLPLearner`, and a torch module."""
 
 
 def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
@@ -54,6 +54,10 @@ def _made(what: Any, options: dict[str, Json]) -> Learner:
         from shards.learners.sklearn import SklearnLearner
 
         return SklearnLearner(what() if isinstance(what, type) else what, **options)
+    if what == "mlp":
+        from shards.learners.mlp import MLPLearner
+
+        return MLPLearner(**options)
     if isinstance(what, str) or callable(what):
         from shards.learners.torch import TorchLearner
 
@@ -69,7 +73,7 @@ def _referenced(text: str) -> Any:
     module, colon, path = text.partition(":")
     if not colon or not module or not path or module.startswith("."):
         raise CodeError(
-            f'{text!r} is neither a ready-made module ({", ".join(READY_MADE)}) nor a reference "package.module:name"'
+            f'{text!r} is neither a ready-made network ({", ".join(READY_MADE)}) nor a reference "package.module:name"'
         )
     try:
         return attrgetter(path)(importlib.import_module(module))

@@ -115,7 +115,7 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
     """Make the learner that a name stands for.
 
     Args:
-        name: `"dense"`, `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, `"ridge"`, or `"package.module:name"` of a module
+        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, `"ridge"`, or `"package.module:name"` of a module
             factory, a learner or an estimator.
         options: Options of the learner.
 
@@ -135,10 +135,6 @@ def _preset(name: str) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(max_iter=1000)
-    if name == "dense":
-        from shards.learners.dense import DenseLearner
-
-        return DenseLearner
     if name == "ridge":
         from shards.learners.ridge import RidgeLearner
 

@@ -17,7 +17,7 @@ EXAMPLE = """\b
 Examples:
   unlearn create runs/people --learner logistic --shards 20 --slices 5
   unlearn create runs/cluster --learner logistic --store s3://bucket/prefix --ledger postgresql://me@host/db
-  unlearn create runs/digits --learner mlp --option 'module_args={"hidden":[9]}'"""
+  unlearn create runs/digits --learner mlp --option 'hidden=[64]'"""
 
 
 class TaskKind(StrEnum):

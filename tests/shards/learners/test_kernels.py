@@ -23,6 +23,7 @@ import user_modules
 from shards.digest import derive_seed
 from shards.learners.base import Learner, StepContext, StepData, epoch_visits
 from shards.learners.generators import generators_kept, seed_generators
+from shards.learners.mlp import MLPLearner
 from shards.learners.schedules import cosine, linear, step
 from shards.learners.sklearn import SklearnLearner
 from shards.learners.torch import TorchLearner
@@ -33,8 +34,9 @@ from shards.task import FieldSchema, Task
 # --- the source ----------------------------------------------------------------------------------------------
 
 PINS = {
-    "sklearn/1": "327c369f1607f780b43c9fe8bcc369429afd4601155cd828eeb8d146f9fc73a1",
-    "torch/1": "240f7e7ea8a15dd665144afafa9ab6af9046b8b9c9a900fdf2f5bed609835599",
+    "mlp/1": "d73a1ca5e9872bee4afb9893fb1202388f7ee7b04b59644a8909321e5d893f80",
+    "sklearn/1": "0bdfb5321ad63c9068d31cdb021750406d14de2e0d2c7a889b43924b1df6345b",
+    "torch/1": "b1fb769404bf6fc4b7eff1b8051b2bd6bfd01fe8ace3cf97a909329b1afcd0c0",
 }
 """Digest of the source of each kernel, by its name."""
 
@@ -44,7 +46,17 @@ SHARED = (
     "shards.learners.base:StepContext.seed",
     "shards.learners.base:epoch_visits",
 )
-SOURCES = {
+SOURCES: dict[type[Learner], tuple[str, ...]] = {
+    MLPLearner: (
+        *SHARED,
+        "shards.learners.mlp",
+        "shards.learners.mlp_network",
+        "shards.learners.mlp_rules",
+        "shards.learners.schedules",
+        "shards.learners.torch_settings",
+        "shards.learners.torch_tensors",
+        "shards.learners.visits",
+    ),
     TorchLearner: (
         *SHARED,
         "shards.learners.generators",
@@ -252,6 +264,29 @@ def test_three_steps_of_torch_in_fractions(shuffle: bool) -> None:
     # Drawn by the module when it was made, and during its three calls.
     assert state["module/made"].tolist() == [2144613095, 220388540]
     assert state["module/called"].tolist() == [147398269, 1028614412, 1034541218]
+
+
+def test_three_steps_of_layers_written_out_in_fractions() -> None:
+    ours = MLPLearner((), learning_rate=0.125, momentum=0.5, weight_decay=0.25, batch_size=4)
+    w, momentum = [Fraction(1, 2), Fraction(-1, 4), Fraction(1)], [Fraction(0)] * 3
+    parent = {
+        "weights/0": np.array([[0.5], [-0.25]], dtype=np.float32),
+        "biases/0": np.array([1.0], dtype=np.float32),
+    }
+    state = ours.train_step(parent, DATA, CONTEXT)
+    for k in range(3):
+        gradient = [a / 4 for a in w]
+        for i in ORDER[4 * k : 4 * k + 4]:
+            x = [Fraction(float(v)) for v in (*X[i], 1)]
+            error = sum(a * b for a, b in zip(w, x, strict=True)) - Fraction(Y[i])
+            gradient = [g + error * v / 2 for g, v in zip(gradient, x, strict=True)]
+        momentum = [m / 2 + g for m, g in zip(momentum, gradient, strict=True)]
+        w = [a - m / 8 for a, m in zip(w, momentum, strict=True)]
+    assert [Fraction(float(v)) for v in [*state["weights/0"][:, 0], *state["biases/0"]]] == w
+    fresh = MLPLearner((), learning_rate=2.0**-100, epochs=1).train_step(None, DATA, CONTEXT)
+    # Drawn from the seed of the step, within 1 / sqrt(2) of zero.
+    drawn = np.random.Generator(np.random.PCG64(1518306262524753039)).random(3, dtype=np.float32)
+    np.testing.assert_allclose([*fresh["weights/0"][:, 0], *fresh["biases/0"]], (2 * drawn - 1) / 2**0.5, rtol=1e-6)
 
 
 def test_two_steps_of_sklearn() -> None:

@@ -286,10 +286,13 @@ def test_classes_are_numbers_or_text(text: str | None, labels: list[Any] | None)
     assert parse_classes(text) == labels
 
 
-def test_torch_learner_with_options(tmp_path: Path) -> None:
-    options = ("--option", "epochs=3", "--option", "batch_size=8", "--option", 'module_args={"hidden":[5]}')
-    params = document("create", tmp_path / "run", "--learner", "mlp", *options)["learner"]["params"]
-    assert (params["epochs"], params["batch_size"], params["module_args"]) == (3, 8, {"hidden": [5]})
+def test_networks_with_options(tmp_path: Path) -> None:
+    options = ("--option", "epochs=3", "--option", "batch_size=8")
+    hidden, channels = ("--option", "hidden=[5]"), ("--option", 'module_args={"channels":[5]}')
+    params = document("create", tmp_path / "a", "--learner", "mlp", *options, *hidden)["learner"]["params"]
+    assert (params["epochs"], params["batch_size"], params["hidden"]) == (3, 8, [5])
+    params = document("create", tmp_path / "b", "--learner", "cnn", *options, *channels)["learner"]["params"]
+    assert (params["epochs"], params["batch_size"], params["module_args"]) == (3, 8, {"channels": [5]})
 
 
 def test_references_find_code_in_the_current_directory(here: Path) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Learner, Predictor, State, StepContext, StepData, epoch_visits
-from shards.learners.dense_network import ACTIVATIONS, Network, count_parameters, first_parameters, layers_of
-from shards.learners.dense_rules import Adam, Momentum, PlainSGD, Rule
+from shards.learners.mlp_network import ACTIVATIONS, Network, count_parameters, first_parameters, layers_of
+from shards.learners.mlp_rules import Adam, Momentum, PlainSGD, Rule
 from shards.learners.schedules import SCHEDULES
 from shards.learners.torch_settings import canonical_batch_size, canonical_epochs
 from shards.learners.torch_tensors import count_records, moments
@@ -34,7 +34,7 @@ _PROGRESS_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class DenseLearner(Learner):
+class MLPLearner(Learner):
     """Minibatch training of fully connected layers in float32, by cross-entropy or by squared error.
 
     All features of a record, numbers of any dtype, are one row of inputs.
@@ -72,19 +72,19 @@ class DenseLearner(Learner):
     carry_optimizer: bool = False
     standardize: bool = False
 
-    kernel: ClassVar[str] = "dense/1"
+    kernel: ClassVar[str] = "mlp/1"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
 
     def __post_init__(self) -> None:
         """Bring every value to its one canonical form, so that equal learners have equal keys."""
         widths = self.hidden if isinstance(self.hidden, list | tuple) else (None,)
         if not all(isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in widths):
-            raise ConfigurationError(f"DenseLearner: hidden is {self.hidden!r}: give positive widths, or none")
+            raise ConfigurationError(f"MLPLearner: hidden is {self.hidden!r}: give positive widths, or none")
         object.__setattr__(self, "hidden", tuple(widths))
         for name, choices in (("activation", ACTIVATIONS), ("optimizer", OPTIMIZERS), ("schedule", (None, *SCHEDULES))):
             if getattr(self, name) not in choices:
                 shown = ", ".join(str(choice) for choice in choices)
-                raise ConfigurationError(f"DenseLearner: {name} is {getattr(self, name)!r}: choose one of {shown}")
+                raise ConfigurationError(f"MLPLearner: {name} is {getattr(self, name)!r}: choose one of {shown}")
         rate = _number("learning_rate", self.learning_rate, "a positive number", lambda v: v > 0)
         object.__setattr__(self, "learning_rate", rate)
         momentum = _number("momentum", self.momentum, "a number of at least 0 and below 1", lambda v: 0 <= v < 1)
@@ -92,12 +92,12 @@ class DenseLearner(Learner):
         decay = _number("weight_decay", self.weight_decay, "a number of at least 0", lambda v: v >= 0)
         object.__setattr__(self, "weight_decay", decay)
         if self.optimizer == "adam" and momentum:
-            raise ConfigurationError("DenseLearner: momentum is for optimizer 'sgd': Adam has its own")
+            raise ConfigurationError("MLPLearner: momentum is for optimizer 'sgd': Adam has its own")
         for name in ("shuffle", "carry_optimizer", "standardize"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(f"DenseLearner: {name} is {getattr(self, name)!r}: give True or False")
-        object.__setattr__(self, "epochs", canonical_epochs(self.epochs, "DenseLearner"))
-        object.__setattr__(self, "batch_size", canonical_batch_size(self.batch_size, "DenseLearner"))
+                raise ConfigurationError(f"MLPLearner: {name} is {getattr(self, name)!r}: give True or False")
+        object.__setattr__(self, "epochs", canonical_epochs(self.epochs, "MLPLearner"))
+        object.__setattr__(self, "batch_size", canonical_batch_size(self.batch_size, "MLPLearner"))
 
     def kinds(self) -> tuple[Kind, ...]:
         """Both kinds of task."""
@@ -109,7 +109,7 @@ class DenseLearner(Learner):
         return {**values, "hidden": list(self.hidden)}
 
     @classmethod
-    def from_params(cls, params: dict[str, Json]) -> DenseLearner:
+    def from_params(cls, params: dict[str, Json]) -> MLPLearner:
         """Build the learner again from `params()`."""
         return cls(**params)
 
@@ -133,7 +133,7 @@ class DenseLearner(Learner):
         wrong = [n for n, schema in task.features.items() if schema.dtype == "str" or _kind(schema.dtype) not in "biuf"]
         if wrong:
             raise ConfigurationError(
-                f"DenseLearner takes numbers, and {', '.join(wrong)} is none: encode it by a public rule first"
+                f"MLPLearner takes numbers, and {', '.join(wrong)} is none: encode it by a public rule first"
             )
 
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
@@ -145,7 +145,7 @@ class DenseLearner(Learner):
             context: Seeds, budget and constants.
 
         Returns:
-            The new state: `"weights/0"` `[outputs, inputs]` and `"biases/0"` `[outputs]`, float32, and so on;
+            The new state: `"weights/0"` `[inputs, outputs]` and `"biases/0"` `[outputs]`, float32, and so on;
             `"standardize/mean"` and `"standardize/std"` `[inputs]` float64; `"optimizer/…"`.
 
         Raises:
@@ -162,7 +162,7 @@ class DenseLearner(Learner):
             last = self._minibatches(vector, rule, _Inputs(data.features, sizes[0], scaling), data.target, context)
         if not (math.isfinite(last) and np.isfinite(vector).all()):
             raise FloatingPointError(
-                f"DenseLearner: the loss or a parameter is not finite after {context.visits} record-visits of shard "
+                f"MLPLearner: the loss or a parameter is not finite after {context.visits} record-visits of shard "
                 f"{context.shard}, step {context.position}: lower learning_rate, or standardize the features; make "
                 "sure that no feature or target is NaN or infinite"
             )
@@ -342,7 +342,7 @@ def _vector_of(state: State, sizes: tuple[int, ...]) -> np.ndarray:
             if value is None or value.shape != room.shape or value.dtype != np.float32:
                 found = "missing" if value is None else f"{value.dtype} {value.shape}"
                 raise ConfigurationError(
-                    f"DenseLearner: the state's {name!r} is {found}, and float32 {room.shape} is needed: the learner "
+                    f"MLPLearner: the state's {name!r} is {found}, and float32 {room.shape} is needed: the learner "
                     "or the data changed since it was trained"
                 )
             room[...] = value
@@ -359,5 +359,5 @@ def _kind(dtype: str) -> str:
 
 def _number(name: str, value: Any, wanted: str, fits: Callable[[float], bool]) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not fits(value):
-        raise ConfigurationError(f"DenseLearner: {name} is {value!r}: give {wanted}")
+        raise ConfigurationError(f"MLPLearner: {name} is {value!r}: give {wanted}")
     return float(value)

@@ -12,8 +12,8 @@ import pytest
 
 from shards.errors import ConfigurationError, InputError
 from shards.learners.base import StepContext, StepData
-from shards.learners.dense import OPTIMIZERS, DenseLearner
-from shards.learners.dense_network import ACTIVATIONS, Network, count_parameters, first_parameters, layers_of
+from shards.learners.mlp import OPTIMIZERS, MLPLearner
+from shards.learners.mlp_network import ACTIVATIONS, Network, count_parameters, first_parameters, layers_of
 from shards.learners.schedules import SCHEDULES
 from shards.learners.visits import count_windows, windows
 from shards.task import FieldSchema, Task
@@ -53,7 +53,7 @@ def context_of(task: Task, visits: int = 3 * N, position: int = 0) -> StepContex
     return StepContext(task, 7, 2, position, visits)
 
 
-def with_torch(learner: DenseLearner, data: StepData, context: StepContext) -> list[np.ndarray]:
+def with_torch(learner: MLPLearner, data: StepData, context: StepContext) -> list[np.ndarray]:
     """The same training by torch's modules and optimisers: parameters, layer after layer."""
     import torch
 
@@ -68,9 +68,9 @@ def with_torch(learner: DenseLearner, data: StepData, context: StepContext) -> l
     sizes = (inputs.shape[1], *learner.hidden, outputs)
     made: list[Any] = []
     for layer in layers_of(first_parameters(sizes, context.seed("module")), sizes):
-        linear = torch.nn.Linear(*reversed(layer.weights.shape))
+        linear = torch.nn.Linear(*layer.weights.shape)
         with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(layer.weights))
+            linear.weight.copy_(torch.from_numpy(layer.weights.T))
             linear.bias.copy_(torch.from_numpy(layer.biases))
         made += [linear, torch.nn.ReLU() if learner.activation == "relu" else torch.nn.Tanh()]
     module = torch.nn.Sequential(*made[:-1])
@@ -93,7 +93,7 @@ def with_torch(learner: DenseLearner, data: StepData, context: StepContext) -> l
             loss = torch.nn.functional.mse_loss(output, wanted.float())
         loss.backward()
         optimizer.step()
-    return [parameter.detach().numpy() for parameter in module.parameters()]
+    return [parameter.detach().numpy().T for parameter in module.parameters()]
 
 
 def parameters(state: Any) -> list[np.ndarray]:
@@ -116,7 +116,7 @@ RULES = (
 @pytest.mark.parametrize("hidden", [(), (7,), (7, 4)], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_it_is_what_torch_does(rule: dict[str, Any], kind: str, hidden: tuple[int, ...], activation: str) -> None:
-    learner = DenseLearner(hidden, activation=activation, **{"learning_rate": 0.05, "batch_size": 8, **rule})
+    learner = MLPLearner(hidden, activation=activation, **{"learning_rate": 0.05, "batch_size": 8, **rule})
     task = task_of(kind)
     data, context = data_of(task), context_of(task)
     state = learner.train_step(None, data, context)
@@ -129,7 +129,7 @@ def test_features_of_any_kind_are_one_row_and_may_be_standardised() -> None:
     data = data_of(task)
     data.features["d"][:, 1] = 4  # a constant
     for standardize in (False, True):
-        learner = DenseLearner((6,), standardize=standardize, learning_rate=0.01)
+        learner = MLPLearner((6,), standardize=standardize, learning_rate=0.01)
         state = learner.train_step(None, data, context_of(task))
         for ours, theirs in zip(parameters(state), with_torch(learner, data, context_of(task)), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -147,7 +147,7 @@ def test_a_gradient_is_the_slope_of_the_loss() -> None:
         z = x.astype(np.float64)
         layers = layers_of(vector.astype(np.float64), sizes)
         for number, layer in enumerate(layers):
-            z = z @ layer.weights.T + layer.biases
+            z = z @ layer.weights + layer.biases
             if number < len(layers) - 1:
                 z = np.maximum(z, 0) if activation == "relu" else np.tanh(z)
         z = z - z.max(axis=1, keepdims=True)
@@ -162,7 +162,7 @@ def test_a_gradient_is_the_slope_of_the_loss() -> None:
         gradient[np.arange(6), classes] -= 1
         found = np.empty_like(vector)
         for number, inputs, by_outputs in network.backward(x, gradient):
-            layers_of(found, sizes)[number].weights[...] = by_outputs.T @ inputs
+            layers_of(found, sizes)[number].weights[...] = inputs.T @ by_outputs
             layers_of(found, sizes)[number].biases[...] = by_outputs.sum(axis=0)
         for at in range(count_parameters(sizes)):
             up, down = vector.astype(np.float64), vector.astype(np.float64)
@@ -175,7 +175,7 @@ def test_a_gradient_is_the_slope_of_the_loss() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_two_steps_carried_are_one_longer_one(rule: dict[str, Any]) -> None:
     """With the optimiser kept, and nothing that depends on the step, cutting a training in two changes no bit."""
-    learner = DenseLearner((6,), shuffle=False, carry_optimizer=True, batch_size=8, **{**rule, "schedule": None})
+    learner = MLPLearner((6,), shuffle=False, carry_optimizer=True, batch_size=8, **{**rule, "schedule": None})
     task = task_of()
     data = data_of(task, 64)
     whole = learner.train_step(None, data, context_of(task, 128))
@@ -190,7 +190,7 @@ def test_two_steps_carried_are_one_longer_one(rule: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_bits_do_not_depend_on_where_the_records_lie(rule: dict[str, Any]) -> None:
-    learner = DenseLearner((33, 9), **rule)
+    learner = MLPLearner((33, 9), **rule)
     task = task_of(x=("<f4", (37,)))
     data = data_of(task)
     usual = learner.train_step(None, data, context_of(task))
@@ -205,7 +205,7 @@ def test_bits_do_not_depend_on_where_the_records_lie(rule: dict[str, Any]) -> No
 
 
 def test_what_came_before_in_the_process_changes_nothing() -> None:
-    learner, task = DenseLearner((6,)), task_of()
+    learner, task = MLPLearner((6,)), task_of()
     usual = learner.train_step(None, data_of(task), context_of(task))
     learner.train_step(usual, data_of(task, 9, seed=5), context_of(task, 40, position=1))
     np.random.default_rng().random()
@@ -217,7 +217,7 @@ def test_what_came_before_in_the_process_changes_nothing() -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_few_records_and_any_batch_size(n: int, batch_size: int) -> None:
     task = task_of()
-    state = DenseLearner((4,), batch_size=batch_size).train_step(None, data_of(task, n), context_of(task, 2 * n + 1))
+    state = MLPLearner((4,), batch_size=batch_size).train_step(None, data_of(task, n), context_of(task, 2 * n + 1))
     assert all(np.isfinite(value).all() for value in state.values())
 
 
@@ -227,14 +227,14 @@ def test_it_learns() -> None:
     X, y = digits()
     task = task_of(outputs=10, x=("<f4", (64,)))
     data = StepData({"x": X[:1500]}, y[:1500], np.zeros((1500, 16), dtype=np.uint8))
-    learner = DenseLearner((64,))
+    learner = MLPLearner((64,))
     state = learner.train_step(None, data, context_of(task, 20 * 1500))
     assert (learner.predictor(state, task)({"x": X[1500:]}).argmax(axis=1) == y[1500:]).mean() > 0.9
 
 
 def test_predictions_of_many_rows_and_of_none() -> None:
     task = task_of("regression", 2)
-    learner = DenseLearner((4,), learning_rate=0.01)
+    learner = MLPLearner((4,), learning_rate=0.01)
     state = learner.train_step(None, data_of(task), context_of(task))
     predict = learner.predictor(state, task)
     many = data_of(task, 2500).features
@@ -250,13 +250,13 @@ def test_predictions_of_many_rows_and_of_none() -> None:
 def test_progress_is_told_at_the_end() -> None:
     told: list[int] = []
     task = task_of()
-    DenseLearner().train_step(None, data_of(task), replace(context_of(task), progress=told.append))
+    MLPLearner().train_step(None, data_of(task), replace(context_of(task), progress=told.append))
     assert told[-1] == 3 * N
 
 
 def test_a_training_that_diverges_says_so_and_warns_of_nothing() -> None:
     task = task_of("regression", 2)
-    learner = DenseLearner((8,), learning_rate=1e12)
+    learner = MLPLearner((8,), learning_rate=1e12)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(FloatingPointError, match="lower learning_rate"):
@@ -264,10 +264,10 @@ def test_a_training_that_diverges_says_so_and_warns_of_nothing() -> None:
 
 
 def test_params_make_an_equal_learner() -> None:
-    learner = DenseLearner([5, 3], epochs="7/2", batch_size=np.int64(4), schedule="linear")  # type: ignore[arg-type]
-    assert DenseLearner.from_params(learner.params()) == learner
+    learner = MLPLearner([5, 3], epochs="7/2", batch_size=np.int64(4), schedule="linear")  # type: ignore[arg-type]
+    assert MLPLearner.from_params(learner.params()) == learner
     assert learner.params().keys() == {item.name for item in fields(learner)}
-    assert hash(learner) == hash(DenseLearner((5, 3), epochs=3.5, batch_size=4, schedule="linear"))
+    assert hash(learner) == hash(MLPLearner((5, 3), epochs=3.5, batch_size=4, schedule="linear"))
     assert learner.visits(10, 3) == 18  # 2 * 3.5 * 10 / 4, rounded up
     assert learner.code() == ()
 
@@ -288,15 +288,15 @@ def test_params_make_an_equal_learner() -> None:
         ({"momentum": -0.1}, "momentum is -0.1"),
         ({"momentum": 0.9, "optimizer": "adam"}, "momentum is for optimizer 'sgd'"),
         ({"weight_decay": -1}, "weight_decay is -1"),
-        ({"epochs": 0}, "DenseLearner: epochs is 0"),
-        ({"batch_size": 0}, "DenseLearner: batch_size is 0"),
+        ({"epochs": 0}, "MLPLearner: epochs is 0"),
+        ({"batch_size": 0}, "MLPLearner: batch_size is 0"),
         ({"shuffle": 1}, "shuffle is 1"),
     ],
     ids=str,
 )
 def test_what_it_refuses(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says.replace("(", r"\(")):
-        DenseLearner(**options)
+        MLPLearner(**options)
 
 
 def test_every_choice_is_tried_here() -> None:
@@ -305,16 +305,16 @@ def test_every_choice_is_tried_here() -> None:
 
 def test_text_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="takes numbers, and name is none"):
-        DenseLearner().check(task_of(name=("str", ()), age=("<f4", ())))
-    DenseLearner().check(task_of(age=("<f4", ()), seen=("|b1", ())))
+        MLPLearner().check(task_of(name=("str", ()), age=("<f4", ())))
+    MLPLearner().check(task_of(age=("<f4", ()), seen=("|b1", ())))
 
 
 def test_a_state_of_another_shape_is_refused() -> None:
     task = task_of()
-    state = DenseLearner((4,)).train_step(None, data_of(task), context_of(task))
+    state = MLPLearner((4,)).train_step(None, data_of(task), context_of(task))
     with pytest.raises(ConfigurationError, match="'weights/0' is float32"):
-        DenseLearner((5,)).train_step(state, data_of(task), context_of(task, position=1))
+        MLPLearner((5,)).train_step(state, data_of(task), context_of(task, position=1))
     with pytest.raises(ConfigurationError, match="'weights/2' is missing"):
-        DenseLearner((4, 3)).predictor(
-            {**state, "weights/1": np.zeros((3, 4), dtype=np.float32), "biases/1": np.zeros(3, dtype=np.float32)}, task
+        MLPLearner((4, 3)).predictor(
+            {**state, "weights/1": np.zeros((4, 3), dtype=np.float32), "biases/1": np.zeros(3, dtype=np.float32)}, task
         )

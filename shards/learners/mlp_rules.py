@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shards.learners.dense_network import Network, layers_of
+from shards.learners.mlp_network import Network, layers_of
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -63,8 +63,9 @@ class PlainSGD(Rule):
         shrink = 1 - rate * self._decay
         for number, inputs, by_outputs in network.backward(x, gradient):
             layer = network.layers[number]
-            # In Fortran's order of axes, in place: weights' = shrink * weights' + scale * inputs' by_outputs.
-            self._product(scale, inputs.T, by_outputs.T, beta=shrink, c=layer.weights.T, trans_b=1, overwrite_c=1)
+            # In place, and in Fortran's order of axes: weights' = shrink * weights' + scale * by_outputs' inputs.
+            weights = layer.weights.T
+            self._product(scale, by_outputs.T, inputs.T, beta=shrink, c=weights, trans_b=1, overwrite_c=1)
             if shrink != 1:
                 layer.biases[...] *= np.float32(shrink)
             layer.biases[...] += np.float32(scale) * by_outputs.sum(axis=0)
@@ -87,7 +88,7 @@ class _Gathered(Rule):
         """See `Rule.update`."""
         for number, inputs, by_outputs in network.backward(x, gradient):
             layer = self._layers[number]
-            np.matmul(by_outputs.T, inputs, out=layer.weights)
+            np.matmul(inputs.T, by_outputs, out=layer.weights)
             np.sum(by_outputs, axis=0, out=layer.biases)
         self._gradient *= np.float32(1 / len(x))
         if self._decay:

@@ -1,6 +1,6 @@
 """Fully connected layers, forward and backward, written out in numpy: no graph is recorded, nothing is allocated.
 
-All parameters lie in one vector, layer after layer, weights `[outputs, inputs]` before biases `[outputs]`, so that an
+All parameters lie in one vector, layer after layer, weights `[inputs, outputs]` before biases `[outputs]`, so that an
 optimiser handles them in a few operations. Activations and their derivatives are computed in place.
 """
 
@@ -45,7 +45,7 @@ class Layer:
     """Views of one layer in a vector of parameters, or of gradients.
 
     Attributes:
-        weights: `[outputs, inputs]` float32.
+        weights: `[inputs, outputs]` float32.
         biases: `[outputs]` float32.
     """
 
@@ -78,7 +78,7 @@ def layers_of(vector: np.ndarray, sizes: Sequence[int]) -> list[Layer]:
     found, at = [], 0
     for inputs, outputs in pairwise(sizes):
         middle, end = at + inputs * outputs, at + (inputs + 1) * outputs
-        found.append(Layer(vector[at:middle].reshape(outputs, inputs), vector[middle:end]))
+        found.append(Layer(vector[at:middle].reshape(inputs, outputs), vector[middle:end]))
         at = end
     return found
 
@@ -114,7 +114,6 @@ class Network:
 
     def __init__(self, vector: np.ndarray, sizes: Sequence[int], activation: str, rows: int) -> None:
         self.layers = layers_of(vector, sizes)
-        self._transposed = [layer.weights.T for layer in self.layers]
         self._activate, self._derive = ACTIVATIONS[activation]
         self._outputs = [np.empty((rows, size), dtype=np.float32) for size in sizes[1:]]
         self._gradients = [np.empty((rows, size), dtype=np.float32) for size in sizes[1:-1]]
@@ -131,7 +130,7 @@ class Network:
         n, last = len(x), len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             z = self._outputs[number][:n]
-            np.matmul(x, self._transposed[number], out=z)
+            np.matmul(x, layer.weights, out=z)
             z += layer.biases
             if number < last:
                 self._activate(z)
@@ -154,7 +153,7 @@ class Network:
         for number in range(len(self.layers) - 1, 0, -1):
             inputs = self._outputs[number - 1][:n]
             below = self._gradients[number - 1][:n]
-            np.matmul(gradient, self.layers[number].weights, out=below)
+            np.matmul(gradient, self.layers[number].weights.T, out=below)
             yield number, inputs, gradient
             # Only now: who changes the layer reads its inputs.
             self._derive(inputs, below)
