@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -60,6 +61,8 @@ class Database:
         self._schema = schema
         self._file = file
         self._is_closed = False
+        self._watching = threading.Lock()
+        self._watch: sqlite3.Connection | None = None
         event.listen(engine, "checkin", self._checked_in)
 
     @classmethod
@@ -135,6 +138,25 @@ class Database:
         """Close every connection; one that is in use, when it no longer is."""
         self._is_closed = True
         self._engine.dispose()
+        with self._watching:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
+
+    def version(self) -> int | None:
+        """A number that is another one after anybody, in whatever process, has changed something; some microseconds.
+
+        Returns:
+            The number, or None where the database has none: then nothing is known.
+        """
+        if self._file is None or self._is_closed:
+            return None
+        with interrupts.held(), self._watching, suppress(sqlite3.Error):  # whoever reads now is told of the error
+            if self._watch is None:
+                # Never used for anything else: what it changed itself, a connection would not be told of.
+                self._watch = sqlite3.connect(self._file, timeout=BUSY_SECONDS, check_same_thread=False)
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+        return None
 
     def _checked_in(self, _: Any, entry: ConnectionPoolEntry) -> None:
         # The pool that it returns to is nobody's any more: until that is collected, it would keep a file locked.

@@ -69,6 +69,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._mine = threading.local()
+        self._values: tuple[int | None, dict[str, str | None]] = (None, {})
         try:
             _check_tables(database)
         except BaseException:
@@ -221,8 +222,13 @@ class Ledger:
             return int(self._meta(name) or 0)
 
     def _meta(self, name: str) -> str | None:
-        with self._read() as c:
-            return _get(c, name)
+        # A process that serves asks for the generation with every prediction: read once for as long as nobody writes.
+        version, (of, values) = self._database.version(), self._values
+        if version is None or version != of or name not in values:
+            with self._read() as c:
+                values = {**(values if version == of else {}), name: _get(c, name)}
+            self._values = version, values
+        return values[name]
 
     def published(self) -> int:
         """How many labels were published by noisy votes."""
