@@ -258,8 +258,13 @@ def _longest(shards: np.ndarray, spared: np.ndarray, seconds: np.ndarray) -> flo
 
 def _behind(spread: Spread, classes: Sequence[RiskClass], hours: float, recovery: float) -> float:
     """From the first request that hits a shard until the recovery that ends its window."""
-    times = hours / 2 * (_NODES + 1)
-    of_window = sum(w / 2 * (1 - untouched(spread, classes, t)[:, -1]) for t, w in zip(times, _WEIGHTS, strict=True))
-    at_end = (1 - untouched(spread, classes, hours)[:, -1]) * recovery / hours
-    share = (spread.shards * np.minimum(of_window + at_end, 1)).sum() / spread.shards.sum()
-    return float(share)
+    times = np.append(hours / 2 * (_NODES + 1), hours)
+    asks = -np.expm1(-times[:, None] * np.array([group.rate for group in classes]))
+    within = spread.chance.sum(axis=2)
+    subjects = np.array([float(group.subjects) for group in classes])
+    # By time and group: the chance that a shard has been hit by then.
+    hit = -np.expm1(
+        np.einsum("c,tcg->tg", subjects, np.log1p(-np.minimum(asks[:, :, None] * within[None, :, :], _MOST)))
+    )
+    share = _WEIGHTS / 2 @ hit[:-1] + hit[-1] * recovery / hours
+    return float((spread.shards * np.minimum(share, 1)).sum() / spread.shards.sum())
