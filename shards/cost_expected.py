@@ -85,10 +85,12 @@ class Chain(StrEnum):
 
     Attributes:
         EPOCHS: All records so far, 2E/(R+1) times: a learner that trains in passes.
+        REFITS: All records so far, once: a learner that trains from nothing in every step.
         SUMS: The records of its own slice, once: a `SumLearner`.
     """
 
     EPOCHS = "epochs"
+    REFITS = "refits"
     SUMS = "sums"
 
 
@@ -98,7 +100,7 @@ class Work:
 
     Attributes:
         chain: What a step visits.
-        epochs: E, nominal passes over the data; of sums, 1.
+        epochs: E, nominal passes over the data; of those that make passes.
         seconds_per_visit: Of one core, in seconds.
         seconds_per_step: Of each step besides, in seconds: reading records, writing the checkpoint, the log.
     """
@@ -109,8 +111,8 @@ class Work:
     seconds_per_step: float = 0.0
 
     def passes(self, n_slices: int) -> float:
-        """How often a step visits what it visits, so that all slices together come to E passes."""
-        return 1.0 if self.chain is Chain.SUMS else 2 * self.epochs / (n_slices + 1)
+        """How often a step visits what it visits; where it makes passes, all slices together come to E of them."""
+        return 2 * self.epochs / (n_slices + 1) if self.chain is Chain.EPOCHS else 1.0
 
     def visited(self, of_slices: np.ndarray) -> np.ndarray:
         """Record-visits of each step of a chain.

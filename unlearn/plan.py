@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise, product
 
+import numpy as np
+
 from shards.cost_expected import Chain, Expected, RiskClass, Work, blind, expected_recovery
 from unlearn.desk import DAY, Desk, Simulated, simulate
 from unlearn.errors import ConfigurationError
@@ -81,6 +83,8 @@ class Constraints:
         epochs: E, nominal passes of a training.
         seconds_per_step: Time of a step besides its visits: reading, writing a checkpoint, the log.
         sums: Whether a learner of exact sums fits the task, such as `RidgeLearner`.
+        refits: Whether each step trains from nothing, as scikit-learn estimators without `partial_fit` do: slices then
+            cost more than they save, and there are no epochs.
         record_bytes: Of one record, in a worker's memory and in the store.
         checkpoint_bytes: Of one state.
         store_bytes: What records and checkpoints may take; None: as much as there is.
@@ -102,6 +106,7 @@ class Constraints:
     epochs: float = 10.0
     seconds_per_step: float = 0.05
     sums: bool = False
+    refits: bool = False
     record_bytes: float = 0.0
     checkpoint_bytes: float = 0.0
     store_bytes: float | None = None
@@ -376,6 +381,8 @@ def work_of(constraints: Constraints, family: Family) -> Work:
     seconds = 1 / constraints.visits_per_second
     if family is Family.SUMS:
         return Work(Chain.SUMS, 1.0, seconds, constraints.seconds_per_step)
+    if constraints.refits:
+        return Work(Chain.REFITS, 1.0, seconds, constraints.seconds_per_step)
     return Work(Chain.EPOCHS, constraints.epochs, seconds, constraints.seconds_per_step)
 
 
@@ -422,10 +429,8 @@ def predict(constraints: Constraints, family: Family, design: Design) -> Predict
     found = expected_recovery(spread, classes, design.window_hours, work, cores)
     a_day = DAY / design.window_hours
     recovery = found.most_seconds / 3600
-    chain = (
-        constraints.records / design.shards * work.epochs * work.seconds_per_visit
-        + design.slices * work.seconds_per_step
-    )
+    each = np.full(design.slices, constraints.records / design.shards / design.slices)
+    chain = float(work.visited(each).sum()) * work.seconds_per_visit + design.slices * work.seconds_per_step
     return Predicted(
         requests=found.requests,
         shards_hit=found.shards,
@@ -544,11 +549,7 @@ def _choose(sharded: Option, sums: Option | None, retrained: Option, pays: bool)
     reasons = [_on_sharding(sharded, retrained, pays)]
     if sums is not None and sums.fits:
         better = not pays or sums.cost <= sharded.cost
-        reasons.append(
-            f"Exact sums fit the task: {_work(sums)} a day, and shards cost them no accuracy."
-            if better
-            else f"Exact sums fit the task but cost more work here: {_work(sums)} a day."
-        )
+        reasons.append(_on_sums(sums, retrained, better))
         if better:
             return sums, reasons
     if pays:
@@ -564,6 +565,16 @@ def _choose(sharded: Option, sums: Option | None, retrained: Option, pays: bool)
         "time, more cores or less accuracy, or accept a guarantee weaker than exact."
     )
     return None, reasons
+
+
+def _on_sums(sums: Option, retrained: Option, better: bool) -> str:
+    if not better:
+        return f"Exact sums fit the task but cost more work than shards here: {_work(sums)} a day."
+    costs_more = retrained.fits and sums.cost > retrained.cost
+    dearer = f"; more than training everything again ({_work(retrained)}), but every request takes effect at once"
+    return (
+        f"Exact sums fit the task, and shards cost them no accuracy: {_work(sums)} a day{dearer if costs_more else ''}."
+    )
 
 
 def _on_sharding(sharded: Option, retrained: Option, pays: bool) -> str:

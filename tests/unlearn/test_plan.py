@@ -138,6 +138,25 @@ def test_where_a_million_ask_every_day_sharding_cannot_pay() -> None:
     assert exact.chosen.accuracy is None
 
 
+def test_exact_sums_are_preferred_and_their_price_is_named() -> None:
+    """They cost no accuracy and take effect at once, so that they need not save work; only cheaper shards beat them."""
+    slow = plan(replace(SMALL, sums=True, deadline_hours=720, seconds_per_step=200, requests_per_day=100))
+    assert slow.chosen is the(slow, Family.SUMS)
+    assert slow.chosen.cost > the(slow, Family.RETRAINING).cost
+    assert "more than training everything again" in " ".join(slow.reasons)
+    usual = plan(replace(SMALL, sums=True))
+    assert usual.chosen is the(usual, Family.SUMS)
+    assert "more than" not in " ".join(usual.reasons)
+
+
+def test_slices_save_nothing_where_every_step_trains_from_nothing() -> None:
+    found = plan(replace(SMALL, refits=True))
+    assert found.chosen is the(found, Family.SHARDED)
+    assert (found.chosen.design.shards, found.chosen.design.slices) == (20, 1)
+    sliced = predict(replace(SMALL, refits=True), Family.SHARDED, replace(found.chosen.design, slices=5))
+    assert sliced.visits_per_day > found.chosen.predicted.visits_per_day
+
+
 def test_retraining_is_no_answer_where_requests_must_take_effect_soon() -> None:
     relaxed = replace(SMALL, deadline_hours=720, most_behind=0.2)
     slow = plan(relaxed)

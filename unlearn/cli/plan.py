@@ -146,8 +146,9 @@ def plan(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
     *,
-    sums: Annotated[
-        bool, typer.Option("--sums", help="A learner of exact sums fits the task (such as ridge).")
+    sums: Annotated[bool, typer.Option("--sums", help="A learner of exact sums fits the task (as ridge).")] = False,
+    refits: Annotated[
+        bool, typer.Option("--refits", help="Each step trains from nothing (scikit-learn without partial_fit).")
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -173,6 +174,7 @@ def plan(
         epochs=epochs,
         seconds_per_step=seconds_per_step,
         sums=sums,
+        refits=refits,
         record_bytes=record_bytes,
         checkpoint_bytes=checkpoint_bytes,
         store_bytes=store_bytes,
