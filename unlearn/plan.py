@@ -126,6 +126,8 @@ class Constraints:
         for name, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise ConfigurationError(f"{name} must be a number above 0, got {value!r}")
+        if self.records < 2:
+            raise ConfigurationError("a single record cannot be spread over anything: records must be at least 2")
         if not 1 <= self.people <= self.records:
             raise ConfigurationError(f"subjects must be from 1 to the {self.records:,} records, got {self.people:,}")
         if not 0 < self.most_behind <= 1:
@@ -150,6 +152,11 @@ class Constraints:
         counts = [count for count, _ in self.accuracy]
         if len(set(counts)) < len(counts) or any(count < 1 for count in counts):
             raise ConfigurationError(f"accuracies are given for distinct numbers of shards from 1 on, got {counts}")
+        if counts and min(counts) > self.people:
+            raise ConfigurationError(
+                f"accuracies are given for {min(counts):,} shards and more, and there are {self.people:,} subjects: "
+                "measure one with fewer"
+            )
 
     def _check_risks(self) -> None:
         shares = [(risk.subjects, risk.requests) for risk in self.risks]
@@ -459,13 +466,12 @@ def _of_retraining(found: Expected, classes: Sequence[RiskClass], hours: float) 
 def _shard_counts(constraints: Constraints, family: Family) -> list[int]:
     if family is Family.RETRAINING:
         return [1]
-    most = min(constraints.people, MOST_SHARDS)
-    grid = {digit * 10**power for digit in (1, 2, 5) for power in range(6)}
+    grid = {digit * 10**power for digit in (1, 2, 5) for power in range(5)} | {MOST_SHARDS}
     measured = [count for count, _ in constraints.accuracy]
     if family is Family.SHARDED and measured:
         # Never beyond what was measured: an accuracy that is not known is not promised.
         grid = {count for count in grid if min(measured) <= count <= max(measured)} | set(measured)
-    return sorted(count for count in grid if count <= most)
+    return sorted(count for count in grid if count <= constraints.people)
 
 
 def _windows(constraints: Constraints) -> list[float]:

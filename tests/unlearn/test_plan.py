@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,10 @@ from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from unlearn.cli.output import to_plain
 from unlearn.errors import ConfigurationError
 from unlearn.plan import (
     PAYS,
@@ -214,6 +218,8 @@ def test_risk_classes_hold_all_subjects_and_all_requests() -> None:
     ("wrong", "message"),
     [
         ({"records": 0}, "records"),
+        ({"records": 1, "subjects": 1, "requests_per_day": 1.0}, "at least 2"),
+        ({"accuracy": ((6000, 0.9),)}, "measure one with fewer"),
         ({"requests_per_day": 0.0}, "requests_per_day"),
         ({"visits_per_second": float("inf")}, "visits_per_second"),
         ({"deadline_hours": -1.0}, "deadline_hours"),
@@ -235,6 +241,49 @@ def test_risk_classes_hold_all_subjects_and_all_requests() -> None:
 def test_constraints_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         replace(SMALL, **wrong)
+
+
+@settings(max_examples=25)
+@given(
+    records=st.integers(2, 10**9),
+    people=st.floats(0, 1),
+    asking=st.floats(1e-9, 1),
+    deadline=st.sampled_from([1e-3, 0.3, 5.0, 72.0, 9999.0]),
+    speed=st.sampled_from([1e-2, 1e3, 1e7]),
+    behind=st.sampled_from([1e-6, 0.3, 1.0]),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_whatever_the_constraints_a_recommendation_keeps_them(
+    records: int, people: float, asking: float, deadline: float, speed: float, behind: float, flags: tuple[bool, ...]
+) -> None:
+    subjects = max(round(people * records), 1)
+    found = plan(
+        Constraints(
+            records=records,
+            subjects=subjects,
+            requests_per_day=max(asking * subjects, 1e-9),
+            visits_per_second=speed,
+            deadline_hours=deadline,
+            effect_hours=deadline / 2 if flags[0] else None,
+            most_behind=behind,
+            accuracy=((1, 0.9), (30, 0.8)) if flags[1] else (),
+            worst_accuracy=0.85 if flags[1] else None,
+            sums=flags[2],
+            current=(3, 2),
+        )
+    )
+    json.dumps(to_plain(found), allow_nan=False)  # every figure is a number
+    assert found.reasons
+    fitting = [option for option in found.options if option.fits]
+    if found.chosen is None:
+        assert not [option for option in fitting if option.family is not Family.SHARDED]
+        assert not found.sharding_pays
+        return
+    assert found.chosen in fitting
+    assert found.chosen.predicted.latest_hours <= deadline
+    assert 0 <= found.chosen.predicted.of_retraining <= 1 + 1e-9
+    assert found.chosen.family is Family.RETRAINING or found.chosen.predicted.behind <= behind
+    assert found.chosen.family is not Family.SHARDED or found.sharding_pays
 
 
 def test_planning_needs_numpy_alone() -> None:

@@ -16,8 +16,8 @@ from unlearn.building import BuildReport
 from unlearn.declaration import make_secrets
 
 GRID = [
-    *((SGD, *design) for design in [(1, 1, 1), (1, 3, 2), (3, 1, 4), (4, 3, 1), (4, 3, 7), (8, 4, 1)]),
-    *((RIDGE, *design) for design in [(1, 3, 2), (4, 3, 5)]),
+    *((SGD, *design) for design in [(1, 3, 2), (3, 1, 3), (4, 3, 5), (8, 4, 1)]),
+    *((RIDGE, *design) for design in [(2, 2, 1), (4, 3, 4)]),
 ]
 """Learner, S, R, and how many subjects ask together at first; then twice as many."""
 
@@ -59,8 +59,10 @@ def test_workspaces_report_the_visits_of_their_layout(
         if single.subject not in leaving and here[3]:
             workspace.forget(record_ids=[single.id])
             asked[3] = True
-        for name in sorted(leaving):  # requests of their own, recovered together
-            workspace.forget(subjects=[name])
+        first, *others = sorted(leaving)  # two requests, recovered together
+        workspace.forget(subjects=[first])
+        if others:
+            workspace.forget(subjects=others)
         gone = where[asked]
         assert reported(workspace.recover()) == recovery_cost(records, gone, slices, budget)
         records = records - count_records(shards, 2 * slices, gone)
@@ -99,10 +101,10 @@ def test_the_expected_cost_is_near_the_mean_over_placements(shards: int, slices:
 
 
 def test_workspaces_cost_what_is_expected_on_average(tmp_path: Path) -> None:
-    """Four placements, and in each six times two subjects of two records; what is left to train on gets less."""
+    """Three placements, and in each six times two subjects of two records; what is left to train on gets less."""
     shards, slices, requests, people = 3, 2, 2, 90
     visits, expected = 0, 0.0
-    for seed in range(4):
+    for seed in range(3):
         workspace = create(tmp_path / str(seed), SGD, shards, slices, random_state=seed)
         ingest(workspace, SGD, [record(i, f"person {i // 2}") for i in range(2 * people)])
         workspace.train()
