@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise, product
+from itertools import groupby, pairwise, product
 
 import numpy as np
 
@@ -282,6 +282,7 @@ class Plan:
         chosen: The recommendation, one of the options; None if nothing that is exact keeps the constraints.
         sharding_pays: Whether the best sharded design fits and saves enough work.
         options: The best of every exact family.
+        by_shards: The best sharded design of each number of shards, whether it fits or not.
         current: The design there is, with its best window; None if none was named.
         alternatives: Families that are not exact.
         reasons: Why.
@@ -292,6 +293,7 @@ class Plan:
     chosen: Option | None
     sharding_pays: bool
     options: tuple[Option, ...]
+    by_shards: tuple[Option, ...]
     current: Option | None
     alternatives: tuple[Alternative, ...]
     reasons: tuple[str, ...]
@@ -308,7 +310,8 @@ def plan(constraints: Constraints) -> Plan:
     Returns:
         The recommendation, the alternatives, and the reasons.
     """
-    sharded = _best(_assess_all(constraints, Family.SHARDED), constraints)
+    designs = _assess_all(constraints, Family.SHARDED)
+    sharded = _best(designs, constraints)
     sums = _best(_assess_all(constraints, Family.SUMS), constraints) if constraints.sums else None
     retrained = _best(_assess_all(constraints, Family.RETRAINING), constraints)
     pays = sharded.fits and (not retrained.fits or sharded.cost <= PAYS * retrained.cost)
@@ -327,6 +330,9 @@ def plan(constraints: Constraints) -> Plan:
         chosen=chosen,
         sharding_pays=pays,
         options=tuple(option for option in (sharded, sums, retrained) if option is not None),
+        by_shards=tuple(
+            _best(list(same), constraints) for _, same in groupby(designs, lambda item: item.design.shards)
+        ),
         current=None if constraints.current is None else _current(constraints, *constraints.current),
         alternatives=ALTERNATIVES,
         reasons=tuple(reasons),
@@ -391,6 +397,14 @@ def work_of(constraints: Constraints, family: Family) -> Work:
     if constraints.refits:
         return Work(Chain.REFITS, 1.0, seconds, constraints.seconds_per_step)
     return Work(Chain.EPOCHS, constraints.epochs, seconds, constraints.seconds_per_step)
+
+
+def spelled(hours: float) -> str:
+    """Hours in the unit that suits them."""
+    for limit, unit, each in ((2 / 60, "s", 3600.0), (2.0, "min", 60.0), (48.0, "h", 1.0)):
+        if hours < limit:
+            return f"{hours * each:.3g} {unit}"
+    return f"{hours / DAY:,.0f} days" if hours >= 1000 * DAY else f"{hours / DAY:.3g} days"
 
 
 def interpolated_accuracy(points: Sequence[tuple[int, float]], shards: int) -> float:
@@ -515,13 +529,15 @@ def _unmet(
     if accuracy is not None and worst is not None and accuracy < worst:
         yield f"accuracy {accuracy:.3f} is below {worst:.3f}"
     if predicted.latest_hours > constraints.deadline_hours:
-        yield f"recovered after up to {predicted.latest_hours:.3g} h, the deadline is {constraints.deadline_hours:g} h"
+        deadline = spelled(constraints.deadline_hours)
+        yield f"recovered after up to {spelled(predicted.latest_hours)}, the deadline is {deadline}"
     if predicted.recovery_hours > design.window_hours:
-        yield f"a recovery takes {predicted.recovery_hours:.3g} h, longer than its window of {design.window_hours:g} h"
+        window = spelled(design.window_hours)
+        yield f"a recovery takes {spelled(predicted.recovery_hours)}, longer than its window of {window}"
     if family is Family.RETRAINING:
         effect = constraints.effect_hours
         if effect is not None and predicted.latest_hours > effect:
-            yield f"in effect after up to {predicted.latest_hours:.3g} h, {effect:g} h are allowed"
+            yield f"in effect after up to {spelled(predicted.latest_hours)}, {spelled(effect)} are allowed"
     elif predicted.behind > constraints.most_behind:
         yield f"{predicted.behind:.0%} of the shards are behind, {constraints.most_behind:.0%} are allowed"
     if store is not None and predicted.store_bytes > store:
@@ -562,8 +578,8 @@ def _choose(sharded: Option, sums: Option | None, retrained: Option, pays: bool)
         return sharded, reasons
     if retrained.fits:
         reasons.append(
-            f"Train everything again every {_hours(retrained)}: {_work(retrained)} a day. Until such a training ends, "
-            "what is served still holds the data of those who asked, unless you serve nothing meanwhile."
+            f"Train everything again every {spelled(retrained.design.window_hours)}: {_work(retrained)}. Until such a "
+            "training ends, what is served still holds the data of those who asked, unless you serve nothing meanwhile."
         )
         return retrained, reasons
     reasons.append(
@@ -575,12 +591,10 @@ def _choose(sharded: Option, sums: Option | None, retrained: Option, pays: bool)
 
 def _on_sums(sums: Option, retrained: Option, better: bool) -> str:
     if not better:
-        return f"Exact sums fit the task but cost more work than shards here: {_work(sums)} a day."
+        return f"Exact sums fit the task but cost more work than shards here: {_work(sums)}."
     costs_more = retrained.fits and sums.cost > retrained.cost
     dearer = f"; more than training everything again ({_work(retrained)}), but every request takes effect at once"
-    return (
-        f"Exact sums fit the task, and shards cost them no accuracy: {_work(sums)} a day{dearer if costs_more else ''}."
-    )
+    return f"Exact sums fit the task, and shards cost them no accuracy: {_work(sums)}{dearer if costs_more else ''}."
 
 
 def _on_sharding(sharded: Option, retrained: Option, pays: bool) -> str:
@@ -589,30 +603,32 @@ def _on_sharding(sharded: Option, retrained: Option, pays: bool) -> str:
             f"Sharding cannot pay: no design keeps the constraints. The nearest one: {'; '.join(sharded.unmet)}; "
             f"{_hits(sharded)}."
         )
-    ratio = sharded.cost / retrained.cost if retrained.fits and retrained.cost else None
-    against = (
-        "" if ratio is None else f", {ratio:.2g} times that of training everything again every {_hours(retrained)}"
-    )
+    against = ""
+    if retrained.fits and retrained.cost:
+        window = spelled(retrained.design.window_hours)
+        times = _number(sharded.cost / retrained.cost)
+        against = f", {times} times the work of training everything again every {window}"
     if pays:
-        return f"Sharding pays: {_work(sharded)} a day{against}, and a request takes effect at once."
+        return f"Sharding pays: {_work(sharded)}{against}, and a request takes effect at once."
     return (
-        f"Sharding cannot pay: its best design takes {_work(sharded)} a day{against}; {_hits(sharded)}. It would still "
+        f"Sharding cannot pay: its best design takes {_work(sharded)}{against}; {_hits(sharded)}. It would still "
         "let every request take effect at once."
     )
 
 
 def _hits(option: Option) -> str:
-    requests, hit, shards = option.predicted.requests, option.predicted.shards_hit, option.design.shards
-    return f"{requests:,.3g} requests every {_hours(option)} hit {hit:,.3g} of {shards:,} shards"
+    requests, hit = _number(option.predicted.requests), _number(option.predicted.shards_hit)
+    return (
+        f"{requests} requests every {spelled(option.design.window_hours)} hit {hit} of {option.design.shards:,} shards"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _work(option: Option) -> str:
-    return f"{option.cost:,.3g} core-hours" if option.cost >= 0.1 else f"{option.cost * 3600:,.3g} core-seconds"
-
-
-def _hours(option: Option) -> str:
-    hours = option.design.window_hours
-    return f"{hours:g} hours" if hours < 48 else f"{hours / DAY:.3g} days"
+    return f"{spelled(option.cost)} of one core a day"
 
 
 def _current(constraints: Constraints, shards: int, slices: int) -> Option:
@@ -629,8 +645,8 @@ def _switching(constraints: Constraints, chosen: Option) -> str:
     return (
         "Shards and slices of a workspace never change: placement and every key depend on them. To switch is to create "
         f"another workspace (`{declared}`), to ingest all records again and to train everything (about "
-        f"{chosen.predicted.training_hours:,.3g} h), and then to delete the old one. Tombstones, receipts and the log "
-        "do not move: ingest nobody who was forgotten, and keep the old receipts and key."
+        f"{spelled(chosen.predicted.training_hours)}), and then to delete the old one. Tombstones, receipts and the "
+        "log do not move: ingest nobody who was forgotten, and keep the old receipts and key."
     )
 
 

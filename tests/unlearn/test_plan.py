@@ -29,6 +29,7 @@ from unlearn.plan import (
     predict,
     rehearse,
     risk_classes,
+    spelled,
 )
 
 CURVE = ((100, 0.88), (1, 0.95), (20, 0.93))
@@ -76,6 +77,14 @@ def test_the_recommendation_is_the_cheapest_that_keeps_the_constraints() -> None
     retrained = the(found, Family.RETRAINING)
     assert found.chosen.cost < PAYS * retrained.cost
     assert "Sharding pays" in " ".join(found.reasons)
+    # Of each number of shards, the best is listed, those that are not accurate enough among them.
+    listed = {option.design.shards: option for option in found.by_shards}
+    assert sorted(listed) == [1, 2, 5, 10, 20, 50, 100]
+    assert listed[20] == found.chosen
+    assert [count for count, option in listed.items() if not option.fits] == [50, 100]
+    for count, option in listed.items():
+        cheapest = min((cost for (shards, _, _), cost in costs.items() if shards == count), default=option.cost)
+        assert option.cost <= 1.02 * cheapest
 
 
 @pytest.mark.parametrize(
@@ -113,6 +122,22 @@ def test_accuracy_lies_on_a_line_over_the_logarithm() -> None:
     for shards in (101, 0):
         with pytest.raises(ConfigurationError, match="outside of what was measured"):
             interpolated_accuracy(CURVE, shards)
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0, "0 s"),
+        (1 / 3600, "1 s"),
+        (0.5, "30 min"),
+        (22, "22 h"),
+        (45.5, "45.5 h"),
+        (48, "2 days"),
+        (48_000, "2,000 days"),
+    ],
+)
+def test_hours_are_spelled_in_the_unit_that_suits_them(hours: float, text: str) -> None:
+    assert spelled(hours) == text
 
 
 def test_without_accuracies_few_shards_are_better_than_cheap_ones() -> None:
@@ -167,7 +192,7 @@ def test_retraining_is_no_answer_where_requests_must_take_effect_soon() -> None:
     assert slow.chosen is the(slow, Family.RETRAINING)
     found = plan(replace(relaxed, effect_hours=0.01))
     assert found.chosen is the(found, Family.SHARDED)
-    assert any("0.01 h are allowed" in text for text in the(found, Family.RETRAINING).unmet)
+    assert any("36 s are allowed" in text for text in the(found, Family.RETRAINING).unmet)
 
 
 def test_nothing_exact_keeps_the_constraints() -> None:

@@ -202,11 +202,14 @@ def say_plan(found: Plan, rehearsed: Simulated | None) -> None:
         found: The plan.
         rehearsed: The recommendation, simulated; or None.
     """
+    from unlearn.plan import spelled
+
     if found.chosen is not None:
         say(f"recommended: {named(found.chosen)}")
     for reason in found.reasons:
         say(reason)
     print_table(options_table(found))
+    print_table(shards_table(found))
     for option in found.options:
         if option.unmet:
             say(f"{named(option)} does not fit: {'; '.join(option.unmet)}")
@@ -216,8 +219,9 @@ def say_plan(found: Plan, rehearsed: Simulated | None) -> None:
     if rehearsed is not None:
         say(
             f"simulated {rehearsed.days:.0f} days: {rehearsed.requests:,} requests in {rehearsed.recoveries:,} "
-            f"recoveries, recovered after {rehearsed.median_hours:.3g} h (median) and {rehearsed.p99_hours:.3g} h "
-            f"(99 of 100), {rehearsed.late:.1%} after the deadline; {rehearsed.behind:.1%} of the shards behind, "
+            f"recoveries, recovered after {spelled(rehearsed.median_hours)} (median) and "
+            f"{spelled(rehearsed.p99_hours)} (99 of 100), {rehearsed.late:.1%} after the deadline; "
+            f"{rehearsed.behind:.1%} of the shards behind, "
             f"cores {rehearsed.utilisation:.2%} busy, {rehearsed.of_retraining:.1%} of the work of training everything "
             "again each time"
         )
@@ -230,20 +234,39 @@ def say_plan(found: Plan, rehearsed: Simulated | None) -> None:
 
 def named(option: Option) -> str:
     """What an option is, in a few words."""
+    from unlearn.plan import spelled
+
     shards, slices, hours = option.design.shards, option.design.slices, option.design.window_hours
-    return f"{option.family}, {shards:,} x {slices} (shards x slices), recovering every {hours:g} hours"
+    return f"{option.family}, {shards:,} x {slices} (shards x slices), recovering every {spelled(hours)}"
 
 
 def options_table(found: Plan) -> Table:
-    """All options, one a row; the recommendation and the design there is are marked."""
+    """The best of every family, one a row; the recommendation and the design there is are marked."""
+    table = _table("options")
+    for option in found.options:
+        table.add_row("*" if option is found.chosen else "", *_figures(option))
+    if found.current is not None:
+        table.add_row("now", *_figures(found.current))
+    return table
+
+
+def shards_table(found: Plan) -> Table:
+    """The best design of each number of shards, one a row."""
+    table = _table("sharded training, by number of shards")
+    for option in found.by_shards:
+        table.add_row("*" if option == found.chosen else "", *_figures(option))
+    return table
+
+
+def _table(title: str) -> Table:
     from rich.table import Table
 
-    table = Table("", "family", "guarantee", title="options", title_justify="left")
+    table = Table("", "family", "guarantee", title=title, title_justify="left")
     for name in (
         "shards",
         "slices",
         "window",
-        "core-hours a day",
+        "core-time a day",
         "of retraining",
         "recovery",
         "at the latest",
@@ -252,25 +275,23 @@ def options_table(found: Plan) -> Table:
         table.add_column(name, justify="right")
     table.add_column("accuracy", justify="right")
     table.add_column("fits")
-    for option in found.options:
-        table.add_row("*" if option is found.chosen else "", *_figures(option))
-    if found.current is not None:
-        table.add_row("now", *_figures(found.current))
     return table
 
 
 def _figures(option: Option) -> list[str]:
+    from unlearn.plan import spelled
+
     predicted = option.predicted
     return [
         cell(option.family.value),
         cell(option.guarantee),
         f"{option.design.shards:,}",
         str(option.design.slices),
-        f"{option.design.window_hours:g} h",
-        f"{predicted.compute_hours_per_day:,.3g}",
+        spelled(option.design.window_hours),
+        spelled(predicted.compute_hours_per_day),
         f"{predicted.of_retraining:.1%}",
-        f"{predicted.recovery_hours:,.3g} h",
-        f"{predicted.latest_hours:,.3g} h",
+        spelled(predicted.recovery_hours),
+        spelled(predicted.latest_hours),
         f"{predicted.behind:.0%}",
         "" if option.accuracy is None else f"{option.accuracy:.3f}",
         "yes" if option.fits else "no",

@@ -33,7 +33,16 @@ def test_a_plan_in_words() -> None:
     said = unlearn(f"{SMALL} {CURVE} --deadline-hours 24 --current 4x2 --simulate 60")
     assert (said.exit_code, said.stderr) == (0, "")
     assert said.stdout.startswith("recommended: sharded training, 20 x ")
-    for text in ("Sharding pays", "now", "certified(ε, δ)", "simulated 60 days", "To switch", "Left undone", "0.930"):
+    for text in (
+        "Sharding pays",
+        "now",
+        "certified(ε, δ)",
+        "simulated 60 days",
+        "To switch",
+        "Left undone",
+        "0.930",
+        "by number of shards",
+    ):
         assert text in said.stdout
 
 
