@@ -71,7 +71,7 @@ class Constraints:
     Attributes:
         records: N, records in one batch.
         requests_per_day: Subjects that ask to be forgotten, a day.
-        visits_per_second: Record-visits that one core makes, as `unlearn train` reports.
+        visits_per_second: Record-visits that one core makes: `visits` by `training_seconds` of a `BuildReport`.
         subjects: Whoever may ask; None: every record is its own.
         risks: Classes of subjects; who is left is a class of its own.
         deadline_hours: Until when a request must be recovered.

@@ -100,7 +100,7 @@ def plan(
     records: Annotated[int, typer.Option(parser=whole, metavar="N", help="Records to train on.")],
     requests_per_day: Annotated[float, typer.Option(help="Subjects who ask to be forgotten, a day.")],
     visits_per_second: Annotated[
-        float, typer.Option(help="Record-visits that one core makes, as `unlearn train` reports them.")
+        float, typer.Option(help="Of one core: visits by training_seconds, as `unlearn train --json` reports them.")
     ],
     subjects: Annotated[
         int | None,
