@@ -1,0 +1,118 @@
+"""What the cost functions say against what workspaces report: visits are equal, and the mean is near the expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.cost import batch_fraction
+from shards.cost_expected import RiskClass, Work, blind, expected_recovery
+from shards.cost_realised import Rebuilt, count_records, recovery_cost, training_cost
+from shards.placement import place_subjects
+from tests.cases import RIDGE, SGD, Case, Record, create, ingest, placed, record
+from unlearn.building import BuildReport
+from unlearn.declaration import make_secrets
+
+GRID = [
+    *((SGD, *design) for design in [(1, 3, 2), (3, 1, 3), (4, 3, 5), (8, 4, 1)]),
+    *((RIDGE, *design) for design in [(2, 2, 1), (4, 3, 4)]),
+]
+"""Learner, S, R, and how many subjects ask together at first; then twice as many."""
+
+
+def positions(batches: list[list[Record]], n_shards: int, n_slices: int, seed: int) -> np.ndarray:
+    """`[n, 2]`: shard and position of every record, batch after batch."""
+    parts = []
+    for number, batch in enumerate(batches):
+        where = placed(batch, n_shards, n_slices, seed)
+        parts.append(np.stack([where.shards, number * n_slices + where.slices], axis=1))
+    return np.concatenate(parts)
+
+
+def reported(report: BuildReport) -> Rebuilt:
+    return Rebuilt(report.shards, report.steps, report.visits)
+
+
+@pytest.mark.parametrize(("case", "shards", "slices", "people"), GRID, ids=str)
+def test_workspaces_report_the_visits_of_their_layout(
+    case: Case, shards: int, slices: int, people: int, tmp_path: Path
+) -> None:
+    """Two batches; subjects with records in both ask, twice as many together as before, and one single record."""
+    seed = 1000 + 10 * shards + slices
+    owners = [f"person {i % 23}" for i in range(70)]
+    batches = [[record(i, owners[i]) for i in range(50)], [record(i, owners[i]) for i in range(50, 70)]]
+    everybody = [item for batch in batches for item in batch]
+    where = positions(batches, shards, slices, seed)
+    workspace = create(tmp_path / "run", case, shards, slices, random_state=seed)
+    for batch in batches:
+        ingest(workspace, case, batch)
+    budget = workspace._site.learner.budget
+    records = count_records(shards, 2 * slices, where)
+    assert reported(workspace.train()) == training_cost(records, slices, budget)
+
+    here = np.ones(len(everybody), dtype=bool)
+    single = everybody[3]
+    for leaving in ({f"person {i}" for i in range(people)}, {f"person {i}" for i in range(people, 3 * people)}):
+        asked = np.array([item.subject in leaving for item in everybody]) & here
+        if single.subject not in leaving and here[3]:
+            workspace.forget(record_ids=[single.id])
+            asked[3] = True
+        first, *others = sorted(leaving)  # two requests, recovered together
+        workspace.forget(subjects=[first])
+        if others:
+            workspace.forget(subjects=others)
+        gone = where[asked]
+        assert reported(workspace.recover()) == recovery_cost(records, gone, slices, budget)
+        records = records - count_records(shards, 2 * slices, gone)
+        here &= ~asked
+    workspace.close()
+
+
+PEOPLE = 60
+RECORDS = 2
+
+
+@pytest.mark.parametrize(("shards", "slices", "requests"), [(4, 1, 3), (5, 4, 2), (3, 3, 6)])
+def test_the_expected_cost_is_near_the_mean_over_placements(shards: int, slices: int, requests: int) -> None:
+    """By real keys, for so many requests, and for as many on average; the exact cost stands in for workspaces."""
+    names = [f"person {i}" for i in range(PEOPLE)]
+    learner = SGD.make()
+
+    def cost(seed: int, asked: np.ndarray) -> tuple[int, int]:
+        where = np.stack(place_subjects(make_secrets(seed).placement, names, shards, slices), axis=1)
+        records = count_records(shards, slices, np.repeat(where, RECORDS, axis=0))
+        gone = np.repeat(where[asked], RECORDS, axis=0)
+        left = records - count_records(shards, slices, gone)
+        again = recovery_cost(records, gone, slices, learner.budget)
+        return again.visits, training_cost(left, slices, learner.budget).visits
+
+    visits, training = np.mean([cost(seed, np.arange(requests)) for seed in range(600)], axis=0)
+    assert visits == pytest.approx(training * batch_fraction(shards, slices, requests), rel=0.05)
+
+    rng = np.random.default_rng(0)
+    share = requests / PEOPLE
+    visits, _ = np.mean([cost(seed, rng.random(PEOPLE) < share) for seed in range(600)], axis=0)
+    classes, work = [RiskClass(PEOPLE, -np.log1p(-share), RECORDS)], Work(epochs=learner.params()["epochs"])
+    found = expected_recovery(blind(shards, slices), classes, 1.0, work, 1)
+    assert found.requests == pytest.approx(requests)
+    assert visits == pytest.approx(found.visits, rel=0.1)
+
+
+def test_workspaces_cost_what_is_expected_on_average(tmp_path: Path) -> None:
+    """Three placements, and in each six times two subjects of two records; what is left to train on gets less."""
+    shards, slices, requests, people = 3, 2, 2, 90
+    visits, expected = 0, 0.0
+    for seed in range(3):
+        workspace = create(tmp_path / str(seed), SGD, shards, slices, random_state=seed)
+        ingest(workspace, SGD, [record(i, f"person {i // 2}") for i in range(2 * people)])
+        workspace.train()
+        left = 2 * people
+        for turn in range(6):
+            workspace.forget(subjects=[f"person {requests * turn + i}" for i in range(requests)])
+            left -= 2 * requests
+            visits += workspace.recover().visits
+            expected += left * SGD.make().params()["epochs"] * batch_fraction(shards, slices, requests)
+        workspace.close()
+    assert visits == pytest.approx(expected, rel=0.1)
