@@ -2,8 +2,8 @@
 
 `python -m experiments.bench.bare FOLDER` is one process of it. It reads the data from FOLDER once; then, one
 JSON document a line, it is told which steps to train and, when everything is in memory, to go. It makes the
-same minibatch steps as the framework, and says what the weights were after each, but keeps nothing on disk:
-no digests, no checkpoints, no log while the clock runs.
+same minibatch steps as the framework, from the same first weights, and says what the weights were after each, but
+keeps nothing on disk: no digests, no checkpoints, no log while the clock runs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from experiments.bench.workload import Data, Layout, Setting, StepSize
-from shards.digest import derive_seed, digest_arrays
+from shards.digest import derive_seed
 from shards.environment import has_avx512, pinned_variables
+from shards.learners.mlp_network import first_parameters, layers_of
 from shards.learners.visits import windows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,13 +87,13 @@ class BareRun:
         seconds: Wall time until the last process was done.
         cpu: Processor time of all processes together, in seconds.
         busy: Wall time in which each process was training, summed, in seconds.
-        weights: (shard, position) to the digest of the weights after that step.
+        weights: (shard, position) to the file of the weights after that step, named as in our states.
     """
 
     seconds: float
     cpu: float
     busy: float
-    weights: Mapping[tuple[int, int], str]
+    weights: Mapping[tuple[int, int], Path]
 
 
 class BareLoops:
@@ -154,7 +155,7 @@ class BareLoops:
             _tell(process, "go")
         clocks = [_hear(process) for process in used]
         seconds = time.perf_counter() - started
-        weights = {(shard, position): digest for process in used for shard, position, digest in _hear(process)}
+        weights = {(shard, position): Path(file) for process in used for shard, position, file in _hear(process)}
         return BareRun(seconds, sum(c for c, _ in clocks), sum(b for _, b in clocks), weights)
 
 
@@ -200,7 +201,7 @@ def main(folder: Path) -> None:
         _say([time.process_time() - used, time.perf_counter() - started])
         _say(
             [
-                (item.shard, step.position, digest_arrays(weights))
+                (item.shard, step.position, _save(weights, folder / f"{item.shard}-{step.position}.safetensors"))
                 for item, states in zip(jobs, kept, strict=True)
                 for step, weights in zip(item.steps, states, strict=True)
             ]
@@ -212,15 +213,20 @@ def _prepare(item: Job, setting: Setting, X: np.ndarray, y: np.ndarray) -> tuple
     import torch
     from safetensors.numpy import load
 
-    torch.manual_seed(item.seed)
-    model = torch.nn.Sequential(
-        torch.nn.Linear(setting.features, setting.hidden),
-        torch.nn.Tanh(),
-        torch.nn.Linear(setting.hidden, setting.classes),
-    )
-    if item.parent is not None:
+    sizes = (setting.features, setting.hidden, setting.classes)
+    model = torch.nn.Sequential(torch.nn.Linear(*sizes[:2]), torch.nn.Tanh(), torch.nn.Linear(*sizes[1:]))
+    if item.parent is None:
+        layers = [(layer.weights, layer.biases) for layer in layers_of(first_parameters(sizes, item.seed), sizes)]
+    else:
         arrays = load(Path(item.parent).read_bytes())
-        model.load_state_dict({name.removeprefix("module/"): torch.tensor(a) for name, a in arrays.items()})
+        layers = [(arrays[f"weights/{number}"], arrays[f"biases/{number}"]) for number in range(2)]
+    model.load_state_dict(
+        {
+            f"{2 * number}.{kind}": torch.tensor(value)
+            for number, (weights, biases) in enumerate(layers)
+            for kind, value in (("weight", weights.T), ("bias", biases))
+        }
+    )
     rows = np.array(item.rows)
     return model, torch.from_numpy(X[rows]), torch.from_numpy(y[rows])
 
@@ -239,8 +245,20 @@ def _train(model: Any, X: Any, y: Any, *, steps: Sequence[StepSize], setting: Se
             loss = functional.cross_entropy(model(X.index_select(0, index)), y.index_select(0, index))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        states.append({f"module/{name}": value.numpy().copy() for name, value in model.state_dict().items()})
+        states.append({name: value.numpy().copy() for name, value in model.state_dict().items()})
     return states
+
+
+def _save(weights: Mapping[str, np.ndarray], file: Path) -> str:
+    """Write weights, named as in our states."""
+    from safetensors.numpy import save_file
+
+    ours = {}
+    for number in range(2):
+        ours[f"weights/{number}"] = np.ascontiguousarray(weights[f"{2 * number}.weight"].T)
+        ours[f"biases/{number}"] = weights[f"{2 * number}.bias"]
+    save_file(ours, file)
+    return str(file)
 
 
 def _say(message: Any) -> None:
