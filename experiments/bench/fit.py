@@ -73,8 +73,8 @@ def measure_fit(rig: Rig, bare: BareLoops) -> list[Figure]:
     beside_cpu = [(a.cpu + b.cpu) / 2 for a, b in pairwise(loops)]
     what = "Workspace.create + ingest + train, {}, against the bare loop on as many processes"
     return [
-        ratio("a.fit_cold", what.format("workers started in it"), 1.5, [fit.seconds for fit in cold], beside[::2]),
-        ratio("a.fit_warm", what.format("workers warm"), 1.5, [fit.seconds for fit in warm], beside[1::2]),
+        ratio("a.fit_cold", what.format("workers started in it"), 1.0, [fit.seconds for fit in cold], beside[::2]),
+        ratio("a.fit_warm", what.format("workers warm"), 0.4, [fit.seconds for fit in warm], beside[1::2]),
         ratio("a.fit_cpu", what.format("warm; processor time"), None, [fit.cpu for fit in warm], beside_cpu[1::2]),
         _accuracy(rig),
         *_shares(rig, warm, beside[1::2], beside_busy[1::2]),

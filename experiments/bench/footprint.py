@@ -11,9 +11,6 @@ from experiments.bench.rig import Rig
 
 MEGABYTE = 2**20
 
-OPTIMIZER = "import torch; torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)"
-"""The first optimiser that a process makes has torch import its compiler, whether it is used or not."""
-
 COMMANDS = {
     "g.import": ("-c", "import unlearn; unlearn.Workspace"),
     "g.help": ("-m", "unlearn", "--help"),
@@ -27,15 +24,16 @@ def measure_memory(rig: Rig) -> list[Figure]:
         rig: What they trained.
 
     Returns:
-        The figures: what the worst worker needs more than a process that has merely imported torch.
+        The figures: what the worst worker needs more than a process that has merely imported numpy and scipy.
     """
     peaks = worker_peaks()
     assert peaks, "there is no worker process to be measured"
     per_row = rig.data.X.itemsize * rig.setting.features + rig.data.y.itemsize
     shard = max(len(rig.layout.shard(number)) for number in range(rig.setting.n_shards)) * per_row
     return [
-        _memory(rig, "e.worker_memory", "torch is imported", "import torch", peaks, shard),
-        _memory(rig, "e.worker_memory_optimizer", "torch made an optimiser", OPTIMIZER, peaks, shard),
+        _memory(
+            rig, "e.worker_memory", "numpy and scipy are imported", "import numpy, scipy.linalg.blas", peaks, shard
+        ),
     ]
 
 

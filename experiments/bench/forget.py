@@ -41,8 +41,8 @@ def measure_forget(rig: Rig, gone: set[int]) -> list[Figure]:
     what = f"forget one subject, durable, {{}} of {len(forgets)} requests, beside a synced 4 KiB write"
     middle = median(forgets)
     return [
-        Figure("b.forget_median", what.format("median"), middle, "s", 0.020, middle, median(writes)),
-        Figure("b.forget_p99", what.format("99th percentile"), tail, "s", 0.060, tail, tail_write),
+        Figure("b.forget_median", what.format("median"), middle, "s", 0.008, middle, median(writes)),
+        Figure("b.forget_p99", what.format("99th percentile"), tail, "s", 0.025, tail, tail_write),
         ratio("b.forget_in_writes", "forget one subject, in synced 4 KiB writes", None, forgets, writes),
         Figure(
             "b.forget_cpu",

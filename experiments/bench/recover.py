@@ -60,13 +60,13 @@ def _one_figures(turns: list[Turn]) -> list[Figure]:
     ours, loops = [turn.seconds for turn in turns], [turn.loop.seconds for turn in turns]
     worst = max(turns, key=lambda turn: turn.seconds / turn.loop.seconds)
     return [
-        ratio("c.recover_one", what.format("median"), 1.5, ours, loops),
+        ratio("c.recover_one", what.format("median"), 1.15, ours, loops),
         Figure(
             "c.recover_one_worst",
             what.format("worst"),
             worst.seconds / worst.loop.seconds,
             "x",
-            1.5,
+            1.15,
             worst.seconds,
             worst.loop.seconds,
         ),
@@ -125,7 +125,7 @@ def measure_recover_together(rig: Rig, bare: BareLoops, gone: set[int]) -> list[
         ratio(
             "d.recover_together",
             f"{what}, against the bare loop over the union",
-            1.5,
+            1.15,
             ours,
             [turn.loop.seconds for turn in turns],
         ),

@@ -11,6 +11,7 @@ from experiments.bench.figures import Figure
 from experiments.bench.fit import measure_fit
 from experiments.bench.footprint import measure_memory, measure_start
 from experiments.bench.forget import measure_forget
+from experiments.bench.plain import measure_predict, measure_usual
 from experiments.bench.recover import measure_recover_one, measure_recover_together
 from experiments.bench.rig import Rig
 from experiments.bench.workload import Setting, purchase
@@ -47,6 +48,8 @@ def measure(setting: Setting, folder: Path, say: Callable[[str], None]) -> Resul
         figures = measure_fit(rig, bare)
         ones, gone = measure_recover_one(rig, bare)
         figures += ones + measure_recover_together(rig, bare, gone)
+    warm = next(figure.ours for figure in figures if figure.name == "a.fit_warm")
+    figures += measure_usual(rig, warm or 0.0) + measure_predict(rig)
     figures += measure_memory(rig) + measure_forget(rig, gone) + measure_start(rig)
     close_workers()
     with rig.site(rig.trained) as site:

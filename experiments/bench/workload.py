@@ -42,6 +42,7 @@ class Setting:
         together_repeats: How often that is repeated.
         forget_rounds: Rounds of one request per slice of every shard.
         start_repeats: Starts of the interpreter per command.
+        predicted_rows: Rows predicted at once.
     """
 
     seed: int
@@ -63,6 +64,7 @@ class Setting:
     together_repeats: int
     forget_rounds: int
     start_repeats: int
+    predicted_rows: int
 
 
 def read_setting(*, quick: bool, changes: Mapping[str, Any] | None = None) -> Setting:

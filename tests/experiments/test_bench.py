@@ -28,6 +28,7 @@ TINY = {
     "together_repeats": 2,
     "forget_rounds": 1,
     "start_repeats": 1,
+    "predicted_rows": 20,
 }
 
 FIGURES = {
@@ -35,10 +36,11 @@ FIGURES = {
     *("b.forget_median", "b.forget_p99", "b.forget_in_writes", "b.forget_cpu"),
     *("c.recover_one", "c.recover_one_worst", "c.recover_one_cpu", "c.forget_before"),
     *("d.visits", "d.recover_together", "d.against_separate"),
-    *("e.worker_memory", "e.worker_memory_optimizer"),
+    *("e.worker_memory",),
     *("f.ingest", "f.kernel", "f.not_training", "f.driver.ledger", "f.driver.digests", "f.driver.files"),
     *("f.worker.digests", "f.worker.files", "f.worker.checkpoints"),
     *("g.import", "g.help"),
+    *("h.fit_against_loader", "h.requests_against_plain", "h.plain_accuracy", "i.predict_many", "i.predict_one"),
 }
 
 
