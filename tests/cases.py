@@ -93,14 +93,38 @@ def _ridge() -> Learner:
     return RidgeLearner(1.0)
 
 
+def _lda() -> Learner:
+    from shards.learners.discriminant import LDALearner
+
+    return LDALearner(0.1)
+
+
+def _gaussian_nb() -> Learner:
+    from shards.learners.naive_bayes import GaussianNBLearner
+
+    return GaussianNBLearner(0.01)
+
+
+def _multinomial_nb() -> Learner:
+    from shards.learners.naive_bayes import MultinomialNBLearner
+
+    return MultinomialNBLearner(unit=1 / 16)
+
+
 SGD = Case("sklearn-sgd", _sgd, torch=False)
 LOGISTIC = Case("sklearn-logistic-refit", _logistic, torch=False)
 MLP_ADAM = Case("mlp-adam", _mlp_adam)
 MLP_MOMENTUM = Case("mlp-momentum-cosine", _mlp_momentum)
 CNN = Case("cnn-dropout", _cnn, image=True)
 RIDGE = Case("ridge", _ridge, torch=False)
+LDA = Case("lda", _lda, torch=False)
+GAUSSIAN_NB = Case("gaussian-nb", _gaussian_nb, torch=False)
+MULTINOMIAL_NB = Case("multinomial-nb", _multinomial_nb, torch=False)
 
-CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, RIDGE)
+EXACT = (RIDGE, LDA, GAUSSIAN_NB, MULTINOMIAL_NB)
+"""Learners whose shards make one exact model."""
+
+CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, *EXACT)
 """Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by sums."""
 
 LIGHT = (SGD, MLP_ADAM)

@@ -16,12 +16,10 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, count, feature_map, largest_count
+from shards.learners.counting import check_numbers, chunks, given, one_hot, summed, symmetric
+from shards.learners.feature_maps import FeatureMap, count, feature_map, largest_count
 from shards.learners.sums import RECORDS, SumLearner, stacked
 from shards.task import Kind, Task
-
-CHUNK_BYTES = 2**26
-"""Features of so many records at once are held in memory."""
 
 MOST_TARGET = 2**20
 """Counts of a target at most."""
@@ -108,11 +106,7 @@ class RidgeLearner(SumLearner):
         Raises:
             ConfigurationError: Naming them.
         """
-        wrong = [name for name, schema in task.features.items() if np.dtype(_dtype(schema.dtype)).kind not in "biuf"]
-        if wrong:
-            raise ConfigurationError(
-                f"RidgeLearner takes numbers, and {', '.join(wrong)} is none: encode it by a public rule first"
-            )
+        check_numbers(task, "RidgeLearner")
 
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: of two features, or of a feature and a target."""
@@ -132,19 +126,9 @@ class RidgeLearner(SumLearner):
         Raises:
             ConfigurationError: If a value is not finite, or outside of what was declared.
         """
-        given = sum(math.prod(schema.shape) for schema in task.features.values())
-        d, k = self.features.width(given), _columns(task)
-        shapes = {"z": (d,), "t": (k,), "zz": (d, d), "zt": (d, k)}
-        total = {name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()}
-        # Products of so many are whole numbers below 2^53, so that float64 adds them up exactly in any order.
-        exact = EXACT_FLOAT // self.largest(task)
-        step = max(1, min(exact, CHUNK_BYTES // (8 * (d + given))))
-        for start in range(0, len(data), step):
-            part = {name: array[start : start + step] for name, array in data.features.items()}
-            z = self.features.counts(stacked(part))
-            t = self._targets(data.target[start : start + step], task)
-            for name, value in (("z", z.sum(axis=0)), ("t", t.sum(axis=0)), ("zz", z.T @ z), ("zt", z.T @ t)):
-                total[name] += value.astype(np.int64)
+        d, k, largest = self.features.width(given(task)), _columns(task), self.largest(task)
+        parts = (_part(z, self._targets(target, task)) for z, target in chunks(self.features, data, task, largest))
+        total = summed({"z": (d,), "t": (k,), "zz": (d, d), "zt": (d, k)}, parts)
         return {**total, "zz": total["zz"][np.triu_indices(d)]}
 
     def solve(self, sums: State, task: Task) -> Predictor:
@@ -163,7 +147,7 @@ class RidgeLearner(SumLearner):
         n, unit = int(sums[RECORDS]), self.features.unit
         target_unit = 1.0 if task.kind == "classification" else self.target_unit
         z, t = sums["z"] * (unit / n), sums["t"] * (target_unit / n)
-        scatter = _symmetric(sums["zz"], len(z)) * unit**2 - n * np.outer(z, z)
+        scatter = symmetric(sums["zz"], len(z)) * unit**2 - n * np.outer(z, z)
         cross = sums["zt"] * (unit * target_unit) - n * np.outer(z, t)
         scatter[np.diag_indices_from(scatter)] += self.alpha
         weights = cho_solve(cho_factor(scatter, lower=True), cross)
@@ -182,22 +166,14 @@ class RidgeLearner(SumLearner):
 
     def _targets(self, target: np.ndarray, task: Task) -> np.ndarray:
         if task.kind == "classification":
-            chosen: np.ndarray = np.eye(len(task.classes))[target]
-            return chosen
+            return one_hot(target, task)
         flat = np.reshape(target, (len(target), _columns(task)))
         return count(flat, self.target_unit, largest_count(self.target_limit, self.target_unit), "target")
 
 
-def _symmetric(upper: np.ndarray, d: int) -> np.ndarray:
-    found = np.zeros((d, d))
-    found[np.triu_indices(d)] = upper
-    both: np.ndarray = found + np.triu(found, 1).T
-    return both
+def _part(z: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
+    return {"z": z.sum(axis=0), "t": t.sum(axis=0), "zz": z.T @ z, "zt": z.T @ t}
 
 
 def _columns(task: Task) -> int:
     return len(task.classes) if task.kind == "classification" else math.prod(task.target.shape)
-
-
-def _dtype(name: str) -> str:
-    return "U" if name == "str" else name

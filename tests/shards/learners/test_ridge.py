@@ -154,7 +154,7 @@ def test_sums_that_no_float_could_hold_are_exact(monkeypatch: pytest.MonkeyPatch
     found = step(learner, None, data, CLASSES)
     assert n * counts**2 > 2**53
     assert set(found["zz"].tolist()) == {n * counts**2}
-    monkeypatch.setattr("shards.learners.ridge.CHUNK_BYTES", 64)
+    monkeypatch.setattr("shards.learners.counting.CHUNK_BYTES", 64)
     assert same(step(learner, None, some(data, slice(0, 50)), CLASSES), add(
         [step(learner, None, some(data, slice(at, at + 1)), CLASSES) for at in range(50)]
     ))  # fmt: skip
