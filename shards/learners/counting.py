@@ -10,7 +10,7 @@ import numpy as np
 from shards.errors import ConfigurationError
 from shards.learners.base import StepData
 from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap
-from shards.learners.sums import stacked
+from shards.learners.merging import stacked
 from shards.task import Kind, Task
 
 CHUNK_BYTES = 2**26

@@ -19,7 +19,8 @@ from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import check_numbers, chunks, given, log_priors, one_hot, softmax, summed, symmetric
 from shards.learners.feature_maps import FeatureMap, feature_map
-from shards.learners.sums import RECORDS, SumLearner, stacked
+from shards.learners.merging import RECORDS, stacked
+from shards.learners.sums import SumLearner
 from shards.task import Kind, Task
 
 LEAST_SHRINKAGE = 1e-8
@@ -59,6 +60,7 @@ class LDALearner(SumLearner):
             raise ConfigurationError(f"shrinkage must be a number from {LEAST_SHRINKAGE:g} to 1, got {shrinkage!r}")
         object.__setattr__(self, "shrinkage", float(shrinkage))
         object.__setattr__(self, "features", feature_map(features))
+        object.__setattr__(self, "libraries", (*type(self).libraries, *self.features.libraries))
 
     def params(self) -> dict[str, Json]:
         """Every hyper-parameter, as JSON."""
@@ -74,8 +76,8 @@ class LDALearner(SumLearner):
         return ("classification",)
 
     def code(self) -> tuple[str, ...]:
-        """None."""
-        return ()
+        """What the feature map runs."""
+        return self.features.code()
 
     def check(self, task: Task) -> None:
         """Refuse what is no classification of numbers.
@@ -87,13 +89,14 @@ class LDALearner(SumLearner):
             ConfigurationError: With what does not fit.
         """
         check_numbers(task, "LDALearner", ("classification",))
+        self.features.width(given(task))
 
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: of two features."""
         del task
         return self.features.largest**2
 
-    def sums(self, data: StepData, task: Task) -> State:
+    def part(self, data: StepData, task: Task) -> State:
         """Sums of products of features; of ones and of features, class by class.
 
         Args:
@@ -111,11 +114,11 @@ class LDALearner(SumLearner):
         total = summed({"n": (k,), "z": (k, d), "zz": (d, d)}, parts)
         return {**total, "zz": total["zz"][np.triu_indices(d)]}
 
-    def solve(self, sums: State, task: Task) -> Predictor:
+    def solve(self, whole: State, task: Task) -> Predictor:
         """Solve for the discriminants by Cholesky's method.
 
         Args:
-            sums: What `sums` returned, added up, and `"records"`.
+            whole: What `part` returned, added up, and `"records"`.
             task: What is predicted.
 
         Returns:
@@ -124,8 +127,8 @@ class LDALearner(SumLearner):
         from scipy.linalg import cho_factor, cho_solve
 
         del task
-        n, unit, there = int(sums[RECORDS]), self.features.unit, np.flatnonzero(sums["n"])
-        count, (scatter, z, centre) = sums["n"][there, None], _centred(sums)
+        n, unit, there = int(whole[RECORDS]), self.features.unit, np.flatnonzero(whole["n"])
+        count, (scatter, z, centre) = whole["n"][there, None], _centred(whole)
         z = z[there]
         within = (scatter - (z / count).T @ z) * (unit**2 / n)
         d = len(within)
@@ -134,8 +137,8 @@ class LDALearner(SumLearner):
         covariance[np.diag_indices(d)] += self.shrinkage * level if level > 0 else unit**2
         means = z / count * unit
         weights = cho_solve(cho_factor(covariance, lower=True), means.T)
-        constant = np.full(len(sums["n"]), -np.inf)
-        constant[there] = log_priors(sums["n"])[there] - 0.5 * np.einsum("kd,dk->k", means, weights)
+        constant = np.full(len(whole["n"]), -np.inf)
+        constant[there] = log_priors(whole["n"])[there] - 0.5 * np.einsum("kd,dk->k", means, weights)
 
         def predict(features: Features) -> np.ndarray:
             scores = np.tile(constant, (len(next(iter(features.values()))), 1))

@@ -19,7 +19,8 @@ from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import check_numbers, chunks, given, log_priors, one_hot, softmax, summed
 from shards.learners.feature_maps import FeatureMap, Raw, feature_map
-from shards.learners.sums import SumLearner, stacked
+from shards.learners.merging import stacked
+from shards.learners.sums import SumLearner
 from shards.task import Kind, Task
 
 
@@ -53,6 +54,7 @@ class GaussianNBLearner(SumLearner):
         """
         object.__setattr__(self, "var_smoothing", _positive("var_smoothing", var_smoothing))
         object.__setattr__(self, "features", feature_map(features))
+        object.__setattr__(self, "libraries", (*type(self).libraries, *self.features.libraries))
 
     def params(self) -> dict[str, Json]:
         """Every hyper-parameter, as JSON."""
@@ -68,8 +70,8 @@ class GaussianNBLearner(SumLearner):
         return ("classification",)
 
     def code(self) -> tuple[str, ...]:
-        """None."""
-        return ()
+        """What the feature map runs."""
+        return self.features.code()
 
     def check(self, task: Task) -> None:
         """Refuse what is no classification of numbers.
@@ -81,13 +83,14 @@ class GaussianNBLearner(SumLearner):
             ConfigurationError: With what does not fit.
         """
         check_numbers(task, "GaussianNBLearner", ("classification",))
+        self.features.width(given(task))
 
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: a square."""
         del task
         return self.features.largest**2
 
-    def sums(self, data: StepData, task: Task) -> State:
+    def part(self, data: StepData, task: Task) -> State:
         """Sums of ones, of features and of their squares, class by class.
 
         Args:
@@ -109,25 +112,25 @@ class GaussianNBLearner(SumLearner):
         )
         return summed({"n": (k,), "z": (k, d), "zz": (k, d)}, parts)
 
-    def solve(self, sums: State, task: Task) -> Predictor:
+    def solve(self, whole: State, task: Task) -> Predictor:
         """Means and variances, each rounded once.
 
         Args:
-            sums: What `sums` returned, added up.
+            whole: What `part` returned, added up.
             task: What is predicted.
 
         Returns:
             Features to class probabilities `[n, classes]`, float64.
         """
         del task
-        unit, there = self.features.unit, np.flatnonzero(sums["n"])
-        count = sums["n"][there, None]
-        mean = sums["z"][there] / count * unit
-        everywhere = variance(sums["n"].sum(), sums["z"].sum(axis=0), sums["zz"].sum(axis=0)).max()
+        unit, there = self.features.unit, np.flatnonzero(whole["n"])
+        count = whole["n"][there, None]
+        mean = whole["z"][there] / count * unit
+        everywhere = variance(whole["n"].sum(), whole["z"].sum(axis=0), whole["zz"].sum(axis=0)).max()
         raised = self.var_smoothing * everywhere if everywhere > 0 else 1.0
-        spread = (variance(count, sums["z"][there], sums["zz"][there]) + raised) * unit**2
-        constant = log_priors(sums["n"])[there] - 0.5 * np.log(2 * math.pi * spread).sum(axis=1)
-        classes = len(sums["n"])
+        spread = (variance(count, whole["z"][there], whole["zz"][there]) + raised) * unit**2
+        constant = log_priors(whole["n"])[there] - 0.5 * np.log(2 * math.pi * spread).sum(axis=1)
+        classes = len(whole["n"])
 
         def predict(features: Features) -> np.ndarray:
             z = self.features.counts(stacked(features)) * unit
@@ -206,7 +209,7 @@ class MultinomialNBLearner(SumLearner):
         """See `SumLearner.largest`: a record's features all together, which `solve` adds up."""
         return self._map().largest * max(given(task), 1)
 
-    def sums(self, data: StepData, task: Task) -> State:
+    def part(self, data: StepData, task: Task) -> State:
         """Sums of ones and of features, class by class.
 
         Args:
@@ -229,20 +232,20 @@ class MultinomialNBLearner(SumLearner):
         )
         return summed({"n": (k,), "z": (k, d)}, parts)
 
-    def solve(self, sums: State, task: Task) -> Predictor:
+    def solve(self, whole: State, task: Task) -> Predictor:
         """Logarithms of the smoothed shares.
 
         Args:
-            sums: What `sums` returned, added up.
+            whole: What `part` returned, added up.
             task: What is predicted.
 
         Returns:
             Features to class probabilities `[n, classes]`, float64.
         """
         del task
-        occurs = sums["z"] * self.unit + self.alpha
-        every = sums["z"].sum(axis=1, keepdims=True) * self.unit + self.alpha * sums["z"].shape[1]
-        weights, constant = np.log(occurs / every).T, log_priors(sums["n"])
+        occurs = whole["z"] * self.unit + self.alpha
+        every = whole["z"].sum(axis=1, keepdims=True) * self.unit + self.alpha * whole["z"].shape[1]
+        weights, constant = np.log(occurs / every).T, log_priors(whole["n"])
 
         def predict(features: Features) -> np.ndarray:
             z = _positive_counts(self._map().counts(stacked(features)))

@@ -18,7 +18,8 @@ from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import check_numbers, chunks, given, one_hot, summed, symmetric
 from shards.learners.feature_maps import FeatureMap, count, feature_map, largest_count
-from shards.learners.sums import RECORDS, SumLearner, stacked
+from shards.learners.merging import RECORDS, stacked
+from shards.learners.sums import SumLearner
 from shards.task import Kind, Task
 
 MOST_TARGET = 2**20
@@ -72,6 +73,7 @@ class RidgeLearner(SumLearner):
             )
         object.__setattr__(self, "alpha", float(alpha))
         object.__setattr__(self, "features", feature_map(features))
+        object.__setattr__(self, "libraries", (*type(self).libraries, *self.features.libraries))
         object.__setattr__(self, "target_unit", float(target_unit))
         object.__setattr__(self, "target_limit", float(target_limit))
 
@@ -94,8 +96,8 @@ class RidgeLearner(SumLearner):
         return ("classification", "regression")
 
     def code(self) -> tuple[str, ...]:
-        """None."""
-        return ()
+        """What the feature map runs."""
+        return self.features.code()
 
     def check(self, task: Task) -> None:
         """Refuse features that are no numbers.
@@ -107,13 +109,14 @@ class RidgeLearner(SumLearner):
             ConfigurationError: Naming them.
         """
         check_numbers(task, "RidgeLearner")
+        self.features.width(given(task))
 
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: of two features, or of a feature and a target."""
         target = 1 if task.kind == "classification" else largest_count(self.target_limit, self.target_unit)
         return max(self.features.largest, target) * self.features.largest
 
-    def sums(self, data: StepData, task: Task) -> State:
+    def part(self, data: StepData, task: Task) -> State:
         """Sums of features, of targets, and of their products.
 
         Args:
@@ -131,11 +134,11 @@ class RidgeLearner(SumLearner):
         total = summed({"z": (d,), "t": (k,), "zz": (d, d), "zt": (d, k)}, parts)
         return {**total, "zz": total["zz"][np.triu_indices(d)]}
 
-    def solve(self, sums: State, task: Task) -> Predictor:
+    def solve(self, whole: State, task: Task) -> Predictor:
         """Solve the normal equations, centred, by Cholesky's method.
 
         Args:
-            sums: What `sums` returned, added up, and `"records"`.
+            whole: What `part` returned, added up, and `"records"`.
             task: What is predicted.
 
         Returns:
@@ -144,11 +147,11 @@ class RidgeLearner(SumLearner):
         """
         from scipy.linalg import cho_factor, cho_solve
 
-        n, unit = int(sums[RECORDS]), self.features.unit
+        n, unit = int(whole[RECORDS]), self.features.unit
         target_unit = 1.0 if task.kind == "classification" else self.target_unit
-        z, t = sums["z"] * (unit / n), sums["t"] * (target_unit / n)
-        scatter = symmetric(sums["zz"], len(z)) * unit**2 - n * np.outer(z, z)
-        cross = sums["zt"] * (unit * target_unit) - n * np.outer(z, t)
+        z, t = whole["z"] * (unit / n), whole["t"] * (target_unit / n)
+        scatter = symmetric(whole["zz"], len(z)) * unit**2 - n * np.outer(z, z)
+        cross = whole["zt"] * (unit * target_unit) - n * np.outer(z, t)
         scatter[np.diag_indices_from(scatter)] += self.alpha
         weights = cho_solve(cho_factor(scatter, lower=True), cross)
         intercept = t - z @ weights

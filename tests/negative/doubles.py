@@ -307,9 +307,15 @@ _SUMS = (
         f"{SUMS}::test_what_another_process_forgets_is_in_no_model_kept_in_memory",
     ),
     Control(
+        "merged-state-kept",
+        "What is merged in memory still holds the states of shards that were withdrawn.",
+        (Edit("unlearn.serving", "learner.without(self._merged, gone) if self._members else None", "self._merged"),),
+        f"{SUMS}::test_what_is_taken_out_of_the_sums_in_memory_leaves_those_of_a_fresh_sum",
+    ),
+    Control(
         "sums-counted-twice",
         "A step adds the sums of all its records to those of its parent.",
-        (Edit("shards.learners.sums", "seen = 0 if parent is None else int(parent[RECORDS])", "seen = 0"),),
+        (Edit("shards.learners.merging", "seen = 0 if parent is None else int(parent[RECORDS])", "seen = 0"),),
         f"{SUMS}::test_the_model_is_that_of_all_records_however_they_are_placed",
         in_worker=True,
     ),

@@ -12,6 +12,7 @@ import pytest
 
 from shards.errors import ConfigurationError, DamageError, NotServingError
 from shards.learners.ridge import RidgeLearner
+from shards.learners.sums import add
 from tests.cases import digits
 from tests.unlearn.helpers import sgd
 from unlearn import SISAClassifier, SISARegressor, Workspace, verify
@@ -80,6 +81,36 @@ def test_what_another_process_forgets_is_in_no_model_kept_in_memory(tmp_path: Pa
     other.forget(record_ids=["r7"])
     assert model(workspace) != before
     assert workspace._server._whole is not kept
+    assert model(workspace) == model(Workspace.open(tmp_path / "ws"))
+
+
+def test_what_is_taken_out_of_the_sums_in_memory_leaves_those_of_a_fresh_sum(tmp_path: Path) -> None:
+    workspace = made(tmp_path / "ws", n_shards=4, n_slices=2)
+    model(workspace)
+    for round_, change in enumerate(("forget", "recover", "forget", "ingest", "recover")):
+        if change == "forget":
+            workspace.forget(record_ids=[f"r{round_}", f"r{round_ + 100}"])
+        elif change == "ingest":
+            fill(workspace, range(300, 340))
+            workspace.train()
+        else:
+            workspace.recover()
+        assert model(workspace) == model(Workspace.open(tmp_path / "ws"))
+        kept = workspace._server._merged
+        states = [member.state for _, member in workspace._server._members.values()]
+        assert kept is not None
+        assert {name: array.tolist() for name, array in kept.items()} == {
+            name: array.tolist() for name, array in add(states).items()
+        }
+
+
+def test_nothing_of_the_last_shard_stays_in_memory(tmp_path: Path) -> None:
+    workspace = made(tmp_path / "ws", range(5), n_shards=1, n_slices=1)
+    model(workspace)
+    workspace.forget(record_ids=["r3"])
+    with pytest.raises(NotServingError):
+        model(workspace)
+    assert workspace._server._merged is None
 
 
 def test_receipts_stand_up_to_a_replay(tmp_path: Path) -> None:
