@@ -111,6 +111,12 @@ def _multinomial_nb() -> Learner:
     return MultinomialNBLearner(unit=1 / 16)
 
 
+def _neighbours() -> Learner:
+    from shards.learners.neighbours import NeighboursLearner
+
+    return NeighboursLearner(3, {"map": "raw", "unit": 1 / 4, "limit": 1.0})
+
+
 SGD = Case("sklearn-sgd", _sgd, torch=False)
 LOGISTIC = Case("sklearn-logistic-refit", _logistic, torch=False)
 MLP_ADAM = Case("mlp-adam", _mlp_adam)
@@ -120,12 +126,13 @@ RIDGE = Case("ridge", _ridge, torch=False)
 LDA = Case("lda", _lda, torch=False)
 GAUSSIAN_NB = Case("gaussian-nb", _gaussian_nb, torch=False)
 MULTINOMIAL_NB = Case("multinomial-nb", _multinomial_nb, torch=False)
+NEIGHBOURS = Case("neighbours", _neighbours, torch=False)
 
-EXACT = (RIDGE, LDA, GAUSSIAN_NB, MULTINOMIAL_NB)
+EXACT = (RIDGE, LDA, GAUSSIAN_NB, MULTINOMIAL_NB, NEIGHBOURS)
 """Learners whose shards make one exact model."""
 
 CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, *EXACT)
-"""Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by sums."""
+"""Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by merging."""
 
 LIGHT = (SGD, MLP_ADAM)
 """One of each family, where all five would show nothing more."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from shards.errors import ConfigurationError
 from shards.learners.base import StepData
-from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap
+from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, count, largest_count
 from shards.learners.merging import stacked
 from shards.task import Kind, Task
 
 CHUNK_BYTES = 2**26
 """Features of so many records at once are held in memory."""
+
+
+MOST_TARGET = 2**20
+"""Counts of a target at most."""
 
 
 def check_numbers(task: Task, learner: str, kinds: tuple[Kind, ...] = ("classification", "regression")) -> None:
@@ -77,6 +82,72 @@ def summed(shapes: Mapping[str, tuple[int, ...]], parts: Iterable[Mapping[str, n
         for name, value in part.items():
             total[name] += value.astype(np.int64)
     return total
+
+
+def positive(name: str, value: Any) -> float:
+    """Refuse what is no positive number.
+
+    Args:
+        name: Of a constant, for the message.
+        value: What was given.
+
+    Returns:
+        It, as a float.
+
+    Raises:
+        ConfigurationError: If it is not positive and finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
+    return float(value)
+
+
+def target_limits(unit: Any, limit: Any) -> tuple[float, float]:
+    """Check in what targets of a regression are counted.
+
+    Args:
+        unit: What one count of a target is worth.
+        limit: Largest target in absolute terms.
+
+    Returns:
+        Both, as floats.
+
+    Raises:
+        ConfigurationError: If one is out of range.
+    """
+    worth, most = positive("target_unit", unit), positive("target_limit", limit)
+    if not 1 <= most / worth <= MOST_TARGET:
+        raise ConfigurationError(
+            f"target_limit must be 1 to {MOST_TARGET:,} times target_unit, got {most:g} and {worth:g}"
+        )
+    return worth, most
+
+
+def target_largest(task: Task, unit: float, limit: float) -> int:
+    """Largest count of a target in absolute terms."""
+    return 1 if task.kind == "classification" else largest_count(limit, unit)
+
+
+def target_counts(target: np.ndarray, task: Task, unit: float, limit: float) -> np.ndarray:
+    """Targets in whole numbers.
+
+    Args:
+        target: `[m, ...]` as they were given.
+        task: What is predicted.
+        unit: What one count of a number is worth.
+        limit: Largest number in absolute terms.
+
+    Returns:
+        `[m, columns]` float64: zeros and ones of classes, or counts.
+    """
+    if task.kind == "classification":
+        return one_hot(target, task)
+    return count(np.reshape(target, (len(target), columns(task))), unit, largest_count(limit, unit), "target")
+
+
+def columns(task: Task) -> int:
+    """How many numbers a target is counted in."""
+    return len(task.classes) if task.kind == "classification" else math.prod(task.target.shape)
 
 
 def one_hot(target: np.ndarray, task: Task) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import check_numbers, chunks, given, log_priors, one_hot, softmax, summed
+from shards.learners.counting import check_numbers, chunks, given, log_priors, one_hot, positive, softmax, summed
 from shards.learners.feature_maps import FeatureMap, Raw, feature_map
 from shards.learners.merging import stacked
 from shards.learners.sums import SumLearner
@@ -52,7 +52,7 @@ class GaussianNBLearner(SumLearner):
         Raises:
             ConfigurationError: If one is out of range.
         """
-        object.__setattr__(self, "var_smoothing", _positive("var_smoothing", var_smoothing))
+        object.__setattr__(self, "var_smoothing", positive("var_smoothing", var_smoothing))
         object.__setattr__(self, "features", feature_map(features))
         object.__setattr__(self, "libraries", (*type(self).libraries, *self.features.libraries))
 
@@ -172,7 +172,7 @@ class MultinomialNBLearner(SumLearner):
         Raises:
             ConfigurationError: If one is out of range.
         """
-        object.__setattr__(self, "alpha", _positive("alpha", alpha))
+        object.__setattr__(self, "alpha", positive("alpha", alpha))
         counted = feature_map({"map": "raw", "unit": unit, "limit": limit})
         object.__setattr__(self, "unit", float(counted.unit))
         object.__setattr__(self, "limit", float(counted.limit))
@@ -283,9 +283,3 @@ def _positive_counts(z: np.ndarray) -> np.ndarray:
             "before ingest, or use GaussianNBLearner"
         )
     return z
-
-
-def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
-    return float(value)

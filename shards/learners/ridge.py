@@ -7,23 +7,29 @@ The model minimises |t - z W - b|^2 + alpha |W|^2, the intercept b unpenalised, 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from shards.digest import Json
-from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import check_numbers, chunks, given, one_hot, summed, symmetric
-from shards.learners.feature_maps import FeatureMap, count, feature_map, largest_count
+from shards.learners.counting import (
+    check_numbers,
+    chunks,
+    columns,
+    given,
+    positive,
+    summed,
+    symmetric,
+    target_counts,
+    target_largest,
+    target_limits,
+)
+from shards.learners.feature_maps import FeatureMap, feature_map
 from shards.learners.merging import RECORDS, stacked
 from shards.learners.sums import SumLearner
 from shards.task import Kind, Task
-
-MOST_TARGET = 2**20
-"""Counts of a target at most."""
 
 
 @dataclass(frozen=True, init=False)
@@ -64,18 +70,12 @@ class RidgeLearner(SumLearner):
         Raises:
             ConfigurationError: If one is out of range.
         """
-        for name, value in (("alpha", alpha), ("target_unit", target_unit), ("target_limit", target_limit)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
-        if not 1 <= target_limit / target_unit <= MOST_TARGET:
-            raise ConfigurationError(
-                f"target_limit must be 1 to {MOST_TARGET:,} times target_unit, got {target_limit:g} and {target_unit:g}"
-            )
-        object.__setattr__(self, "alpha", float(alpha))
+        unit, limit = target_limits(target_unit, target_limit)
+        object.__setattr__(self, "alpha", positive("alpha", alpha))
         object.__setattr__(self, "features", feature_map(features))
         object.__setattr__(self, "libraries", (*type(self).libraries, *self.features.libraries))
-        object.__setattr__(self, "target_unit", float(target_unit))
-        object.__setattr__(self, "target_limit", float(target_limit))
+        object.__setattr__(self, "target_unit", unit)
+        object.__setattr__(self, "target_limit", limit)
 
     def params(self) -> dict[str, Json]:
         """Every hyper-parameter, as JSON."""
@@ -113,7 +113,7 @@ class RidgeLearner(SumLearner):
 
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: of two features, or of a feature and a target."""
-        target = 1 if task.kind == "classification" else largest_count(self.target_limit, self.target_unit)
+        target = target_largest(task, self.target_unit, self.target_limit)
         return max(self.features.largest, target) * self.features.largest
 
     def part(self, data: StepData, task: Task) -> State:
@@ -129,8 +129,11 @@ class RidgeLearner(SumLearner):
         Raises:
             ConfigurationError: If a value is not finite, or outside of what was declared.
         """
-        d, k, largest = self.features.width(given(task)), _columns(task), self.largest(task)
-        parts = (_part(z, self._targets(target, task)) for z, target in chunks(self.features, data, task, largest))
+        d, k, largest = self.features.width(given(task)), columns(task), self.largest(task)
+        parts = (
+            _part(z, target_counts(target, task, self.target_unit, self.target_limit))
+            for z, target in chunks(self.features, data, task, largest)
+        )
         total = summed({"z": (d,), "t": (k,), "zz": (d, d), "zt": (d, k)}, parts)
         return {**total, "zz": total["zz"][np.triu_indices(d)]}
 
@@ -167,16 +170,6 @@ class RidgeLearner(SumLearner):
 
         return predict
 
-    def _targets(self, target: np.ndarray, task: Task) -> np.ndarray:
-        if task.kind == "classification":
-            return one_hot(target, task)
-        flat = np.reshape(target, (len(target), _columns(task)))
-        return count(flat, self.target_unit, largest_count(self.target_limit, self.target_unit), "target")
-
 
 def _part(z: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
     return {"z": z.sum(axis=0), "t": t.sum(axis=0), "zz": z.T @ z, "zt": z.T @ t}
-
-
-def _columns(task: Task) -> int:
-    return len(task.classes) if task.kind == "classification" else math.prod(task.target.shape)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from shards.errors import ConfigurationError, DamageError, NotServingError
+from shards.learners.neighbours import NeighboursLearner
 from shards.learners.ridge import RidgeLearner
 from shards.learners.sums import add
 from tests.cases import digits
@@ -125,6 +126,35 @@ def test_a_recovery_visits_what_is_new_in_each_step(tmp_path: Path) -> None:
     workspace = made(tmp_path / "ws", n_shards=1, n_slices=1)
     fill(workspace, range(300, 310))
     assert workspace.train().visits == 10
+
+
+def test_neighbours_are_those_of_all_shards_and_no_byte_of_the_forgotten_stays(tmp_path: Path) -> None:
+    """States hold the records themselves, counted in an int8 each."""
+    learner = NeighboursLearner(5, {"map": "raw", "unit": 1 / 16, "limit": 1.0})
+
+    def neighbours(name: str, rows: Sequence[int], n_shards: int, n_slices: int) -> Workspace:
+        options: dict[str, Any] = {"n_shards": n_shards, "n_slices": n_slices, "classes": list(range(10))}
+        workspace = Workspace.create(tmp_path / name, learner, **options)
+        fill(workspace, rows)
+        workspace.train()
+        return workspace
+
+    def files_with(row: int) -> list[Path]:
+        counted = np.rint(digits()[0][row] * 16).astype(np.int8).tobytes()
+        return [path for path in (tmp_path / "ws").rglob("*") if path.is_file() and counted in path.read_bytes()]
+
+    workspace = neighbours("ws", ROWS, 4, 3)
+    assert model(workspace) == model(neighbours("one", ROWS, 1, 1))
+    assert (workspace.predict(PROBE) == digits()[1][-60:]).mean() > 0.8
+    assert files_with(7)
+    workspace.forget(record_ids=["r7"])
+    assert files_with(7) == []
+    model(workspace)
+    held = [member.state["z"] for _, member in workspace._server._members.values()]
+    assert not any((z == np.rint(digits()[0][7] * 16)).all(axis=1).any() for z in held)
+    workspace.recover()
+    assert files_with(7) == []
+    assert model(workspace) == model(neighbours("fresh", [row for row in ROWS if row != 7], 2, 1))
 
 
 def test_nobody_to_ask(tmp_path: Path) -> None:

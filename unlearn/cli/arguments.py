@@ -34,6 +34,7 @@ Options: TypeAlias = Annotated[
 
 EXACT = {
     "ridge": "shards.learners.ridge:RidgeLearner",
+    "knn": "shards.learners.neighbours:NeighboursLearner",
     "lda": "shards.learners.discriminant:LDALearner",
     "gaussian_nb": "shards.learners.naive_bayes:GaussianNBLearner",
     "multinomial_nb": "shards.learners.naive_bayes:MultinomialNBLearner",

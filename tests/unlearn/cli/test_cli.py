@@ -299,6 +299,7 @@ def test_torch_learner_with_options(tmp_path: Path) -> None:
         ("lda", ["shrinkage=0.1", 'features={"map":"raw","limit":64}'], {"shrinkage": 0.1}),
         ("gaussian_nb", ['features={"map":"raw","limit":64}'], {"var_smoothing": 1e-9}),
         ("multinomial_nb", ["alpha=0.5"], {"alpha": 0.5, "unit": 1.0}),
+        ("knn", ["k=3"], {"k": 3}),
     ],
 )
 def test_exact_learners_with_options(tmp_path: Path, name: str, options: list[str], params: dict[str, Any]) -> None:
