@@ -120,13 +120,15 @@ class Gradients(FeatureMap):
         padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
         right = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
         up = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
-        found = []
-        for cosine, sine in self._directions():
-            along = right * right.dtype.type(cosine) + up * up.dtype.type(sine)
+        found = np.empty((len(images), self.orientations, self.height, self.columns), dtype=images.dtype)
+        for at, (cosine, sine) in enumerate(self._directions()):
+            along = right * images.dtype.type(cosine)
+            along += up * images.dtype.type(sine)
+            np.maximum(along, 0, out=found[:, 2 * at])
             # The opposite direction's values are the same with the other sign.
-            found += [np.maximum(along, 0), np.maximum(-along, 0)]
+            np.maximum(np.negative(along, out=along), 0, out=found[:, 2 * at + 1])
         # [n, K, rows, columns] -> [n, K, cells down, cells across]
-        pooled: np.ndarray = down @ (np.stack(found, axis=1) @ across.T)
+        pooled: np.ndarray = down @ (found @ across.T)
         return pooled.reshape(len(images), -1)
 
     def _directions(self) -> list[tuple[float, float]]:
