@@ -137,19 +137,24 @@ class Server:
             return  # even if it was overtaken: that is looked at after predicting
 
     def _withdraw(self, shards: Sequence[int]) -> None:
-        """Serve without some members: nothing of them stays in memory."""
-        learner, gone = self._site.learner, [self._members.pop(shard)[1].state for shard in shards]
-        if self._merged is not None and gone:
+        """Serve without some members: nothing of them stays in memory, even if this is interrupted."""
+        if not shards:
+            return
+        learner, together = self._site.learner, self._merged
+        self._merged = None
+        gone = [self._members.pop(shard)[1].state for shard in shards]
+        if together is not None and self._members:
             assert isinstance(learner, MergeLearner)  # noqa: S101 - nothing else is merged
-            self._merged = learner.without(self._merged, gone) if self._members else None
+            self._merged = learner.without(together, gone)
 
     def _admit(self, step: BuiltStep, member: Member) -> None:
         """Serve with one member more."""
-        learner = self._site.learner
-        if self._merged is not None:
-            assert isinstance(learner, MergeLearner)  # noqa: S101 - nothing else is merged
-            self._merged = learner.merge([self._merged, member.state])
+        learner, together = self._site.learner, self._merged
+        self._merged = None
         self._members[step.shard] = (step.key, member)
+        if together is not None:
+            assert isinstance(learner, MergeLearner)  # noqa: S101 - nothing else is merged
+            self._merged = learner.merge([together, member.state])
 
     def _load(self, step: BuiltStep) -> Member:
         checkpoint = self._site.folder(step.shard).load(step.key)

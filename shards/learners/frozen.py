@@ -21,6 +21,7 @@ from shards.code import resolve_callable
 from shards.digest import Json, canonical_json
 from shards.errors import ConfigurationError
 from shards.learners.feature_maps import FeatureMap
+from shards.learners.torch_settings import package_of
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Frozen(FeatureMap):
         return _made(canonical_json(self.to_json()))(X.astype(np.float32).reshape(-1, *self.shape))
 
     def code(self) -> tuple[str, ...]:
-        """The function that makes the module."""
-        return (self.module,)
+        """The function that makes the module, unless it is torch's own, whose version is in the environment."""
+        return () if package_of(self.module) == "torch" else (self.module,)
 
     def check(self) -> None:
         """Refuse options that make no sense.

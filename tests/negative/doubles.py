@@ -309,7 +309,7 @@ _SUMS = (
     Control(
         "merged-state-kept",
         "What is merged in memory still holds the states of shards that were withdrawn.",
-        (Edit("unlearn.serving", "learner.without(self._merged, gone) if self._members else None", "self._merged"),),
+        (Edit("unlearn.serving", "self._merged = learner.without(together, gone)", "self._merged = together"),),
         f"{SUMS}::test_what_is_taken_out_of_the_sums_in_memory_leaves_those_of_a_fresh_sum",
     ),
     Control(

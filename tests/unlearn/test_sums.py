@@ -157,6 +157,23 @@ def test_neighbours_are_those_of_all_shards_and_no_byte_of_the_forgotten_stays(t
     assert model(workspace) == model(neighbours("fresh", [row for row in ROWS if row != 7], 2, 1))
 
 
+def test_features_of_a_frozen_module_in_workers(tmp_path: Path) -> None:
+    arguments = {"in_features": 64, "out_features": 20}
+    features = {"map": "frozen", "module": "torch.nn:Linear", "features": 20, "shape": [64], "arguments": arguments}
+
+    def over_it(name: str, rows: Sequence[int], n_shards: int) -> Workspace:
+        learner = RidgeLearner(1.0, features)
+        workspace = Workspace.create(tmp_path / name, learner, n_shards=n_shards, classes=list(range(10)))
+        fill(workspace, rows)
+        workspace.train()
+        return workspace
+
+    workspace = over_it("ws", ROWS, 4)
+    workspace.forget(record_ids=["r7"])
+    workspace.recover()
+    assert model(workspace) == model(over_it("fresh", [row for row in ROWS if row != 7], 1))
+
+
 def test_nobody_to_ask(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "ws", RidgeLearner(), n_shards=2, n_slices=1, classes=list(range(10)))
     fill(workspace, range(5))
