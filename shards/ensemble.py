@@ -12,12 +12,11 @@ import numpy as np
 
 from shards.errors import ConfigurationError, NotServingError
 from shards.learners.base import Features, Learner, Predictor, State
-from shards.learners.sums import SumLearner
-from shards.task import Task
+from shards.learners.merging import MergeLearner
 
 AGGREGATIONS = ("mean", "vote", "weighted", "sum")
 """Mean of the members' outputs; share of their votes; mean weighted by the records each has seen; one model of their
-added sums, for learners that have some (`SumLearner`)."""
+merged states, for learners that have such (`MergeLearner`)."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,18 @@ class Member:
         shard: Shard number.
         records: Records its state was trained on.
         predict: Features to class probabilities `[n, classes]` or targets `[n, ...]`, float64.
-        sums: Its state, where states are added; else empty.
+        state: Its state, where states are merged; else empty.
     """
 
     shard: int
     records: int
     predict: Predictor
-    sums: State = field(default_factory=dict)
+    state: State = field(default_factory=dict)
 
 
 def usual_aggregation(learner: Learner) -> str:
-    """How shards of a learner are joined where nothing is said: sums are added, outputs averaged."""
-    return "sum" if isinstance(learner, SumLearner) else "mean"
+    """How shards of a learner are joined where nothing is said: what can be is merged, else outputs are averaged."""
+    return "sum" if isinstance(learner, MergeLearner) else "mean"
 
 
 def check_aggregation(aggregation: str, kind: str, learner: Learner) -> None:
@@ -57,9 +56,9 @@ def check_aggregation(aggregation: str, kind: str, learner: Learner) -> None:
         raise ConfigurationError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
     if aggregation == "vote" and kind == "regression":
         raise ConfigurationError("aggregation 'vote' is for classification: use 'mean' or 'weighted'")
-    if aggregation == "sum" and not isinstance(learner, SumLearner):
+    if aggregation == "sum" and not isinstance(learner, MergeLearner):
         raise ConfigurationError(
-            "aggregation 'sum' is for learners whose states are sums, such as RidgeLearner, and "
+            "aggregation 'sum' is for learners whose states can be merged, such as RidgeLearner, and "
             f"{type(learner).__name__} is none: use 'mean', 'vote' or 'weighted'"
         )
 
@@ -71,7 +70,7 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
 
     Args:
         members: The shards that have a state.
-        aggregation: One of `AGGREGATIONS`, and not `"sum"` (`whole`).
+        aggregation: One of `AGGREGATIONS`, and not `"sum"` (`merged`).
         features: Feature name to array `[n, *shape]`.
 
     Returns:
@@ -93,21 +92,20 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
     return total / weights
 
 
-def whole(members: Sequence[Member], learner: SumLearner, task: Task) -> Predictor:
-    """One model of all members' sums.
+def merged(members: Sequence[Member], learner: MergeLearner) -> State:
+    """The state of all members' records together.
 
     Args:
         members: The shards that have a state.
         learner: Whose states they have.
-        task: What is predicted.
 
     Returns:
-        Features to class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+        What one model is solved from.
 
     Raises:
         NotServingError: If there are no members.
     """
-    return learner.joined([member.sums for member in _in_order(members)], task)
+    return learner.merge([member.state for member in _in_order(members)])
 
 
 def _in_order(members: Sequence[Member]) -> list[Member]:

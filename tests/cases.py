@@ -115,18 +115,49 @@ def _written_out() -> Learner:
     return MLPLearner((16,), epochs=2, batch_size=8)
 
 
+def _lda() -> Learner:
+    from shards.learners.discriminant import LDALearner
+
+    return LDALearner(0.1)
+
+
+def _gaussian_nb() -> Learner:
+    from shards.learners.naive_bayes import GaussianNBLearner
+
+    return GaussianNBLearner(0.01)
+
+
+def _multinomial_nb() -> Learner:
+    from shards.learners.naive_bayes import MultinomialNBLearner
+
+    return MultinomialNBLearner(unit=1 / 16)
+
+
+def _neighbours() -> Learner:
+    from shards.learners.neighbours import NeighboursLearner
+
+    return NeighboursLearner(3, {"map": "raw", "unit": 1 / 4, "limit": 1.0})
+
+
 SGD = Case("sklearn-sgd", _sgd, torch=False)
 LOGISTIC = Case("sklearn-logistic-refit", _logistic, torch=False)
 MLP_ADAM = Case("mlp-adam", _mlp_adam)
 MLP_MOMENTUM = Case("mlp-momentum-cosine", _mlp_momentum)
 CNN = Case("cnn-dropout", _cnn, image=True)
 RIDGE = Case("ridge", _ridge, torch=False)
+LDA = Case("lda", _lda, torch=False)
+GAUSSIAN_NB = Case("gaussian-nb", _gaussian_nb, torch=False)
+MULTINOMIAL_NB = Case("multinomial-nb", _multinomial_nb, torch=False)
+NEIGHBOURS = Case("neighbours", _neighbours, torch=False)
 
 WRITTEN_OUT = Case("written-out", _written_out, torch=False)
 WRITTEN_OUT_MOMENTUM = Case("written-out-momentum", _written_out_momentum, torch=False)
 
-CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, RIDGE, WRITTEN_OUT, WRITTEN_OUT_MOMENTUM)
-"""Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by sums."""
+EXACT = (RIDGE, LDA, GAUSSIAN_NB, MULTINOMIAL_NB, NEIGHBOURS)
+"""Learners whose shards make one exact model."""
+
+CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, WRITTEN_OUT, WRITTEN_OUT_MOMENTUM, *EXACT)
+"""Every way a step can depend on the one before it: state, optimiser, dropout, schedule, not at all, or by merging."""
 
 LIGHT = (SGD, MLP_ADAM)
 """One of each family, where all five would show nothing more."""

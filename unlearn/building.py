@@ -208,12 +208,13 @@ def _build(
 ) -> BuildReport:
     started = time.perf_counter()
     drop_damaged(site, wanted)
-    if not any(item.missing for item in plan(site, wanted, "").values()):
+    behind = [shard for shard, item in plan(site, wanted, "").items() if item.missing]
+    if not behind:
         return BuildReport(0, 0, 0, time.perf_counter() - started, 0.0)
     code = site.check_code()
     program = Program(site.learner.libraries, code.digest)
     environment = _record_environment(site, executor.environment(program), code)
-    orders = _missing(site, wanted, environment)
+    orders = _missing(site, behind, environment)
     told = start_progress(sum(step.visits for order in orders for step in order.steps))
     builder = _Builder(site, executor, told, serve, [], set())
     while orders:

@@ -8,16 +8,16 @@ was added withdraws nothing, so it does not make a prediction void.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import is_
 
 import numpy as np
 
 from shards.digest import Json
-from shards.ensemble import Member, combine, whole
+from shards.ensemble import Member, combine, merged
 from shards.errors import DamageError
-from shards.learners.base import Features, Predictor
-from shards.learners.sums import SumLearner
+from shards.learners.base import Features, Predictor, State
+from shards.learners.merging import MergeLearner
 from shards.private_votes import PrivateVotes, system_noise, vote_counts
 from shards.records import check_features, make_features
 from shards.task import Task
@@ -37,6 +37,7 @@ class Server:
         self._site = site
         self._generation = -1
         self._members: dict[int, tuple[str, Member]] = {}
+        self._merged: State | None = None
         self._whole: Predictor | None = None
         self._lock = threading.Lock()
 
@@ -54,8 +55,8 @@ class Server:
         """
         rule, learner = self._site.declaration.aggregation, self._site.learner
         if rule == "sum":
-            if not isinstance(learner, SumLearner):
-                raise DamageError(f"the description of {self._site.path} adds states that are no sums: it was changed")
+            if not isinstance(learner, MergeLearner):
+                raise DamageError(f"the description of {self._site.path} merges states that cannot be: it was changed")
             return self._joined(lambda members: self._solved(members, learner)(features))
         return self._joined(lambda members: combine(members, rule, features))
 
@@ -70,18 +71,24 @@ class Server:
             if self._site.ledger.generation() == generation or self._are_recorded({key for key, _ in members}):
                 return result
 
-    def _solved(self, members: list[Member], learner: SumLearner) -> Predictor:
-        """The model of these members' sums; solved once for as long as they are the ones that serve."""
+    def _solved(self, members: list[Member], learner: MergeLearner) -> Predictor:
+        """The model of these members' records; solved once for as long as they are the ones that serve."""
         with self._lock:
-            serving = [member for _, member in self._members.values()]
-            known = self._whole if len(serving) == len(members) and all(map(is_, serving, members)) else None
-        found = whole(members, learner, self._site.task()) if known is None else known
+            known, state = (self._whole, self._merged) if self._serve(members) else (None, None)
+        if known is not None:
+            return known
+        together = merged(members, learner) if state is None else state
+        found = learner.predictor(together, self._site.task())
         with self._lock:
             # Not if something was withdrawn meanwhile: nothing of it may stay in memory.
-            serving = [member for _, member in self._members.values()]
-            if len(serving) == len(members) and all(map(is_, serving, members)):
-                self._whole = found
+            if self._serve(members):
+                self._merged, self._whole = together, found
         return found
+
+    def _serve(self, members: list[Member]) -> bool:
+        """Whether these are the members that serve now."""
+        serving = [member for _, member in self._members.values()]
+        return len(serving) == len(members) and all(map(is_, serving, members))
 
     def labels(self, features: Features, votes: PrivateVotes) -> np.ndarray:
         """Publish labels by a noisy vote, and count them.
@@ -115,11 +122,11 @@ class Server:
             # Drop first: whatever happens next, no state is kept that is not served any more.
             current = {step.shard: step.key for step in steps}
             self._whole = None
-            self._members = {s: m for s, m in self._members.items() if current.get(s) == m[0]}
+            self._withdraw([shard for shard, (key, _) in self._members.items() if current.get(shard) != key])
             try:
                 for step in steps:
                     if step.shard not in self._members:
-                        self._members[step.shard] = (step.key, self._load(step))
+                        self._admit(step, self._load(step))
             except FileNotFoundError as error:
                 if self._site.ledger.generation() == generation:
                     raise DamageError(
@@ -129,6 +136,26 @@ class Server:
             self._generation = generation
             return  # even if it was overtaken: that is looked at after predicting
 
+    def _withdraw(self, shards: Sequence[int]) -> None:
+        """Serve without some members: nothing of them stays in memory, even if this is interrupted."""
+        if not shards:
+            return
+        learner, together = self._site.learner, self._merged
+        self._merged = None
+        gone = [self._members.pop(shard)[1].state for shard in shards]
+        if together is not None and self._members:
+            assert isinstance(learner, MergeLearner)  # noqa: S101 - nothing else is merged
+            self._merged = learner.without(together, gone)
+
+    def _admit(self, step: BuiltStep, member: Member) -> None:
+        """Serve with one member more."""
+        learner, together = self._site.learner, self._merged
+        self._merged = None
+        self._members[step.shard] = (step.key, member)
+        if together is not None:
+            assert isinstance(learner, MergeLearner)  # noqa: S101 - nothing else is merged
+            self._merged = learner.merge([together, member.state])
+
     def _load(self, step: BuiltStep) -> Member:
         checkpoint = self._site.folder(step.shard).load(step.key)
         if checkpoint.header.commitment != step.commitment:
@@ -136,8 +163,8 @@ class Server:
                 f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
             )
         learner, state = self._site.learner, checkpoint.state
-        sums = state if self._site.declaration.aggregation == "sum" else {}
-        return Member(step.shard, step.records, learner.predictor(state, self._site.task()), sums)
+        kept = state if self._site.declaration.aggregation == "sum" else {}
+        return Member(step.shard, step.records, learner.predictor(state, self._site.task()), kept)
 
 
 def served_contents(site: Site) -> list[list[Json]]:

@@ -406,7 +406,8 @@ class Workspace:
         # What could not be destroyed must not be trained on either.
         stuck = {item.shard: item.file for item in site.ledger.erasures()}
         wanted = sorted(set(wanted) - stuck.keys())
-        done = site.ledger.finish_recover(complete_shards(site, wanted))
+        hit = {shard for request in site.ledger.waiting() for shard in request.shards}
+        done = site.ledger.finish_recover(complete_shards(site, sorted(hit & set(wanted))))
         issue_due(site)
         if stuck:
             files = ", ".join(f"{file} of shard {shard}" for shard, file in sorted(stuck.items()))

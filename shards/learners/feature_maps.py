@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -29,11 +29,13 @@ class FeatureMap(ABC):
     """Abstract: one subclass a map.
 
     Attributes:
+        libraries: Import names of libraries whose versions decide its bits, numpy aside.
         unit: What one count is worth.
         limit: Largest value in absolute terms, in units of the data.
     """
 
     kind: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -82,6 +84,26 @@ class FeatureMap(ABC):
     def to_json(self) -> Json:
         """The map as JSON."""
         return {"map": self.kind, **asdict(self)}
+
+    def code(self) -> tuple[str, ...]:
+        """References `"package.module:name"` to the user's code that it runs; none as a rule."""
+        return ()
+
+    def check(self) -> None:
+        """Refuse options that make no sense.
+
+        Raises:
+            ConfigurationError: Naming them.
+        """
+        for field in fields(self):
+            if field.type not in {"int", "float"}:
+                continue
+            value, whole = getattr(self, field.name), field.type == "int"
+            fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not fits or not (0 if field.name == "seed" else 1e-300) <= value < 1e300:
+                raise ConfigurationError(
+                    f"{field.name} must be a {'whole' if whole else 'positive'} number, got {value!r}"
+                )
 
 
 def largest_count(limit: float, unit: float) -> int:
@@ -202,14 +224,19 @@ def _drawn(of: Fourier, given: int) -> tuple[np.ndarray, np.ndarray]:
     return counts, generator.uniform(0, 2 * math.pi, of.features)
 
 
-MAPS: dict[str, type[FeatureMap]] = {kind.kind: kind for kind in (Raw, Fourier)}
+def maps() -> dict[str, type[FeatureMap]]:
+    """All feature maps, by name."""
+    from shards.learners.frozen import Frozen
+    from shards.learners.gradients import Gradients
+
+    return {kind.kind: kind for kind in (Raw, Fourier, Gradients, Frozen)}
 
 
 def feature_map(given: Any) -> FeatureMap:
     """A map out of its name, its JSON, or itself.
 
     Args:
-        given: A `FeatureMap`; `"raw"` or `"fourier"`; or a mapping with that name under `"map"` and options.
+        given: A `FeatureMap`; the name of one (`maps`); or a mapping with that name under `"map"` and options.
 
     Returns:
         The map.
@@ -221,18 +248,14 @@ def feature_map(given: Any) -> FeatureMap:
         made = given
     else:
         options = {"map": given} if isinstance(given, str) else dict(given)
-        name = options.pop("map", None)
-        if name not in MAPS:
-            raise ConfigurationError(f"features must be one of {', '.join(MAPS)}, got {name!r}")
+        name, known = options.pop("map", None), maps()
+        if name not in known:
+            raise ConfigurationError(f"features must be one of {', '.join(known)}, got {name!r}")
         try:
-            made = MAPS[name](**options)
+            made = known[name](**options)
         except TypeError as error:
             raise ConfigurationError(f"the feature map {name!r} does not take these options: {error}") from error
-    for name, value in asdict(made).items():
-        whole = name in {"features", "seed"}
-        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not fits or not (0 if name == "seed" else 1e-300) <= value < 1e300:
-            raise ConfigurationError(f"{name} must be a {'whole' if whole else 'positive'} number, got {value!r}")
+    made.check()
     if not 1 <= made.largest <= MOST:
         raise ConfigurationError(
             f"between the unit {made.unit:g} and the limit {made.limit:g} there must be 1 to {MOST:,} counts, and "

@@ -7,24 +7,29 @@ The model minimises |t - z W - b|^2 + alpha |W|^2, the intercept b unpenalised, 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from shards.digest import Json
-from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, count, feature_map, largest_count
-from shards.learners.sums import RECORDS, SumLearner, stacked
+from shards.learners.counting import (
+    check_numbers,
+    chunks,
+    columns,
+    given,
+    positive,
+    summed,
+    symmetric,
+    target_counts,
+    target_largest,
+    target_limits,
+)
+from shards.learners.feature_maps import FeatureMap, feature_map
+from shards.learners.merging import RECORDS, stacked
+from shards.learners.sums import SumLearner
 from shards.task import Kind, Task
-
-CHUNK_BYTES = 2**26
-"""Features of so many records at once are held in memory."""
-
-MOST_TARGET = 2**20
-"""Counts of a target at most."""
 
 
 @dataclass(frozen=True, init=False)
@@ -65,17 +70,12 @@ class RidgeLearner(SumLearner):
         Raises:
             ConfigurationError: If one is out of range.
         """
-        for name, value in (("alpha", alpha), ("target_unit", target_unit), ("target_limit", target_limit)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
-        if not 1 <= target_limit / target_unit <= MOST_TARGET:
-            raise ConfigurationError(
-                f"target_limit must be 1 to {MOST_TARGET:,} times target_unit, got {target_limit:g} and {target_unit:g}"
-            )
-        object.__setattr__(self, "alpha", float(alpha))
+        unit, limit = target_limits(target_unit, target_limit)
+        object.__setattr__(self, "alpha", positive("alpha", alpha))
         object.__setattr__(self, "features", feature_map(features))
-        object.__setattr__(self, "target_unit", float(target_unit))
-        object.__setattr__(self, "target_limit", float(target_limit))
+        object.__setattr__(self, "libraries", (*type(self).libraries, *self.features.libraries))
+        object.__setattr__(self, "target_unit", unit)
+        object.__setattr__(self, "target_limit", limit)
 
     def params(self) -> dict[str, Json]:
         """Every hyper-parameter, as JSON."""
@@ -96,8 +96,8 @@ class RidgeLearner(SumLearner):
         return ("classification", "regression")
 
     def code(self) -> tuple[str, ...]:
-        """None."""
-        return ()
+        """What the feature map runs."""
+        return self.features.code()
 
     def check(self, task: Task) -> None:
         """Refuse features that are no numbers.
@@ -108,18 +108,15 @@ class RidgeLearner(SumLearner):
         Raises:
             ConfigurationError: Naming them.
         """
-        wrong = [name for name, schema in task.features.items() if np.dtype(_dtype(schema.dtype)).kind not in "biuf"]
-        if wrong:
-            raise ConfigurationError(
-                f"RidgeLearner takes numbers, and {', '.join(wrong)} is none: encode it by a public rule first"
-            )
+        check_numbers(task, "RidgeLearner")
+        self.features.width(given(task))
 
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: of two features, or of a feature and a target."""
-        target = 1 if task.kind == "classification" else largest_count(self.target_limit, self.target_unit)
+        target = target_largest(task, self.target_unit, self.target_limit)
         return max(self.features.largest, target) * self.features.largest
 
-    def sums(self, data: StepData, task: Task) -> State:
+    def part(self, data: StepData, task: Task) -> State:
         """Sums of features, of targets, and of their products.
 
         Args:
@@ -132,26 +129,19 @@ class RidgeLearner(SumLearner):
         Raises:
             ConfigurationError: If a value is not finite, or outside of what was declared.
         """
-        given = sum(math.prod(schema.shape) for schema in task.features.values())
-        d, k = self.features.width(given), _columns(task)
-        shapes = {"z": (d,), "t": (k,), "zz": (d, d), "zt": (d, k)}
-        total = {name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()}
-        # Products of so many are whole numbers below 2^53, so that float64 adds them up exactly in any order.
-        exact = EXACT_FLOAT // self.largest(task)
-        step = max(1, min(exact, CHUNK_BYTES // (8 * (d + given))))
-        for start in range(0, len(data), step):
-            part = {name: array[start : start + step] for name, array in data.features.items()}
-            z = self.features.counts(stacked(part))
-            t = self._targets(data.target[start : start + step], task)
-            for name, value in (("z", z.sum(axis=0)), ("t", t.sum(axis=0)), ("zz", z.T @ z), ("zt", z.T @ t)):
-                total[name] += value.astype(np.int64)
+        d, k, largest = self.features.width(given(task)), columns(task), self.largest(task)
+        parts = (
+            _part(z, target_counts(target, task, self.target_unit, self.target_limit))
+            for z, target in chunks(self.features, data, task, largest)
+        )
+        total = summed({"z": (d,), "t": (k,), "zz": (d, d), "zt": (d, k)}, parts)
         return {**total, "zz": total["zz"][np.triu_indices(d)]}
 
-    def solve(self, sums: State, task: Task) -> Predictor:
+    def solve(self, whole: State, task: Task) -> Predictor:
         """Solve the normal equations, centred, by Cholesky's method.
 
         Args:
-            sums: What `sums` returned, added up, and `"records"`.
+            whole: What `part` returned, added up, and `"records"`.
             task: What is predicted.
 
         Returns:
@@ -160,11 +150,11 @@ class RidgeLearner(SumLearner):
         """
         from scipy.linalg import cho_factor, cho_solve
 
-        n, unit = int(sums[RECORDS]), self.features.unit
+        n, unit = int(whole[RECORDS]), self.features.unit
         target_unit = 1.0 if task.kind == "classification" else self.target_unit
-        z, t = sums["z"] * (unit / n), sums["t"] * (target_unit / n)
-        scatter = _symmetric(sums["zz"], len(z)) * unit**2 - n * np.outer(z, z)
-        cross = sums["zt"] * (unit * target_unit) - n * np.outer(z, t)
+        z, t = whole["z"] * (unit / n), whole["t"] * (target_unit / n)
+        scatter = symmetric(whole["zz"], len(z)) * unit**2 - n * np.outer(z, z)
+        cross = whole["zt"] * (unit * target_unit) - n * np.outer(z, t)
         scatter[np.diag_indices_from(scatter)] += self.alpha
         weights = cho_solve(cho_factor(scatter, lower=True), cross)
         intercept = t - z @ weights
@@ -180,24 +170,6 @@ class RidgeLearner(SumLearner):
 
         return predict
 
-    def _targets(self, target: np.ndarray, task: Task) -> np.ndarray:
-        if task.kind == "classification":
-            chosen: np.ndarray = np.eye(len(task.classes))[target]
-            return chosen
-        flat = np.reshape(target, (len(target), _columns(task)))
-        return count(flat, self.target_unit, largest_count(self.target_limit, self.target_unit), "target")
 
-
-def _symmetric(upper: np.ndarray, d: int) -> np.ndarray:
-    found = np.zeros((d, d))
-    found[np.triu_indices(d)] = upper
-    both: np.ndarray = found + np.triu(found, 1).T
-    return both
-
-
-def _columns(task: Task) -> int:
-    return len(task.classes) if task.kind == "classification" else math.prod(task.target.shape)
-
-
-def _dtype(name: str) -> str:
-    return "U" if name == "str" else name
+def _part(z: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
+    return {"z": z.sum(axis=0), "t": t.sum(axis=0), "zz": z.T @ z, "zt": z.T @ t}

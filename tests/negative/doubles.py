@@ -307,9 +307,39 @@ _SUMS = (
         f"{SUMS}::test_what_another_process_forgets_is_in_no_model_kept_in_memory",
     ),
     Control(
+        "merged-state-kept",
+        "What is merged in memory still holds the states of shards that were withdrawn.",
+        (Edit("unlearn.serving", "self._merged = learner.without(together, gone)", "self._merged = together"),),
+        f"{SUMS}::test_what_is_taken_out_of_the_sums_in_memory_leaves_those_of_a_fresh_sum",
+    ),
+    Control(
+        "ties-by-order",
+        "Of records that are equally far away, those that were stored first are the nearest.",
+        (
+            Edit(
+                "shards.learners.neighbours",
+                "shares = places / tied.sum(axis=1, keepdims=True)",
+                "shares, tied = np.ones_like(places), tied * (tied.cumsum(axis=1) <= places)",
+            ),
+        ),
+        f"{SUMS}::test_neighbours_are_those_of_all_shards_and_no_byte_of_the_forgotten_stays",
+    ),
+    Control(
+        "features-by-batch",
+        "A frozen module sees all records at once, and rounds as suits their number.",
+        (
+            Edit(
+                "shards.learners.frozen",
+                "            for at in range(len(records)):\n",
+                "            found[:] = module(torch.from_numpy(records)).numpy()\n            for at in range(0):\n",
+            ),
+        ),
+        "tests/shards/learners/test_frozen.py::test_a_record_has_the_same_features_whatever_stands_beside_it",
+    ),
+    Control(
         "sums-counted-twice",
         "A step adds the sums of all its records to those of its parent.",
-        (Edit("shards.learners.sums", "seen = 0 if parent is None else int(parent[RECORDS])", "seen = 0"),),
+        (Edit("shards.learners.merging", "seen = 0 if parent is None else int(parent[RECORDS])", "seen = 0"),),
         f"{SUMS}::test_the_model_is_that_of_all_records_however_they_are_placed",
         in_worker=True,
     ),

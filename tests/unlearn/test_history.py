@@ -17,6 +17,7 @@ from shards.errors import NotServingError
 from shards.executors.base import Executor
 from tests.cases import (
     CNN,
+    EXACT,
     LIGHT,
     LOGISTIC,
     MLP_ADAM,
@@ -188,9 +189,9 @@ def test_any_history_of_a_continued_model_ends_as_if_forgotten_records_never_wer
     live(SGD, n_shards, n_slices, story)
 
 
-@pytest.mark.parametrize("case", [LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN], ids=str)
+@pytest.mark.parametrize("case", [LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, *EXACT], ids=str)
 def test_any_history_ends_as_if_forgotten_records_never_were(case: Case) -> None:
-    @settings(max_examples=8)
+    @settings(max_examples=4 if case in EXACT else 8)  # exact learners share all but their parts
     @given(n_shards=st.integers(1, 4), n_slices=st.integers(1, 3), story=histories)
     def run(n_shards: int, n_slices: int, story: list[Operation]) -> None:
         live(case, n_shards, n_slices, story)

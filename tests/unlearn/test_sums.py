@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from shards.errors import ConfigurationError, DamageError, NotServingError
+from shards.learners.neighbours import NeighboursLearner
 from shards.learners.ridge import RidgeLearner
+from shards.learners.sums import add
 from tests.cases import digits
 from tests.unlearn.helpers import sgd
 from unlearn import SISAClassifier, SISARegressor, Workspace, verify
@@ -80,6 +82,36 @@ def test_what_another_process_forgets_is_in_no_model_kept_in_memory(tmp_path: Pa
     other.forget(record_ids=["r7"])
     assert model(workspace) != before
     assert workspace._server._whole is not kept
+    assert model(workspace) == model(Workspace.open(tmp_path / "ws"))
+
+
+def test_what_is_taken_out_of_the_sums_in_memory_leaves_those_of_a_fresh_sum(tmp_path: Path) -> None:
+    workspace = made(tmp_path / "ws", n_shards=4, n_slices=2)
+    model(workspace)
+    for round_, change in enumerate(("forget", "recover", "forget", "ingest", "recover")):
+        if change == "forget":
+            workspace.forget(record_ids=[f"r{round_}", f"r{round_ + 100}"])
+        elif change == "ingest":
+            fill(workspace, range(300, 340))
+            workspace.train()
+        else:
+            workspace.recover()
+        assert model(workspace) == model(Workspace.open(tmp_path / "ws"))
+        kept = workspace._server._merged
+        states = [member.state for _, member in workspace._server._members.values()]
+        assert kept is not None
+        assert {name: array.tolist() for name, array in kept.items()} == {
+            name: array.tolist() for name, array in add(states).items()
+        }
+
+
+def test_nothing_of_the_last_shard_stays_in_memory(tmp_path: Path) -> None:
+    workspace = made(tmp_path / "ws", range(5), n_shards=1, n_slices=1)
+    model(workspace)
+    workspace.forget(record_ids=["r3"])
+    with pytest.raises(NotServingError):
+        model(workspace)
+    assert workspace._server._merged is None
 
 
 def test_receipts_stand_up_to_a_replay(tmp_path: Path) -> None:
@@ -94,6 +126,52 @@ def test_a_recovery_visits_what_is_new_in_each_step(tmp_path: Path) -> None:
     workspace = made(tmp_path / "ws", n_shards=1, n_slices=1)
     fill(workspace, range(300, 310))
     assert workspace.train().visits == 10
+
+
+def test_neighbours_are_those_of_all_shards_and_no_byte_of_the_forgotten_stays(tmp_path: Path) -> None:
+    """States hold the records themselves, counted in an int8 each."""
+    learner = NeighboursLearner(5, {"map": "raw", "unit": 1 / 16, "limit": 1.0})
+
+    def neighbours(name: str, rows: Sequence[int], n_shards: int, n_slices: int) -> Workspace:
+        options: dict[str, Any] = {"n_shards": n_shards, "n_slices": n_slices, "classes": list(range(10))}
+        workspace = Workspace.create(tmp_path / name, learner, **options)
+        fill(workspace, rows)
+        workspace.train()
+        return workspace
+
+    def files_with(row: int) -> list[Path]:
+        counted = np.rint(digits()[0][row] * 16).astype(np.int8).tobytes()
+        return [path for path in (tmp_path / "ws").rglob("*") if path.is_file() and counted in path.read_bytes()]
+
+    workspace = neighbours("ws", ROWS, 4, 3)
+    assert model(workspace) == model(neighbours("one", ROWS, 1, 1))
+    assert (workspace.predict(PROBE) == digits()[1][-60:]).mean() > 0.8
+    assert files_with(7)
+    workspace.forget(record_ids=["r7"])
+    assert files_with(7) == []
+    model(workspace)
+    held = [member.state["z"] for _, member in workspace._server._members.values()]
+    assert not any((z == np.rint(digits()[0][7] * 16)).all(axis=1).any() for z in held)
+    workspace.recover()
+    assert files_with(7) == []
+    assert model(workspace) == model(neighbours("fresh", [row for row in ROWS if row != 7], 2, 1))
+
+
+def test_features_of_a_frozen_module_in_workers(tmp_path: Path) -> None:
+    arguments = {"in_features": 64, "out_features": 20}
+    features = {"map": "frozen", "module": "torch.nn:Linear", "features": 20, "shape": [64], "arguments": arguments}
+
+    def over_it(name: str, rows: Sequence[int], n_shards: int) -> Workspace:
+        learner = RidgeLearner(1.0, features)
+        workspace = Workspace.create(tmp_path / name, learner, n_shards=n_shards, classes=list(range(10)))
+        fill(workspace, rows)
+        workspace.train()
+        return workspace
+
+    workspace = over_it("ws", ROWS, 4)
+    workspace.forget(record_ids=["r7"])
+    workspace.recover()
+    assert model(workspace) == model(over_it("fresh", [row for row in ROWS if row != 7], 1))
 
 
 def test_nobody_to_ask(tmp_path: Path) -> None:

@@ -33,6 +33,15 @@ Options: TypeAlias = Annotated[
     typer.Option("--option", metavar="NAME=VALUE", help="An option of the learner; the value in JSON, or text."),
 ]
 
+EXACT = {
+    "ridge": "shards.learners.ridge:RidgeLearner",
+    "knn": "shards.learners.neighbours:NeighboursLearner",
+    "lda": "shards.learners.discriminant:LDALearner",
+    "gaussian_nb": "shards.learners.naive_bayes:GaussianNBLearner",
+    "multinomial_nb": "shards.learners.naive_bayes:MultinomialNBLearner",
+}
+"""Learners whose shards make one exact model, by name."""
+
 
 def split_names(text: str | None) -> list[str] | None:
     """Names separated by commas; None stays None."""
@@ -115,8 +124,8 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
     """Make the learner that a name stands for.
 
     Args:
-        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, `"ridge"`, or `"package.module:name"` of a module
-            factory, a learner or an estimator.
+        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, one of `EXACT`, or `"package.module:name"` of a module factory,
+            a learner or an estimator.
         options: Options of the learner.
 
     Returns:
@@ -135,10 +144,8 @@ def _preset(name: str) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(max_iter=1000)
-    if name == "ridge":
-        from shards.learners.ridge import RidgeLearner
-
-        return RidgeLearner
+    if name in EXACT:
+        return EXACT[name]
     if name == "sgd":
         from sklearn.linear_model import SGDClassifier
 

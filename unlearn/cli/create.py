@@ -17,7 +17,8 @@ EXAMPLE = """\b
 Examples:
   unlearn create runs/people --learner logistic --shards 20 --slices 5
   unlearn create runs/cluster --learner logistic --store s3://bucket/prefix --ledger postgresql://me@host/db
-  unlearn create runs/digits --learner mlp --option 'hidden=[64]'"""
+  unlearn create runs/digits --learner mlp --option 'hidden=[64]'
+  unlearn create runs/visits --learner lda --option shrinkage=0.1 --option 'features={"map":"raw","limit":100}'"""
 
 
 class TaskKind(StrEnum):
@@ -47,8 +48,9 @@ def create(
     learner: Annotated[
         str,
         typer.Option(
-            help="mlp, cnn (torch), logistic, sgd (scikit-learn), ridge (exact sums), or package.module:name of a "
-            "module factory, a learner or an estimator, found in the current directory or installed."
+            help="mlp, cnn (torch), logistic, sgd (scikit-learn), ridge, lda, gaussian_nb, multinomial_nb, knn (one "
+            "exact model of all shards), or package.module:name of a module factory, a learner or an estimator, found "
+            "in the current directory or installed."
         ),
     ],
     shards: Annotated[int, typer.Option(min=1, help="Isolated models the records are spread over.")] = 20,

@@ -154,7 +154,7 @@ def test_sums_that_no_float_could_hold_are_exact(monkeypatch: pytest.MonkeyPatch
     found = step(learner, None, data, CLASSES)
     assert n * counts**2 > 2**53
     assert set(found["zz"].tolist()) == {n * counts**2}
-    monkeypatch.setattr("shards.learners.ridge.CHUNK_BYTES", 64)
+    monkeypatch.setattr("shards.learners.counting.CHUNK_BYTES", 64)
     assert same(step(learner, None, some(data, slice(0, 50)), CLASSES), add(
         [step(learner, None, some(data, slice(at, at + 1)), CLASSES) for at in range(50)]
     ))  # fmt: skip
@@ -198,7 +198,7 @@ def test_a_target_outside_of_what_was_declared_is_said() -> None:
         ({"alpha": True}, "alpha must be"),
         ({"target_unit": -1.0}, "target_unit must be"),
         ({"target_unit": 1e-9}, "target_limit must be 1 to 1,048,576 times target_unit"),
-        ({"features": "wavelets"}, "features must be one of raw, fourier, got 'wavelets'"),
+        ({"features": "wavelets"}, "features must be one of raw, fourier, .*, got 'wavelets'"),
         ({"features": {"map": "raw", "size": 3}}, "does not take these options"),
         ({"features": {"map": "raw", "unit": 1e-9}}, "there must be 1 to 1,048,576 counts"),
         ({"features": {"map": "fourier", "features": 0}}, "features must be a whole number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -192,3 +193,10 @@ class Recorder(RegressorMixin, BaseEstimator):
         self.sizes_ = [*getattr(self, "sizes_", []), len(X)]
         self.seeds_ = [*getattr(self, "seeds_", []), self.random_state]
         return self
+
+
+def embedding(inputs: int, outputs: int, layers: int = 3) -> nn.Module:
+    """Wide enough that a batch is multiplied in another order than a single record."""
+    widths = [inputs, *[257] * (layers - 1), outputs]
+    steps = [part for a, b in itertools.pairwise(widths) for part in (nn.Linear(a, b), nn.Tanh())]
+    return nn.Sequential(nn.Flatten(), *steps, nn.Dropout(0.5))

@@ -295,6 +295,25 @@ def test_networks_with_options(tmp_path: Path) -> None:
     assert (params["epochs"], params["batch_size"], params["module_args"]) == (3, 8, {"channels": [5]})
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "params"),
+    [
+        ("ridge", ['features={"map":"raw","limit":64}'], {"alpha": 1.0}),
+        ("lda", ["shrinkage=0.1", 'features={"map":"raw","limit":64}'], {"shrinkage": 0.1}),
+        ("gaussian_nb", ['features={"map":"raw","limit":64}'], {"var_smoothing": 1e-9}),
+        ("multinomial_nb", ["alpha=0.5"], {"alpha": 0.5, "unit": 1.0}),
+        ("knn", ["k=3"], {"k": 3}),
+    ],
+)
+def test_exact_learners_with_options(tmp_path: Path, name: str, options: list[str], params: dict[str, Any]) -> None:
+    given = [text for option in options for text in ("--option", option)]
+    created = document("create", tmp_path / "run", "--learner", name, *given)
+    assert params.items() <= created["learner"]["params"].items()
+    assert created["aggregation"] == "sum"
+    said = refused("create", tmp_path / "no", "--learner", name, "--option", "x=1")
+    assert "the learner does not take these options" in said
+
+
 def test_references_find_code_in_the_current_directory(here: Path) -> None:
     (here / "own_code.py").write_text(
         "from sklearn.linear_model import Ridge\n"
