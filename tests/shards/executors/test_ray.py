@@ -366,7 +366,8 @@ def test_a_step_that_takes_too_much_memory_is_tried_again_and_given_up(tmp_path:
         said, errors = driver.communicate(timeout=180)
     assert said.startswith("WorkerLostError shard 1, step 1: "), (said, errors)
     assert f"ended for lack of memory {ATTEMPTS} times in a row" in said
-    assert len(flag.read_text()) == ATTEMPTS
+    # The monitor looks at the whole machine: an attempt may be ended before it gets as far as its flag.
+    assert 1 <= len(flag.read_text()) <= ATTEMPTS
 
 
 def memory(name: str) -> int:
