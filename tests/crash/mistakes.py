@@ -124,7 +124,7 @@ MISTAKES = (
             Edit("unlearn.ledger.ledger", "_under_way() & s.request.c.id.not_in(stuck)", "_under_way()"),
         ),
         "KILL",
-        "not as it should be|is still in|too much",
+        "not as it should be|is still in|too much|could not be destroyed yet",
         ("forget a person",),
     ),
     Mistake(
