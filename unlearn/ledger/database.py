@@ -63,7 +63,6 @@ class Database:
         self._is_closed = False
         self._watching = threading.Lock()
         self._watch: sqlite3.Connection | None = None
-        self._kept: int | None = None
         event.listen(engine, "checkin", self._checked_in)
 
     @classmethod
@@ -286,22 +285,18 @@ class Database:
     def _keep_log(self, otherwise: str) -> None:
         """Make durable what SQLite's write-ahead log holds: SQLite reads what a killed process wrote as it lies.
 
-        Once is enough for as long as nobody, in whatever process, has added to it.
-
         Args:
             otherwise: What is true if the disk refuses, for the message.
 
         Raises:
             StorageError: If the disk refuses.
         """
-        if self._file is None:
-            return
-        # Asked first: what is added meanwhile is another version.
-        version = self.version()
-        if version is None or version != self._kept:
-            with self._syncing(otherwise), suppress(FileNotFoundError):  # removed with the last connection
+        if self._file is not None:
+            with (
+                self._syncing(otherwise),
+                suppress(FileNotFoundError),
+            ):  # removed with the last connection, or in memory
                 sync_path(self._file.with_name(self._file.name + "-wal"))
-            self._kept = version
 
     @contextmanager
     def _syncing(self, otherwise: str) -> Iterator[None]:

@@ -798,26 +798,6 @@ def test_what_was_being_read_when_a_ledger_was_closed_is_closed_after_it(tmp_pat
     assert not handles_of(path), pool
 
 
-def test_the_log_is_synced_again_only_after_somebody_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, synced = tmp_path / "ledger.db", list[Path]()
-    ledger = Ledger.create(Database.sqlite(path), "0" * 32, "1" * 64)
-    ledger.steps()
-    monkeypatch.setattr("unlearn.ledger.database.sync_path", synced.append)
-    for _ in range(3):
-        ledger.steps()
-    assert synced == []
-    # Another process: what it wrote last, it may not have synced when it was killed.
-    another = "import sys; from pathlib import Path; from unlearn.ledger import Ledger; "
-    another += "Ledger.open(Path(sys.argv[1])).begin_operation(sys.argv[2])"
-    for operation in ("train", "replay"):
-        subprocess.run([sys.executable, "-c", another, str(path), operation], check=True, cwd=ROOT)
-        assert ledger.operation() == operation
-        assert synced == [path.with_name("ledger.db-wal")]
-        ledger.steps()
-        assert len(synced) == 1
-        synced.clear()
-
-
 def test_events_nobody_reads_to_the_end_keep_nothing_open(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     ledger = Ledger.create(Database.sqlite(path), "0" * 32, "1" * 64)
