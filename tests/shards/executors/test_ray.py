@@ -39,6 +39,8 @@ from tests.unlearn.helpers import hoarding
 from tests.unlearn.test_history import Operation, histories, live
 from unlearn import Workspace, verify
 
+pytestmark = pytest.mark.ray
+
 X = np.arange(60, dtype=np.float64).reshape(30, 2)
 Y = np.arange(30) % 2
 SOON = 15.0
