@@ -66,6 +66,7 @@ fuzz: $(DEV) ## fuzz what reads files and texts, guided by coverage; ARGS="-- -m
 
 bench: $(DEV) ## measure speed
 	$(BIN)/python -m experiments.bench $(ARGS)
+	$(BIN)/python -m experiments.bench_growth $(ARGS)
 	$(BIN)/python -m experiments.bench_ledger $(ARGS)
 	$(BIN)/python -m experiments.bench_ingest $(ARGS)
 	$(BIN)/python -m experiments.bench_ray $(ARGS)
