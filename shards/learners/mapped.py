@@ -1,8 +1,8 @@
 """A head over features that never change: each shard trains a small model on what a public map makes of its records.
 
-What is hard to learn from a part of the data, the features, is fixed and public, and learnt by no shard; what each shard
-learns, the head, is small, so that an ensemble of heads loses little against one head of all data. The map is part of the
-learner: its options are in every key, and whoever predicts gives records as they are.
+What is hard to learn from a part of the data, the features, is fixed and public, and learnt by no shard; what each
+shard learns, the head, is small, so that an ensemble of heads loses little against one head of all data. The map is
+part of the learner: its options are in every key, and whoever predicts gives records as they are.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +83,7 @@ ROW = {
     **dict.fromkeys((*patients.RANGES, *patients.VISITS), "1"),
     **dict.fromkeys(patients.DRUGS, "No"),
     **{name: values[0] for name, values in patients.CATEGORIES.items()},
-    **{"diag_1": "250.83", "diag_2": "V45", "diag_3": "?", "medical_specialty": "Cardiology", "payer_code": "?"},
+    "diag_1": "250.83", "diag_2": "V45", "diag_3": "?", "medical_specialty": "Cardiology", "payer_code": "?",
 }
 
 
