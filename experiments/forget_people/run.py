@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,7 +52,7 @@ class Labs:
     def expected(self, asked: int) -> float:
         """Record-visits of recovering from so many people's requests together, by the plan, which knows no layout."""
         lab = self.sharded
-        people, epochs = len(self.order), float(lab.learner.epochs)  # type: ignore[arg-type]
+        people, epochs = len(self.order), float(Fraction(str(lab.learner.epochs)))
         constraints = Constraints(
             records=len(lab.people.y),
             subjects=people,
@@ -152,10 +153,14 @@ def _of(labs: Labs, name: str, ours: Forgotten, predicted: int) -> Iterator[Figu
     trained, whole = labs.sharded.trained, labs.whole.trained
     rate = trained.training_seconds / trained.visits
     retraining = labs.retraining(ours.people)
-    bound = {"at_least": 1 - NEAR, "at_most": 1 + NEAR}
     yield Figure(f"{name}.visits", "recovery: record-visits", ours.visits, "visits")
     yield Figure(
-        f"{name}.of_layout", "record-visits by those the layout predicts", ours.visits / predicted, "x", **bound
+        f"{name}.of_layout",
+        "record-visits by those the layout predicts",
+        ours.visits / predicted,
+        "x",
+        1 - NEAR,
+        1 + NEAR,
     )
     yield Figure(
         f"{name}.of_retraining", "record-visits by those of retraining one model", ours.visits / retraining, "x"

@@ -120,7 +120,7 @@ class Gradients(FeatureMap):
             )
 
     def _pooled(self, images: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """Whole numbers `[n, width of a channel]`: sums over cells, all of them below `_bound`, so exact in any order."""
+        """Whole numbers `[n, width of a channel]`: sums over cells, all below `_bound`, so exact in any order."""
         padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
         right = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
         up = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]

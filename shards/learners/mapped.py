@@ -145,6 +145,22 @@ class MappedLearner(Learner):
         found = StepData({NAME: self._values(data.features, context.task)}, data.target, data.tokens)
         return self.head.train_step(parent, found, replace(context, task=self._mapped(context.task)))
 
+    def prepare(self, features: Features, task: Task) -> Features:
+        """Work the features out, once for all shards; then the head prepares them.
+
+        Args:
+            features: Features before the map.
+            task: What is predicted.
+
+        Returns:
+            What predictors are to be called with.
+
+        Raises:
+            InputError: If they are not the task's features.
+            ConfigurationError: If a value lies outside of what the map declares.
+        """
+        return self.head.prepare({NAME: self._values(features, task)}, self._mapped(task))
+
     def predictor(self, state: State, task: Task) -> Predictor:
         """Make a state ready to predict.
 
@@ -153,14 +169,9 @@ class MappedLearner(Learner):
             task: What is predicted.
 
         Returns:
-            Features, before the map, to what the head says of them.
+            What `prepare` gave to what the head says of it.
         """
-        head = self.head.predictor(state, self._mapped(task))
-
-        def predict(features: Features) -> np.ndarray:
-            return head({NAME: self._values(features, task)})
-
-        return predict
+        return self.head.predictor(state, self._mapped(task))
 
     def content_digest(self, state: State) -> str:
         """The head's."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.benchmark import Figure
 from experiments.forget_people import patients, run
 from experiments.forget_people.data import People, scores
 from experiments.forget_people.run import BENCHMARK
@@ -42,7 +43,7 @@ def others() -> People:
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, run.Figure]:
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "SOURCES", {"some": some, "others": others})
         found = BENCHMARK.measure(TINY, tmp_path_factory.mktemp("people"), lambda line: None)
@@ -50,21 +51,21 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, run.Figure]:
     return {figure.name: figure for figure in found}
 
 
-def test_what_is_measured_is_what_the_layout_says(figures: dict[str, run.Figure]) -> None:
+def test_what_is_measured_is_what_the_layout_says(figures: dict[str, Figure]) -> None:
     assert all(math.isfinite(figure.value) and figure.value >= 0 for figure in figures.values())
     of_layout = [figure.value for name, figure in figures.items() if name.endswith(".of_layout")]
     assert len(of_layout) >= 2 * 3
     assert set(of_layout) == {1.0}
 
 
-def test_the_plan_predicts_the_mean(figures: dict[str, run.Figure]) -> None:
+def test_the_plan_predicts_the_mean(figures: dict[str, Figure]) -> None:
     found = [figure for name, figure in figures.items() if ".average." in name]
     assert len(found) == 4
     # Six cells of seven people are not alike, and the plan is of the mean over all placements.
     assert [figure.value for figure in found] == pytest.approx([1.0] * 4, abs=0.25)
 
 
-def test_sharding_pays_up_to_the_largest_group_and_no_further(figures: dict[str, run.Figure]) -> None:
+def test_sharding_pays_up_to_the_largest_group_and_no_further(figures: dict[str, Figure]) -> None:
     for name in ("some", "others"):
         for kind in ("together", "one_by_one"):
             largest = int(figures[f"{name}.largest.{kind}.layout"].value)
@@ -72,7 +73,7 @@ def test_sharding_pays_up_to_the_largest_group_and_no_further(figures: dict[str,
             assert figures[f"{name}.{kind}.{largest + 1}.of_retraining"].value > PAYS
 
 
-def test_accuracy_is_that_of_trained_models(figures: dict[str, run.Figure]) -> None:
+def test_accuracy_is_that_of_trained_models(figures: dict[str, Figure]) -> None:
     assert figures["some.whole.accuracy"].value > 0.8
     assert figures["some.together.3.recovered.accuracy"].value > 0.7
     assert figures["others.whole.auc"].value > 0.8
@@ -83,14 +84,18 @@ ROW = {
     **dict.fromkeys((*patients.RANGES, *patients.VISITS), "1"),
     **dict.fromkeys(patients.DRUGS, "No"),
     **{name: values[0] for name, values in patients.CATEGORIES.items()},
-    "diag_1": "250.83", "diag_2": "V45", "diag_3": "?", "medical_specialty": "Cardiology", "payer_code": "?",
+    "diag_1": "250.83",
+    "diag_2": "V45",
+    "diag_3": "?",
+    "medical_specialty": "Cardiology",
+    "payer_code": "?",
 }
 
 
 def test_a_visit_is_encoded_by_itself() -> None:
     alone = patients.encode(ROW)
     other = {**ROW, "number_inpatient": "9999", "age": "unheard of", "insulin": "Up", "medical_specialty": "Invented"}
-    assert patients.matrix([other, ROW])[1].tolist() == np.float32(alone).tolist()
+    assert patients.matrix([other, ROW])[1].tolist() == np.array(alone, dtype=np.float32).tolist()
     assert len(patients.encode(other)) == len(alone)
     assert 0 <= min(patients.encode(other)) <= max(patients.encode(other)) == 1
     # Ten ages, of which none is said; a dose more; another specialty, hashed.

@@ -14,6 +14,7 @@ from shards.errors import ConfigurationError, InputError
 from shards.learners.base import Learner, StepContext, StepData
 from shards.learners.feature_maps import Fourier, Raw, feature_map
 from shards.learners.frozen import Frozen
+from shards.learners.gradients import Gradients
 from shards.learners.mapped import MappedLearner
 from shards.learners.mlp import MLPLearner
 from shards.learners.ridge import RidgeLearner
@@ -50,7 +51,7 @@ def test_it_is_the_head_trained_on_the_features(head: Learner) -> None:
     )
     assert learner.content_digest(state) == head.content_digest(expected)
     assert (
-        learner.predictor(state, CLASSES)(data.features).tobytes()
+        learner.predictor(state, CLASSES)(learner.prepare(data.features, CLASSES)).tobytes()
         == head.predictor(expected, task)({"x": values}).tobytes()
     )
     assert learner.visits(40, 3) == head.visits(40, 3)
@@ -141,11 +142,24 @@ def test_a_value_beyond_what_was_declared_is_said() -> None:
     learner = MappedLearner(MLPLearner(()), Raw(limit=1.0))
     with pytest.raises(ConfigurationError, match="at most 1 in absolute value was declared"):
         learner.train_step(None, records(20), context_of(CLASSES))
-    state = learner.train_step(
-        None, StepData({"x": np.zeros((3, 4), np.float32)}, np.arange(3), b""), context_of(CLASSES)
-    )  # type: ignore[arg-type]
     with pytest.raises(InputError, match="shape"):
-        learner.predictor(state, CLASSES)({"x": np.zeros((3, 5))})
+        learner.prepare({"x": np.zeros((3, 5))}, CLASSES)
+
+
+def test_a_prediction_works_the_features_out_once_for_all_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = digits()
+    made = Workspace.create(
+        tmp_path / "run", MappedLearner(MLPLearner((), epochs=1), GRADIENTS), n_shards=3, classes=list(range(10))
+    )
+    made.ingest(X[:60], y[:60])
+    made.train()
+    seen: list[int] = []
+    values = Gradients.values
+    monkeypatch.setattr(Gradients, "values", lambda of, x: seen.append(len(x)) or values(of, x))
+    assert made.predict(X[60:67]).shape == (7,)
+    assert seen == [7]
 
 
 def test_a_workspace_of_heads_ends_as_if_nobody_had_been_there(tmp_path: Path) -> None:
