@@ -58,6 +58,8 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
             "heads": MappedLearner(MLPLearner(**options["head"]), options["features"]),
             "networks": MLPLearner(**options["network"]),
         }
+        if "freer" in options:
+            learners["freer_heads"] = MappedLearner(MLPLearner(**options["freer"]), options["features"])
         for kind, learner in learners.items():
             trials = {}
             for n_shards in (setting["n_shards"], 1):

@@ -7,7 +7,7 @@ part of the learner: its options are in every key, and whoever predicts gives re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -53,13 +53,14 @@ class MappedLearner(Learner):
         """Check and keep both.
 
         Args:
-            head: A learner, or what `as_learner` makes one of, such as a scikit-learn estimator.
+            head: A learner; what `as_learner` makes one of, such as a scikit-learn estimator; or a mapping with its
+                `"class"`, as `"package.module:Name"`, and its `"params"`.
             features: A `FeatureMap`, the name of one, or a mapping with `"map"` and its options.
 
         Raises:
-            ConfigurationError: If the head takes a feature map itself, or the map makes no sense.
+            ConfigurationError: If the head is no learner or takes a feature map itself, or the map makes no sense.
         """
-        learner = as_learner(head)
+        learner = _described(head) if isinstance(head, Mapping) else as_learner(head)
         if isinstance(learner, MergeLearner | MappedLearner):
             raise ConfigurationError(
                 f"MappedLearner: {type(learner).__name__} takes a feature map itself: give it there"
@@ -81,22 +82,8 @@ class MappedLearner(Learner):
 
     @classmethod
     def from_params(cls, params: dict[str, Json]) -> MappedLearner:
-        """Build the learner again from `params()`.
-
-        Args:
-            params: As returned by `params()`, possibly read back from JSON.
-
-        Returns:
-            An equal learner.
-
-        Raises:
-            ConfigurationError: If the head is no learner.
-        """
-        described = params["head"]
-        kind = resolve(described["class"])
-        if not (isinstance(kind, type) and issubclass(kind, Learner)):
-            raise ConfigurationError(f"MappedLearner: {described['class']} is not a Learner: name one as the head")
-        return cls(kind.from_params(described["params"]), params["features"])
+        """Build the learner again from `params()`."""
+        return cls(**params)
 
     def kinds(self) -> tuple[Kind, ...]:
         """The head's."""
@@ -190,6 +177,17 @@ class MappedLearner(Learner):
             counts = self.features.counts(stacked({name: features[name][rows] for name in task.features}))
             found[rows] = counts * self.features.unit
         return found
+
+
+def _described(described: Mapping[str, Json]) -> Learner:
+    if described.keys() != {"class", "params"}:
+        raise ConfigurationError(
+            f"MappedLearner: a head is described by its class and its params, got {', '.join(map(str, described))}"
+        )
+    kind = resolve(described["class"])
+    if not (isinstance(kind, type) and issubclass(kind, Learner)):
+        raise ConfigurationError(f"MappedLearner: {described['class']} is not a Learner: name one as the head")
+    return kind.from_params(described["params"])
 
 
 def _chunks(n: int, width: int) -> Iterator[slice]:

@@ -51,7 +51,7 @@ def test_heads_lose_less_than_networks(tmp_path: Path, monkeypatch: pytest.Monke
     assert (heads.at_most, networks.at_most) == (LOST, None)
     assert heads.value < 0.03
     assert heads.value < networks.value
-    assert figures["digits.heads.sharded.accuracy"].value > 0.93
+    assert figures["digits.heads.sharded.accuracy"].value > 0.88
     assert heads.value == pytest.approx(
         figures["digits.heads.whole.accuracy"].value - figures["digits.heads.sharded.accuracy"].value
     )
@@ -80,4 +80,5 @@ def test_full_and_quick_settings_differ_in_the_amount_only() -> None:
     full, quick = BENCHMARK.setting(quick=False), BENCHMARK.setting(quick=True)
     assert full.keys() == quick.keys() == {*run.SOURCES, *(TINY.keys() - {"digits"})}
     assert {name for name in full if full[name] != quick[name]} == {"test_records"}
+    assert full["writers"].pop("freer").keys() == full["writers"]["head"].keys()
     assert all(full[name].keys() == TINY["digits"].keys() for name in run.SOURCES)

@@ -11,6 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from shards.errors import ConfigurationError, InputError
+from shards.learners import as_learner
 from shards.learners.base import Learner, StepContext, StepData
 from shards.learners.feature_maps import Fourier, Raw, feature_map
 from shards.learners.frozen import Frozen
@@ -111,6 +112,8 @@ def test_a_head_of_the_users_own_is_part_of_the_code() -> None:
 
 def test_heads_are_what_people_have() -> None:
     assert MappedLearner("mlp", "raw").head == MLPLearner()
+    said = {"head": {"class": "shards.learners.mlp:MLPLearner", "params": {"hidden": []}}, "features": "raw"}
+    assert as_learner("shards.learners.mapped:MappedLearner", said) == MappedLearner(MLPLearner(()), "raw")
     assert MappedLearner(LogisticRegression(), "raw").head == SklearnLearner(LogisticRegression())
 
 
@@ -125,6 +128,8 @@ def test_a_description_that_names_no_learner_is_refused() -> None:
     described["head"]["class"] = "shards.learners.feature_maps:Raw"
     with pytest.raises(ConfigurationError, match="is not a Learner"):
         MappedLearner.from_params(described)
+    with pytest.raises(ConfigurationError, match="by its class and its params, got class, options"):
+        MappedLearner({"class": "shards.learners.mlp:MLPLearner", "options": {}}, "raw")
 
 
 def test_tasks_that_do_not_fit() -> None:
@@ -157,7 +162,12 @@ def test_a_prediction_works_the_features_out_once_for_all_shards(
     made.train()
     seen: list[int] = []
     values = Gradients.values
-    monkeypatch.setattr(Gradients, "values", lambda of, x: seen.append(len(x)) or values(of, x))
+
+    def counted(of: Gradients, x: np.ndarray) -> np.ndarray:
+        seen.append(len(x))
+        return values(of, x)
+
+    monkeypatch.setattr(Gradients, "values", counted)
     assert made.predict(X[60:67]).shape == (7,)
     assert seen == [7]
 
