@@ -54,6 +54,7 @@ class Server:
             DamageError: If the description says what no declaration can.
         """
         rule, learner = self._site.declaration.aggregation, self._site.learner
+        features = learner.prepare(features, self._site.task())
         if rule == "sum":
             if not isinstance(learner, MergeLearner):
                 raise DamageError(f"the description of {self._site.path} merges states that cannot be: it was changed")
@@ -103,6 +104,7 @@ class Server:
         Raises:
             BudgetSpentError: If so many more may not be published; none is.
         """
+        features = self._site.learner.prepare(features, self._site.task())
         counts = self._joined(lambda members: vote_counts([member.predict(features) for member in members]))
         # Durable before anything is handed out: a crash must not give answers for nothing.
         self._site.ledger.publish(len(counts), votes.spend)
