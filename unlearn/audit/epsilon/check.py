@@ -90,10 +90,8 @@ class Check:
 def check_bound(claim: Claim, evidence: LowerBound) -> Check:
     """Hold a claim against evidence.
 
-    A bound at some delta also bounds epsilon at every smaller delta. A bound for k records deleted together says
-    something about claims for k and more, never about fewer: what a group shows, one record need not. (More: whoever
-    deletes k' > k and keeps the claim for k' keeps it for any k of them only if that is part of the claim, so k must
-    be equal here.)
+    A bound at some delta also bounds epsilon at every smaller delta. The number of records deleted together must be the
+    same: what a group's deletion shows is not about a single record, nor the reverse.
 
     Args:
         claim: The claim.
@@ -150,8 +148,8 @@ def compare(lower: LowerBound, upper: UpperBound) -> Check:
     if checked.verdict is Verdict.REFUTED:
         raise ContradictionError(
             f"{lower.method} puts epsilon above {lower.epsilon:.4g} with confidence {lower.confidence:g}, but "
-            f"{upper.method} proves it to be at most {epsilon:.4g}, at delta {lower.delta:g} and for {upper.k} deleted "
-            f"together. By chance this happens with probability at most {1 - lower.confidence:.3g}; else one of the two "
+            f"{upper.method} proves it at most {epsilon:.4g}, at delta {lower.delta:g} and for {upper.k} deleted "
+            f"together. By chance this happens with probability at most {1 - lower.confidence:.3g}; else one of them "
             f"is wrong, or an assumption fails: {'; '.join((*lower.assumptions, *upper.assumptions))}"
         )
     return checked
@@ -163,7 +161,7 @@ def _obstacle(claim: Claim, evidence: LowerBound) -> str | None:
         return f"the evidence is about {evidence.k} records deleted together, the claim about {claim.k}"
     if evidence.delta < claim.delta:
         return (
-            f"the evidence is stated for delta {evidence.delta:g}, the claim allows {claim.delta:g}, where epsilon may be "
+            f"the evidence is stated for delta {evidence.delta:g}, the claim for {claim.delta:g}, where epsilon may be "
             "smaller: compute the bound for the claimed delta"
         )
     if evidence.basis is Basis.CREDIBLE:

@@ -40,13 +40,14 @@ from unlearn.audit.epsilon.inputs import Floats, check_delta, check_k
 from unlearn.errors import ConfigurationError, InputError
 
 SGD = (
-    "batches are drawn by Poisson sampling: each record is in each independently, with probability q (shuffled ones differ)",
-    "each record's gradient is clipped to norm C; noise of standard deviation (noise multiplier x C) is added to the sum",
+    "batches are drawn by Poisson sampling, each record independently with probability q; shuffling is not covered",
+    "each record's gradient is clipped to norm C; noise of standard deviation noise multiplier x C is added to the sum",
     "data sets are neighbours if one has a record more; all noise is fresh and secret",
     "numbers are real; floating-point noise is not covered",
     "hyper-parameters were not chosen on the records that are to be forgotten",
 )
 _ROUNDING = 1e-13
+_RESOLUTION = 1e-3
 
 
 def dp_sgd_pld(noise_multiplier: float, q: float, steps: int, *, delta: float, k: int = 1) -> UpperBound:
@@ -96,8 +97,7 @@ def dp_sgd_rdp(noise_multiplier: float, q: float, steps: int, *, delta: float) -
 
 
 def dp_sgd_group(noise_multiplier: float, q: float, steps: int, *, delta: float, k: int) -> UpperBound:
-    """DP-SGD for k records by the generic rule on the curve of one record: for comparison, and where only that is
-    known.
+    """DP-SGD for k records by the generic rule on the curve of one record, for comparison.
 
     Args:
         noise_multiplier: Standard deviation of the noise, in clipping norms.
@@ -289,8 +289,7 @@ def certified_removal(
 
 
 def worst_case_residual(*, smoothness: float, lipschitz: float, regularisation: float, n: int) -> float:
-    r"""The worst-case residual gradient norm of one removal, \(4\gamma C^2 / (\lambda^2 (n-1))\) (Guo et al., theorem
-    1).
+    r"""The worst-case residual gradient norm of one removal (Guo et al., theorem 1), \(4\gamma C^2 / (\lambda^2 (n-1))\).
 
     Args:
         smoothness: gamma, the Lipschitz constant of the loss's second derivative; 1/4 for the logistic loss.
@@ -373,7 +372,10 @@ def _loss(noise_multiplier: float, q: float, steps: int, k: int) -> Any:
     weights = binom.pmf(present, k, q)
     kept = weights > 0
     one = distributions.from_mixture_gaussian_mechanism(
-        noise_multiplier, present[kept].astype(float).tolist(), weights[kept].tolist()
+        noise_multiplier,
+        present[kept].astype(float).tolist(),
+        weights[kept].tolist(),
+        value_discretization_interval=_RESOLUTION,
     )
     return one.self_compose(steps)
 
