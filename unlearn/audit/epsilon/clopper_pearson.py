@@ -51,8 +51,8 @@ def upper_limit(errors: npt.ArrayLike, n: npt.ArrayLike, alpha: float) -> Floats
         `[...]` float64 in (0, 1].
     """
     x, n = np.broadcast_arrays(np.asarray(errors, dtype=np.float64), np.asarray(n, dtype=np.float64))
-    limit = betaincinv(x + 1, np.maximum(n - x, 1), 1 - alpha)
-    return np.where(x >= n, 1.0, limit)
+    limit: Floats = np.where(x >= n, 1.0, betaincinv(x + 1, np.maximum(n - x, 1), 1 - alpha))
+    return limit
 
 
 def epsilon_of_rates(a: npt.ArrayLike, b: npt.ArrayLike, delta: float) -> Floats:

@@ -117,7 +117,8 @@ def dp_sgd_group(noise_multiplier: float, q: float, steps: int, *, delta: float,
 
     def curve(epsilons: Floats) -> Floats:
         # Composition by Fourier transforms leaves errors of this order, so nothing below is believed.
-        return np.maximum(np.asarray(loss.get_delta_for_epsilon(epsilons.tolist())), _ROUNDING)
+        deltas: Floats = np.maximum(np.asarray(loss.get_delta_for_epsilon(epsilons.tolist())), _ROUNDING)
+        return deltas
 
     epsilon = group_of_curve(curve, k, delta)
     evidence = {"noise_multiplier": noise_multiplier, "q": q, "steps": steps}
@@ -289,7 +290,9 @@ def certified_removal(
 
 
 def worst_case_residual(*, smoothness: float, lipschitz: float, regularisation: float, n: int) -> float:
-    r"""The worst-case residual gradient norm of one removal (Guo et al., theorem 1), \(4\gamma C^2 / (\lambda^2 (n-1))\).
+    r"""The worst-case residual gradient norm of one removal.
+
+    It is \(4\gamma C^2 / (\lambda^2 (n-1))\) (Guo et al., theorem 1).
 
     Args:
         smoothness: gamma, the Lipschitz constant of the loss's second derivative; 1/4 for the logistic loss.
