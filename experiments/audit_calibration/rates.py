@@ -25,7 +25,7 @@ class Rate:
         rate: The quotient.
         low: Exact 95 % interval of the rate.
         high: Its other end.
-        mean: Mean of the bound; None where only "above 0" was worked out.
+        median: Median of the bound; None where it was not worked out.
         truth: The true epsilon.
         within: Whether the count is at most what a rate of alpha gives, but for sampling error.
     """
@@ -38,31 +38,37 @@ class Rate:
     rate: float
     low: float
     high: float
-    mean: float | None
+    median: float | None
     truth: float
     within: bool
 
 
 def rate_of(
-    group: str, setting: str, rule: str, bounds: npt.ArrayLike, truth: float, alpha: float, *, mean: bool = True
+    group: str,
+    setting: str,
+    rule: str,
+    too_high: npt.ArrayLike,
+    truth: float,
+    alpha: float,
+    *,
+    median: float | None = None,
 ) -> Rate:
-    """Count how often bounds are above the truth.
+    """Count how often a bound is above the truth.
 
     Args:
         group: For the table.
         setting: For the table.
         rule: For the table.
-        bounds: `[repetitions]`.
+        too_high: `[repetitions]` whether it is.
         truth: The true epsilon.
         alpha: Promised.
-        mean: Whether the bounds are numbers that have a mean, rather than 0 and 1.
+        median: Of the bound.
 
     Returns:
         The rate.
     """
-    values = np.asarray(bounds, dtype=np.float64)
-    # What equals the truth but for rounding is not above it.
-    count, n = int((values > truth + 1e-9).sum()), len(values)
+    values = np.asarray(too_high, dtype=bool)
+    count, n = int(values.sum()), len(values)
     return Rate(
         group=group,
         setting=setting,
@@ -72,7 +78,26 @@ def rate_of(
         rate=count / n,
         low=float(beta.ppf(0.025, count, n - count + 1)) if count else 0.0,
         high=float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0,
-        mean=float(values.mean()) if mean else None,
+        median=median,
         truth=truth,
         within=count <= int(binom.ppf(1 - CHANCE, n, alpha)),
     )
+
+
+def rate_of_bounds(group: str, setting: str, rule: str, bounds: npt.ArrayLike, truth: float, alpha: float) -> Rate:
+    """The same from the bounds themselves.
+
+    Args:
+        group: For the table.
+        setting: For the table.
+        rule: For the table.
+        bounds: `[repetitions]`.
+        truth: The true epsilon.
+        alpha: Promised.
+
+    Returns:
+        The rate.
+    """
+    values = np.asarray(bounds, dtype=np.float64)
+    # What equals the truth but for rounding is not above it.
+    return rate_of(group, setting, rule, values > truth + 1e-9, truth, alpha, median=float(np.median(values)))

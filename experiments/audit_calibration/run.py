@@ -59,7 +59,7 @@ def run(setting: Mapping[str, Any], output: Path) -> None:
 
 
 def _table(rates: list[Rate], alpha: float) -> Table:
-    table = Table("", "mechanism", "rule", "too high", "95 %", "mean bound", "epsilon", "")
+    table = Table("", "mechanism", "rule", "too high", "95 %", "median bound", "epsilon", "")
     for one in rates:
         table.add_row(
             one.group,
@@ -67,7 +67,7 @@ def _table(rates: list[Rate], alpha: float) -> Table:
             one.rule,
             f"{one.rate:.4f}",
             f"{one.low:.4f} to {one.high:.4f}",
-            "" if one.mean is None else f"{one.mean:.3f}",
+            "" if one.median is None else f"{one.median:.3f}",
             f"{one.truth:.3f}",
             "" if one.within else f"above {alpha:g}",
         )

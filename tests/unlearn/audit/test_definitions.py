@@ -133,7 +133,7 @@ def test_bad_input_is_refused() -> None:
         check_exact(good, good, rng, permutations=9)
     with pytest.raises(ConfigurationError, match="there must be a permutation"):
         check_exact(good, good, rng, permutations=0)
-    with pytest.raises(InputError, match="must be .runs. or"):
+    with pytest.raises(InputError, match=r"must be \[runs\] or"):
         check_exact(np.array([]), good, rng)
     with pytest.raises(ConfigurationError, match="claimed epsilon"):
         check_approximate(Scores(good, good), good, epsilon=-1.0)

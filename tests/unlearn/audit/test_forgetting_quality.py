@@ -21,8 +21,8 @@ def released(unlearned: np.ndarray, retrained: np.ndarray) -> float:
     up = np.median(retrained) > np.median(unlearned)
     pos, neg = (retrained, unlearned) if up else (unlearned, retrained)
     every = np.concatenate([pos, neg])
-    for t in np.linspace(every.min(), every.max(), math.ceil(np.ptp(every) * 100)):
-        rates.append((np.mean(neg >= t), np.mean(pos < t)))
+    grid = np.linspace(every.min(), every.max(), math.ceil(np.ptp(every) * 100))
+    rates += [(np.mean(neg >= t), np.mean(pos < t)) for t in grid]
     pos, neg = (retrained, unlearned) if np.ptp(unlearned) >= np.ptp(retrained) else (unlearned, retrained)
     width = np.ptp(pos)
     low, high = pos.min() + width - 2, pos.max() + 2

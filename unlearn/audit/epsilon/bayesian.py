@@ -79,7 +79,6 @@ def bayesian(
     )
 
 
-@cache
 def credible_epsilon(
     false_positives: int, n_out: int, false_negatives: int, n_in: int, *, delta: float, alpha: float
 ) -> float:
@@ -96,16 +95,40 @@ def credible_epsilon(
     Returns:
         Epsilon, at least 0.
     """
-    first = (false_positives + 0.5, n_out - false_positives + 0.5)
-    second = (false_negatives + 0.5, n_in - false_negatives + 0.5)
-    rates, weights = _posterior(*first)
-
-    def below(epsilon: float) -> float:
-        return _posterior_below(epsilon, rates, weights, second, delta)
-
-    return last_rejected(lambda epsilon: below(epsilon) <= alpha / 2)
+    return last_rejected(
+        lambda epsilon: (
+            posterior_below(epsilon, false_positives, n_out, false_negatives, n_in, delta=delta) <= alpha / 2
+        )
+    )
 
 
+def posterior_below(
+    epsilon: float, false_positives: int, n_out: int, false_negatives: int, n_in: int, *, delta: float
+) -> float:
+    """Posterior probability that a quotient implies at most an epsilon, for the quotient that makes it smaller.
+
+    Args:
+        epsilon: At least 0.
+        false_positives: Retrained runs called "in".
+        n_out: Retrained runs.
+        false_negatives: Unlearned runs called "out".
+        n_in: Unlearned runs.
+        delta: Of the claim.
+
+    Returns:
+        The probability; it rises with epsilon.
+    """
+    rates, weights = _posterior(false_positives + 0.5, n_out - false_positives + 0.5)
+    # e^epsilon a is compared with 1, so that a large epsilon must not overflow.
+    scaled = np.exp(np.minimum(700.0, epsilon + np.log(rates)))
+    other = (false_negatives + 0.5, n_in - false_negatives + 0.5)
+    return min(
+        float(weights @ (1 - betainc(*other, np.clip(least, 0, 1))))
+        for least in ((1 - delta - rates) * math.exp(-epsilon), 1 - delta - scaled)
+    )
+
+
+@cache
 def _posterior(one: float, other: float) -> tuple[Floats, Floats]:
     """Nodes and weights for a mean over a Beta posterior: Gauss-Legendre on its quantiles, finer near both ends."""
     # Quantiles make the integrand bounded however peaked the posterior is; cosines crowd panels where it bends.
@@ -113,13 +136,3 @@ def _posterior(one: float, other: float) -> tuple[Floats, Floats]:
     half = np.diff(edges)[:, None] / 2
     levels = (edges[:-1, None] + half * (1 + _NODES)).ravel()
     return betaincinv(one, other, levels), (half * _WEIGHTS).ravel()
-
-
-def _posterior_below(
-    epsilon: float, rates: Floats, weights: Floats, second: tuple[float, float], delta: float
-) -> float:
-    """Posterior probability that one quotient implies at most this epsilon, for the quotient that makes it smaller."""
-    # e^epsilon a is compared with 1, so that a large epsilon must not overflow.
-    scaled = np.exp(np.minimum(700.0, epsilon + np.log(rates)))
-    first, other = (1 - delta - rates) * math.exp(-epsilon), 1 - delta - scaled
-    return min(float(weights @ (1 - betainc(*second, np.clip(least, 0, 1)))) for least in (first, other))

@@ -372,6 +372,9 @@ def _loss(noise_multiplier: float, q: float, steps: int, k: int) -> Any:
     """The privacy loss distribution of k records' steps, rounded pessimistically.
 
     For one record the mixture is the sampled Gaussian, which dp-accounting has in closed form, hence much sooner.
+
+    Returns:
+        dp-accounting's object, which has no types.
     """
     distributions = accounting("pld.privacy_loss_distribution")
     if k == 1:
