@@ -88,6 +88,14 @@ def test_the_score_stands_beside_its_null() -> None:
     assert "neither a bound" in json.dumps(fair.to_json(), allow_nan=False)
 
 
+def test_both_rules_together_leave_retraining_about_half_of_that() -> None:
+    rng = np.random.default_rng(5)
+    retrained, again, unlearned = rng.normal(size=(3, 64, 150))
+    got = forgetting_quality(unlearned, retrained, again, rng, resamples=10)
+    assert 0.1 < got.null < 0.25
+    assert got.null_mean_epsilon > 1.3
+
+
 def test_utility_multiplies() -> None:
     rng = np.random.default_rng(3)
     retrained, again, unlearned = rng.normal(size=(3, 16, 20))

@@ -69,7 +69,8 @@ def epsilon_of_rates(a: npt.ArrayLike, b: npt.ArrayLike, delta: float) -> Floats
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     with np.errstate(divide="ignore"):
         # A quotient below 1 says nothing, nor does one whose numerator is not positive.
-        return np.log(np.maximum(1.0, np.maximum((1 - delta - a) / b, (1 - delta - b) / a)))
+        bounds: Floats = np.log(np.maximum(1.0, np.maximum((1 - delta - a) / b, (1 - delta - b) / a)))
+    return bounds
 
 
 def estimate_of_rates(a: float, b: float, delta: float) -> float | None:
