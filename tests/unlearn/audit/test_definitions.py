@@ -59,6 +59,11 @@ def test_p_values_of_exact_unlearning_are_uniform(width: int) -> None:
     assert kstest(np.array(p) - rng.random(300) / 100, "uniform").pvalue > 1e-3
 
 
+def test_complete_separation_gives_the_smallest_p_value_and_not_zero() -> None:
+    checked = check_exact(np.arange(20.0), np.arange(100.0, 120.0), np.random.default_rng(0), permutations=99)
+    assert checked.p_value == checked.smallest_p == 0.01
+
+
 def test_ties_do_no_harm() -> None:
     rng = np.random.default_rng(4)
     p = [
