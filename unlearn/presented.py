@@ -7,7 +7,7 @@ and by which request. What was in the records nothing here can tell; their commi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,12 @@ from unlearn.site import Site
 
 MEMBERS = 100
 """Subjects of each shard that are looked at for comparison."""
+
+STILL_HERE = "still in the workspace"
+OTHER_REQUEST = "forgotten by another request"
+SUBJECT_STAYS = "their subject still has other records in the workspace"
+NOT_SERVING = "their shard serves no state"
+"""Why a record that is presented is not tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,30 +93,31 @@ def match(site: Site, records: Records, request_id: str | None) -> Presented:
     staying = records_of(
         site, sorted({name for name, is_here in zip(records.subjects, here, strict=True) if not is_here})
     )
-    reasons = [
-        "still in the workspace"
-        if is_here
-        else "forgotten by another request"
-        if request_id is not None and named != request_id
-        else "their subject still has other records in the workspace"
-        if name in staying
-        else ""
-        for is_here, named, name in zip(here.tolist(), by, records.subjects, strict=True)
-    ]
+    reasons = []
+    for is_here, named, name in zip(here.tolist(), by, records.subjects, strict=True):
+        if is_here:
+            reasons.append(STILL_HERE)
+        elif request_id is not None and named != request_id:
+            reasons.append(OTHER_REQUEST)
+        else:
+            reasons.append(SUBJECT_STAYS if name in staying else "")
     kept = np.flatnonzero([not reason for reason in reasons])
     aside = dict(Counter(reason for reason in reasons if reason))
     if not len(kept):
-        why = "; ".join(f"{count} are {_grammatical(reason)}" for reason, count in sorted(aside.items()))
+        why = "; ".join(f"{count}: {reason}" for reason, count in sorted(aside.items()))
+        whose = "" if request_id is None else f" by {request_id}"
         raise UnknownIdError(
-            f"none of the {len(records)} presented records can be tested: {why or 'there are none'}. Present records "
-            f"that were forgotten{'' if request_id is None else f' by {request_id}'}, with all records of their subjects"
+            f"none of the {len(records)} presented records can be tested ({why or 'there are none'}): present records "
+            f"that were forgotten{whose}, with all records of their subjects"
         )
     chosen = fitted.take(kept)
     theirs = tuple(str(by[row]) for row in kept)
     requests = tuple(request for request in site.ledger.requests() if request.id in theirs)
     _check_places(site, chosen, theirs, {request.id: request for request in requests})
-    names, rows = np.unique(np.array(chosen.subjects, dtype=object).astype(str), return_inverse=True)
-    return Presented(chosen, requests, theirs, tuple(names.tolist()), rows, aside)
+    names = tuple(sorted(set(chosen.subjects)))
+    number = {name: at for at, name in enumerate(names)}
+    rows = np.array([number[name] for name in chosen.subjects], dtype=np.int64)
+    return Presented(chosen, requests, theirs, names, rows, aside)
 
 
 def audit_presented(
@@ -161,7 +168,7 @@ def audit_presented(
     in_test = np.isin(presented.rows, tested)
     aside = dict(presented.set_aside)
     if not in_test.all():
-        aside["their shard serves no state"] = int((~in_test).sum())
+        aside[NOT_SERVING] = int((~in_test).sum())
     scores = ShardScores(
         shards=tuple(column),
         forgotten=by_subject,
@@ -185,12 +192,6 @@ def audit_presented(
         set_aside=aside,
     )
     return audit_shards(scores, facts, site.task().kind, alpha=alpha, permutations=permutations, seed=seed)
-
-
-def _grammatical(reason: str) -> str:
-    return (
-        "of subjects that still have other records in the workspace" if reason.startswith("their subject") else reason
-    )
 
 
 def _check_places(site: Site, records: Records, named: Sequence[str], requests: dict[str, Request]) -> None:
@@ -218,6 +219,9 @@ def _strata(site: Site, presented: Presented) -> np.ndarray | None:
     Until a request is recovered, what a shard serves tells the first slice it lost. Slices are random, so that is the
     same for all whom such requests forgot, but not for others; and batches are not random.
 
+    Returns:
+        `[subjects]`, or None.
+
     Raises:
         InputError: If the groups cannot be told any more.
     """
@@ -226,8 +230,8 @@ def _strata(site: Site, presented: Presented) -> np.ndarray | None:
         return None
     if site.ledger.batches() > 1:
         raise InputError(
-            f"{len(waiting)} of the requests are not recovered ({some(sorted(waiting))}), and what a shard serves until "
-            "then tells in which batch its forgotten records were: run `unlearn recover`, then audit"
+            f"{len(waiting)} of the requests are not recovered ({some(sorted(waiting))}), and what a shard serves "
+            "until then tells in which batch its forgotten records were: run `unlearn recover`, then audit"
         )
     strata = np.zeros(len(presented.names), dtype=np.int64)
     strata[presented.rows[[name in waiting for name in presented.by]]] = 1
@@ -275,7 +279,7 @@ def _scores(
                 f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
             )
         predict = learner.predictor(checkpoint.state, task)
-        score: Callable[[Features, np.ndarray], np.ndarray] = lambda x, y, p=predict: record_scores(p(x), y, task.kind)
-        forgotten.append(score(records.features, records.target))
-        compared.append(np.concatenate([np.empty(0), *(score(x, y) for x, y in members)]))
+        forgotten.append(record_scores(predict(records.features), records.target, task.kind))
+        parts = [record_scores(predict(features), target, task.kind) for features, target in members]
+        compared.append(np.concatenate([np.empty(0), *parts]))
     return np.stack(forgotten, axis=1), np.stack(compared, axis=1)

@@ -714,7 +714,7 @@ class Workspace:
     ) -> AuditResult:
         """Test whether the served states still know forgotten records, which are presented again.
 
-        The records are used in memory and stored nowhere. What the test is, and what it needs: `unlearn.audit.sisa_test`.
+        The records are used in memory and stored nowhere. What the test is and needs: `unlearn.audit.sisa_test`.
 
         Args:
             X: Features, as in `ingest`; or `Records`, without y.

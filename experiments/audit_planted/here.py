@@ -22,8 +22,13 @@ class Here(Executor):
 
     def perform(self, program: Program, work: Sequence[Work], on_turn: OnTurn) -> None:
         """See `Executor.perform`."""
+        del program, on_turn
         for item in work:
-            build_chain(ChainOrder.from_json(item.message()), partial(_tell, item), lambda visits: None)
+            build_chain(ChainOrder.from_json(item.message()), partial(_tell, item), _ignore)
+
+
+def _ignore(visits: int) -> None:
+    del visits
 
 
 def _tell(item: Work, built: StepBuilt) -> None:

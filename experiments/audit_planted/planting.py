@@ -18,7 +18,7 @@ from unlearn import Workspace
 
 
 def plant(workspace: Workspace, states: Mapping[int, State], *, recorded: bool = True) -> None:
-    """Serve other states.
+    """Serve other states, from the next process that opens the workspace on, and to its audits at once.
 
     Args:
         workspace: The workspace, with its ledger in SQLite; every shard named serves something.

@@ -185,8 +185,10 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
                 + ", ".join(f"{k} {np.mean(v):.2f}" for k, v in refuted.items())
             )
     figures = [_alarms("honest", refuted, p_values), _alarms("few:honest", refuted, p_values)]
-    for name in [*FAILURES, "few:one_shard_kept"]:
-        figures.append(_rate(name, refuted[name], None if name in UNPROMISED or ":" in name else POWER))
+    figures += [
+        _rate(name, refuted[name], None if name in UNPROMISED or ":" in name else POWER)
+        for name in [*FAILURES, "few:one_shard_kept"]
+    ]
     figures += [
         Figure(
             f"{prefix}expected",

@@ -1,8 +1,8 @@
 r"""The set-unlearning test: one training, one deletion, and coins that only exact forgetting makes unguessable.
 
-Fix a base set R and canaries `c_1 … c_m`. Toss fair coins `S_i`; train on R and the canaries with `S_i = 1`; have these
-deleted together, which leaves the model θ; guess r of the coins from θ alone, and let v be how many guesses are right.
-Whatever the coins were, exact unlearning ends in a model of R, which knows nothing of them. So if deletion of the set is
+Fix a base set R and canaries `c_1 … c_m`. Toss fair coins `S_i`; train on R and on the canaries with `S_i = 1`; have
+these deleted together, which leaves the model θ; guess r of the coins from θ alone, v of them rightly. Whatever the
+coins were, exact unlearning ends in a model of R, which knows nothing of them. So if deletion of the set is
 (ε, δ)-unlearning, for every s and every event `Pr_U <= e^ε Pr_A(R) + δ`, then on average over the coins
 
     Pr(v or more right) <= e^ε π(r, v) + δ,    π(r, v) = P[Bin(r, 1/2) >= v]

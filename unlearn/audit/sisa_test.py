@@ -18,8 +18,8 @@ is exact: `P(p <= x) <= x` for every x, for any learner, any dependence between 
 Derivation and assumptions: `unlearn/decisions/0022-two-tests-of-unlearning.md`.
 
 Source: Phipson and Smyth 2010, Permutation P-values Should Never Be Zero, for the one added; Westfall and Young 1993,
-Resampling-Based Multiple Testing, for the least p-value; Hoeffding 1951, A Combinatorial Central Limit Theorem, for mean
-and sd.
+Resampling-Based Multiple Testing, for the least p-value; Hoeffding 1951, A Combinatorial Central Limit Theorem, for
+mean and sd.
 """
 
 from __future__ import annotations

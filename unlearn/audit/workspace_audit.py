@@ -32,7 +32,10 @@ ASSUMPTIONS = (
         "chose what to forget did not know it."
     ),
     "What was forgotten was not chosen by looking at what the model said or showed (Gupta et al. 2021).",
-    "The records presented are those that were forgotten: ids can be checked, contents were destroyed.",
+    (
+        "The records presented are those that were forgotten, under the subjects they were ingested with: ids can be "
+        "checked, contents were destroyed. Others would find less, and accuse nobody falsely."
+    ),
     "No other subject that stays owes its place to a forgotten one, and none is the same person under another name.",
 )
 NOT_SHOWN = (

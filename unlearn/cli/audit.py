@@ -36,7 +36,7 @@ def audit(
         Path,
         typer.Option(
             metavar="FILE",
-            help="The forgotten records, as they were ingested: .csv, .parquet, or .npz with X, y, subjects, record_ids.",
+            help="The forgotten records as they were ingested: .csv, .parquet, or .npz of X, y, subjects, record_ids.",
         ),
     ],
     request: Annotated[
@@ -89,7 +89,7 @@ def audit(
 
 
 def _without_numbers(records: Records, batches: int) -> Records:
-    """Where subjects are named and records are not, rows are found by their subjects, and numbered as nothing is yet."""
+    """Where subjects are named and records are not, rows are found by their subjects: numbers nobody has stand in."""
     from shards.records import numbered_ids
 
     if records.record_ids != numbered_ids(len(records), 0) or records.subjects == records.record_ids:
@@ -126,8 +126,8 @@ def say_audit(found: AuditResult) -> None:
         say(f"not refuted, p = {test.p_value:.4f}")
     if yardstick is not None:
         say(
-            f"it would have found one shard that still knows its forgotten subjects in {yardstick.power_one_shard:.0%}, "
-            f"and all of them in {yardstick.power_all_shards:.0%} of cases"
+            f"it would have found one shard that still knows its forgotten subjects in {yardstick.power_one_shard:.0%} "
+            f"of cases, all shards in {yardstick.power_all_shards:.0%}"
         )
     least = found.detectable
     if least.everywhere is not None and least.one_shard is not None:

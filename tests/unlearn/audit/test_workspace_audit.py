@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.placement import place_subjects
 from experiments.audit_planted.here import Here
 from experiments.audit_planted.planting import plant
+from shards.placement import place_subjects
 from unlearn import Workspace
 from unlearn.audit.statement import read_audit
 from unlearn.audit.workspace_audit import record_scores
@@ -130,7 +130,7 @@ def test_before_recovery_in_one_batch(workspace: Workspace) -> None:
     workspace.forget(sorted(set(chosen)))
     rows = [i for i in GONE if i in GONE[:40] or PEOPLE[i] in chosen]
     found = audited(workspace, rows)
-    # Shards that lost records of the second slice serve their first; those of the first request are a group of their own.
+    # Shards that lost records of the second slice serve their first; the first request's people are another group.
     assert (found.verdict, found.test.n_strata, found.n_shards) == ("not refuted", 2, S)
     assert first.id in found.facts.requests
 
@@ -184,8 +184,8 @@ def test_subjects_alone_will_do(workspace: Workspace) -> None:
     ("rows", "changed", "message"),
     [
         ([0, 1], {"record_ids": ["x", "y"], "subjects": ["p", "q"]}, "2 of the 2 presented records match no deletion"),
-        ([100, 101], {}, "2 are still in the workspace"),
-        ([0, 1], {"request_id": "later"}, "2 are forgotten by another request"),
+        ([100, 101], {}, "2: still in the workspace"),
+        ([0, 1], {"request_id": "later"}, "2: forgotten by another request"),
     ],
 )
 def test_what_matches_no_request_is_refused(
