@@ -714,7 +714,8 @@ class Workspace:
     ) -> AuditResult:
         """Test whether the served states still know forgotten records, which are presented again.
 
-        The records are used in memory and stored nowhere. What the test is and needs: `unlearn.audit.sisa_test`.
+        The records are used in memory and stored nowhere. What the test is and needs: `unlearn.audit.sisa_test`. It
+        looks at states: where labels are published by noisy votes, their privacy does not cover what is found.
 
         Args:
             X: Features, as in `ingest`; or `Records`, without y.

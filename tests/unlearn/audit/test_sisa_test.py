@@ -32,14 +32,17 @@ def test_p_value_is_that_of_all_arrangements() -> None:
         if strata_given is not None:
             labels = np.array([0, 1, 2, 3, 0, 1, 1])
         found = shard_label_test(scores, labels, strata=strata_given, permutations=19_999)
-        exact, p_least = enumerated(scores, labels, strata_given)
-        for item, expected in zip(found.statistics, exact, strict=True):
+        values, exact, p_least = enumerated(scores, labels, strata_given)
+        for item, value, expected in zip(found.statistics, values, exact, strict=True):
+            assert item.value == pytest.approx(value, abs=1e-8)
             assert item.p_value == pytest.approx(expected, abs=0.015)
         assert found.p_value == pytest.approx(p_least, abs=0.015)
 
 
-def enumerated(scores: np.ndarray, labels: np.ndarray, strata: np.ndarray | None) -> tuple[list[float], float]:
-    """The p-values over every arrangement within strata, with moments by enumeration too."""
+def enumerated(
+    scores: np.ndarray, labels: np.ndarray, strata: np.ndarray | None
+) -> tuple[list[float], list[float], float]:
+    """Statistics and p-values over every arrangement within strata, with moments by enumeration too."""
     groups = np.zeros(len(labels), dtype=int) if strata is None else strata
     within = [
         [np.array(order) for order in itertools.permutations(np.flatnonzero(groups == group))]
@@ -63,7 +66,7 @@ def enumerated(scores: np.ndarray, labels: np.ndarray, strata: np.ndarray | None
     tails = [float((row[1:] >= row[0]).mean()) for row in values]
     of = np.array([1, (spread > 1e-9).sum(), 1, (spread > 1e-9).sum()])[:, None]
     least = np.round((norm.sf(values) * of).min(axis=0), 12)
-    return tails, float((least[1:] <= least[0]).mean())
+    return values[:, 0].tolist(), tails, float((least[1:] <= least[0]).mean())
 
 
 def dependent_scores(rng: np.random.Generator, n: int, n_shards: int) -> np.ndarray:

@@ -153,6 +153,20 @@ def test_without_states_there_is_nothing_to_compare(tmp_path: Path) -> None:
         audited(workspace)
 
 
+def test_subjects_whose_shard_serves_nothing_are_set_aside(tmp_path: Path) -> None:
+    workspace = make(tmp_path / "w", n_slices=1)
+    workspace.forget(people(GONE))
+    workspace.recover()
+    late = [i for i in range(80, N) if place_subjects(workspace._site.keys.placement, [PEOPLE[i]], S, 1)[0] == 1][:4]
+    workspace.forget(people(late))
+    rows = [*GONE, *late]
+    there = place_subjects(workspace._site.keys.placement, [PEOPLE[i] for i in rows], S, 1)[0]
+    found = audited(workspace, rows)
+    assert found.facts.set_aside == {"their shard serves no state": int((there == 1).sum())}
+    assert (found.verdict, found.n_shards) == ("not refuted", S - 1)
+    assert sorted(found.test.shards) == [0, 2, 3]
+
+
 def test_who_is_still_here_is_set_aside(workspace: Workspace) -> None:
     workspace.forget(record_ids=[IDS[i] for i in GONE[1:]])  # subject 0 keeps a record, which tells its shard
     workspace.recover()
