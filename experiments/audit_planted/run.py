@@ -31,7 +31,7 @@ POWER = 0.95
 """How often a failure is to be found, where it leaves traces in what the states say of the records."""
 
 UNPROMISED = ("kept_optimizer",)
-"""Failures of which this audit promises nothing: they leave next to no traces there."""
+"""Failures of which this audit promises nothing: what they leave there wears off while training goes on."""
 
 
 def location30() -> tuple[np.ndarray, np.ndarray]:
