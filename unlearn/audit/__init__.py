@@ -1,0 +1,1 @@
+"""Measures what forgetting achieved: pure statistics, scores in, verdicts with intervals out."""
