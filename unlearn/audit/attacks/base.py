@@ -268,7 +268,10 @@ def best_threshold(members: np.ndarray, non_members: np.ndarray) -> float:
     values = np.unique(np.concatenate([members, non_members]))
     gain = _share_above(members, values) - _share_above(non_members, values)
     at = len(values) - 1 - int(np.argmax(gain[::-1]))
-    return float(values[at]) if at == len(values) - 1 else float((values[at] + values[at + 1]) / 2)
+    if at == len(values) - 1:
+        return float(values[at])
+    middle = values[at] + (values[at + 1] - values[at]) / 2
+    return float(middle if middle < values[at + 1] else values[at])  # between neighbours there is no middle
 
 
 def posteriors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
