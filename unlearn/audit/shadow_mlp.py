@@ -234,7 +234,8 @@ def _first(sizes: tuple[int, ...], seeds: list[int]) -> tuple[list[torch.Tensor]
     import torch
 
     draws = [np.random.Generator(np.random.PCG64(derive_seed(seed, "module"))) for seed in seeds]
-    weights, biases = [], []
+    weights: list[torch.Tensor] = []
+    biases: list[torch.Tensor] = []
     for inputs, outputs in pairwise(sizes):
         bound = 1 / math.sqrt(inputs)
         for shape, found in (((inputs, outputs), weights), ((1, outputs), biases)):

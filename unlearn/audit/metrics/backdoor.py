@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from unlearn.audit.metrics.estimate import Estimate, lower, proportion, upper
+from unlearn.audit.metrics.estimate import Estimate, as_json, lower, proportion, upper
 from unlearn.errors import InputError
 
 
@@ -18,8 +18,8 @@ class BackdoorResult:
 
     Attributes:
         verdict: `"refuted"`: the mark works more often than in models without it; `"not refuted"` proves nothing.
-        p_value: Of the count, if they are gone; computed with the upper bound of the rate without them, so it is at
-            most as small as the truth.
+        p_value: Of the count, if they are gone: at the upper bound of the rate without them, plus the chance that the
+            bound is wrong [Berger and Boos 1994].
         success: Share of marked queries that got the mark's label.
         rejects_from: The claim is refuted from so many successes on; more than `queries`: never.
         power: Probability, at least, that a model that kept the records is refuted.
@@ -37,7 +37,7 @@ class BackdoorResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return as_json(self)
 
 
 def verify_by_backdoor(

@@ -6,13 +6,13 @@ arXiv:2201.06640]
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from unlearn.audit.attacks.base import classes_of
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, proportion
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, proportion
 from unlearn.errors import InputError
 
 
@@ -36,7 +36,7 @@ class ConfusionResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return as_json(self)
 
 
 def swap_labels(labels: np.ndarray, pair: tuple[int, int], share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

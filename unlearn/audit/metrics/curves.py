@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, checked_confidence
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, checked_confidence
 from unlearn.errors import InputError
 
 T = TypeVar("T")
@@ -41,8 +41,7 @@ class Curve:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        points = [{"deleted": point.deleted, "estimate": point.estimate.to_json()} for point in self.points]
-        return asdict(self) | {"points": points}
+        return as_json(self)
 
 
 def curve(

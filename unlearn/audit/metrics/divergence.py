@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from unlearn.audit.attacks.base import FLOOR, posteriors
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, mean
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, mean
 from unlearn.errors import InputError
 
 
@@ -29,7 +29,7 @@ class DivergenceResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return as_json(self)
 
 
 def divergence(
@@ -73,7 +73,7 @@ def kullback_leibler(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     if p.shape != q.shape:
         raise InputError(f"posteriors must be of the same records and classes, got {p.shape} and {q.shape}")
     logs = np.log(np.maximum(p, FLOOR)) - np.log(np.maximum(q, FLOOR))
-    return np.maximum((p * logs).sum(axis=1), 0)
+    return np.asarray(np.maximum((p * logs).sum(axis=1), 0))
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:

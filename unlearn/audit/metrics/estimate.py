@@ -39,10 +39,27 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; an end that is not finite is None."""
-        ends = {
-            name: value if math.isfinite(value) else None for name, value in (("low", self.low), ("high", self.high))
-        }
-        return asdict(self) | ends
+        return as_json(self)
+
+
+def as_json(result: Any) -> dict[str, Any]:
+    """A frozen result as JSON values, in which a number that is not finite is None.
+
+    Args:
+        result: A dataclass.
+
+    Returns:
+        Its fields by name.
+    """
+    return {name: _plain(value) for name, value in asdict(result).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def checked_confidence(confidence: float) -> float:

@@ -5,12 +5,12 @@ The reference is always the retrained model: forgetting does not mean an accurac
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, checked_confidence, paired_difference
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, checked_confidence, paired_difference
 from unlearn.errors import InputError
 
 
@@ -43,7 +43,8 @@ class Outcome:
             object.__setattr__(self, name, value)
         if self.forget.shape != self.called_non_member.shape or not self.seconds > 0:
             raise InputError(
-                f"called_non_member is about the {len(self.forget)} forgotten records, got {len(self.called_non_member)}; "
+                f"called_non_member is about the {len(self.forget)} forgotten records, got "
+                f"{len(self.called_non_member)}; "
                 f"and seconds must be positive, got {self.seconds}"
             )
 
@@ -95,7 +96,7 @@ class GapResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self) | {"speed_up": self.speed_up}
+        return as_json(self) | {"speed_up": self.speed_up}
 
 
 def gaps(unlearned: Outcome, retrained: Outcome, confidence: float = CONFIDENCE) -> GapResult:

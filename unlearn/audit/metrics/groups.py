@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from unlearn.audit.attacks.base import Sample
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, Verdict, checked_confidence
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, Verdict, as_json, checked_confidence
 from unlearn.audit.metrics.roc import auc
 from unlearn.errors import InputError, some
 
@@ -37,7 +37,7 @@ class GroupResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return as_json(self)
 
 
 def by_group(
@@ -135,7 +135,7 @@ class SubjectResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return as_json(self)
 
 
 def by_subject(sample: Sample, subjects: Sequence[Hashable], alpha: float = 0.05) -> tuple[SubjectResult, ...]:

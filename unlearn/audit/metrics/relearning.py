@@ -7,12 +7,12 @@ anamnesis index [Chundawat, Tarun, Mandal & Kankanhalli 2023, Zero-Shot Machine 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, mean
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, mean
 from unlearn.errors import InputError
 
 
@@ -34,7 +34,7 @@ class RelearningResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return as_json(self)
 
 
 def steps_to_reach(accuracies: np.ndarray, target: float) -> int | None:
@@ -57,8 +57,8 @@ def relearning_time(
     """Compare times to come within a margin of the original model's accuracy on the forget set.
 
     Args:
-        unlearned: `[runs, steps + 1]` accuracies on the forget set while fine-tuning on it, from step 0; one run a seed.
-        retrained: `[runs, steps + 1]` the same from retrained models; as many runs, the same fine-tuning.
+        unlearned: `[runs, steps + 1]` accuracies on the forget set while fine-tuning on it, from step 0.
+        retrained: `[runs, steps + 1]` the same from retrained models: as many runs, one a seed.
         original: Accuracy of the original model on the forget set.
         margin: Share of it that may be missing.
         confidence: Of the ratio's interval.
@@ -78,8 +78,8 @@ def relearning_time(
     if not (((a >= 0) & (a <= 1)).all() and ((b >= 0) & (b <= 1)).all() and 0 <= original <= 1):
         raise InputError("accuracies must lie between 0 and 1")
     target = (1 - margin) * original
-    times = [tuple(steps_to_reach(run, target) for run in runs) for runs in (a, b)]
-    return RelearningResult(target, *times, _ratio(*times, confidence))
+    first, second = (tuple(steps_to_reach(run, target) for run in runs) for runs in (a, b))
+    return RelearningResult(target, first, second, _ratio(first, second, confidence))
 
 
 def _ratio(first: tuple[int | None, ...], second: tuple[int | None, ...], confidence: float) -> Estimate:

@@ -8,13 +8,13 @@ a single point of it does, and a threshold read off the audited data is one in h
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from unlearn.audit.attacks.base import Decisions, Sample
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, checked_confidence, lower, proportion, upper
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, checked_confidence, lower, proportion, upper
 from unlearn.errors import InputError
 
 FPRS = (0.001, 0.01)
@@ -166,7 +166,7 @@ class DecisionResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return as_json(self)
 
 
 def judge(decisions: Decisions, confidence: float = CONFIDENCE) -> DecisionResult:
@@ -224,7 +224,7 @@ class AttackResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; rates become names."""
-        return asdict(self) | {"tpr": {f"{fpr:g}": found.to_json() for fpr, found in self.tpr}}
+        return as_json(self) | {"tpr": {f"{fpr:g}": found.to_json() for fpr, found in self.tpr}}
 
 
 def measure(
