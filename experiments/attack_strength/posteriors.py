@@ -51,7 +51,7 @@ def location30() -> tuple[np.ndarray, np.ndarray]:
     """Location-30: `[5010, 446]` float32 of zeros and ones, and `[5010]` int64 classes from 0."""
     found = dict(np.load(DATA / "location30" / "location30.npz"))
     bits = np.unpackbits(found["bits"], axis=1)[:, : int(found["n_features"])]
-    return bits.astype(np.float32), found["y"].astype(np.int64)
+    return np.ascontiguousarray(bits, dtype=np.float32), found["y"].astype(np.int64)
 
 
 def read(name: str, members: slice, others: slice) -> Posteriors:

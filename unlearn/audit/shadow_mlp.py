@@ -1,4 +1,4 @@
-"""Many small networks trained at once: each layer of all shadow models is one batched product.
+"""Many small networks trained at once: each layer of many shadow models is one batched product.
 
 For a network of a hundred units most of a training step in a framework is recording and dispatching, and that is the
 same for one model and for sixty-four. Gradients are written out and added to the weights in place. A model's visits,
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shards.digest import derive_seed
+from shards.learners.mlp_network import count_parameters
 from shards.learners.visits import count_windows, windows
 from unlearn.audit.attacks.base import classes_of, finite
 from unlearn.audit.shadows import Progress, checked_membership, model_seed
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     import torch
 
 _PREDICT_CHUNK = 512
+
+_BYTES = 8
+"""Of a parameter and its momentum."""
+
+_CACHE = 8 * 2**20
+"""So many bytes of parameters in one stack: in a larger one, every update waits for the memory."""
 
 
 @dataclass(frozen=True)
@@ -161,25 +168,32 @@ class StackedMLP:
         """
         import torch
 
-        finite(X, "features", 2)
+        inputs = np.ascontiguousarray(finite(X, "features", 2), dtype=np.float32)  # else every gathering copies all
         member = checked_membership(membership, len(X))
-        labels = torch.tensor(classes_of(y, len(X), n_classes))
-        inputs = torch.tensor(X, dtype=torch.float32)
+        labels = classes_of(y, len(X), n_classes)
         sizes = (X.shape[1], *self.hidden, n_classes)
-        weights, biases = _first(sizes, [model_seed(seed, number) for number in range(len(member))])
-        moving = [torch.zeros_like(value) for value in (*weights, *biases)]
         visits = self.visits(member)
-        rows = [self.minibatches(np.flatnonzero(mine), visits, seed, number) for number, mine in enumerate(member)]
-        total = count_windows(visits, self.batch_size)
-        with torch.no_grad():
+        most = max(1, _CACHE // (_BYTES * count_parameters(sizes)))
+        groups = [range(at, min(at + most, len(member))) for at in range(0, len(member), most)]
+        each = count_windows(visits, self.batch_size)
+        found = []
+        for number, group in enumerate(groups):
+            rows = [self.minibatches(np.flatnonzero(member[model]), visits, seed, model) for model in group]
+            weights, biases = _first(sizes, [model_seed(seed, model) for model in group])
+            moving = [torch.zeros_like(value) for value in (*weights, *biases)]
+            room = np.empty((len(group) * (self.batch_size + 1), X.shape[1]), dtype=np.float32)
             for step, window in enumerate(zip(*rows, strict=True)):
-                chosen = torch.from_numpy(np.concatenate(window))
-                x = inputs.index_select(0, chosen).view(len(member), -1, X.shape[1])
-                self._update(x, labels[chosen], weights, biases, moving)
-                if progress is not None and (step % 64 == 0 or step == total - 1):
-                    progress(step + 1, total)
+                chosen = np.concatenate(window)
+                # numpy gathers rows faster than torch; "clip" writes where it is told to.
+                x = np.take(inputs, chosen, axis=0, out=room[: len(chosen)], mode="clip")
+                given = torch.from_numpy(x).view(len(group), -1, X.shape[1])
+                self._update(given, torch.from_numpy(labels[chosen]), weights, biases, moving)
+                if progress is not None and (step % 64 == 0 or step == each - 1):
+                    progress(number * each + step + 1, len(groups) * each)
+            found.append((weights, biases))
+        weights, biases = ([torch.cat(layer) for layer in zip(*part, strict=True)] for part in zip(*found, strict=True))
         if not all(bool(value.isfinite().all()) for value in (*weights, *biases)):
-            raise ConfigurationError(f"a parameter is not finite after {total} minibatches: lower learning_rate")
+            raise ConfigurationError(f"a parameter is not finite after {each} minibatches: lower learning_rate")
         return StackedModels(tuple(weights), tuple(biases), member)
 
     def _update(
