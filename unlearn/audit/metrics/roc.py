@@ -80,7 +80,7 @@ def non_members_needed(fpr: float, confidence: float = CONFIDENCE) -> int:
         confidence: Of the interval.
 
     Returns:
-        E.g. 4380 for 0.1 % and 436 for 1 % at 95 %.
+        E.g. 4380 for 0.1 % and 437 for 1 % at 95 %.
     """
     return math.ceil(math.log((1 - checked_confidence(confidence)) / 4) / math.log1p(-fpr))
 
@@ -117,7 +117,7 @@ def tpr_at_fpr(sample: Sample, fpr: float, confidence: float = CONFIDENCE) -> Es
     low = lower(_count_above(inside, outside[at_most - 1]), m, tail) if at_most >= 1 else 0.0
     # and above it only if i or more exceed it.
     at_least = int(binom.ppf(1 - tail, n, fpr)) + 1  # P[Bin >= at_least] <= tail
-    high = upper(m - int(np.searchsorted(inside, outside[at_least - 1], "left")), m, tail) if at_least <= n else 1.0
+    high = upper(_count_above(inside, outside[at_least - 1]), m, tail) if at_least <= n else 1.0
     needed = non_members_needed(fpr, confidence)
     method = "order statistics of non-members, Clopper-Pearson of members, by Bonferroni"
     if n < needed:
