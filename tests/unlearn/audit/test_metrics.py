@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest, entropy, norm
+from scipy.stats import binom, binomtest, entropy, kstest, norm
 from sklearn.metrics import roc_curve
 
 from unlearn.audit.attacks.base import Decisions, Rule, Sample, sample_of
@@ -21,6 +21,7 @@ from unlearn.audit.metrics import (
     by_group,
     by_subject,
     curve,
+    degradation,
     divergence,
     gaps,
     interclass_confusion,
@@ -462,3 +463,26 @@ def test_decisions_count_both_kinds() -> None:
     called, member = np.array([True, True, False, False]), np.array([True, False, True, False])
     found = judge(Decisions(called, member, "x"))
     assert (found.tpr.value, found.fpr.value, found.advantage.value) == (0.5, 0.5, 0.0)
+
+
+def test_degradation_counts_and_averages() -> None:
+    found = degradation(np.array([0.9] * 6 + [0.5] * 4), np.array([0.6] * 6 + [0.7] * 4))
+    assert found.count.value == 0.6
+    assert found.rate.value == pytest.approx(0.6 * 0.3 - 0.4 * 0.2)
+    assert found.count.low < 0.5 < found.count.high
+    json.dumps(found.to_json(), allow_nan=False)
+    with pytest.raises(InputError, match="log-odds"):
+        degradation(np.full(10, 2.0), np.full(10, 0.5))
+    with pytest.raises(InputError, match="each deleted record"):
+        degradation(np.full(10, 0.5), np.full(9, 0.5))
+
+
+def test_p_values_of_subjects_are_uniform_under_the_null() -> None:
+    values = []
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        sample = sample_of(random.normal(size=10), random.normal(size=99), "m")
+        values.append(by_subject(sample, list(range(109)))[0].p_value)
+    # On multiples of 1/100: Kolmogorov and Smirnov's test is conservative there.
+    assert kstest(values, "uniform").pvalue > 0.001
+    assert kstest(np.array(values) ** 2, "uniform").pvalue < 0.001

@@ -130,44 +130,6 @@ def fit_update_leakage(
     return UpdateAttack(feature, model)
 
 
-@dataclass(frozen=True)
-class Degradation:
-    """How much more the pair of models tells than the first model alone.
-
-    Attributes:
-        n: Deleted records.
-        count: DegCount: share of them of which the pair is surer than the single model.
-        rate: DegRate: how much surer, on average, in probability.
-    """
-
-    n: int
-    count: float
-    rate: float
-
-
-def degradation(pair_confidence: np.ndarray, single_confidence: np.ndarray) -> Degradation:
-    """Compare the attack on the pair with a classical one on the first model.
-
-    Args:
-        pair_confidence: `[n]` probability of membership of deleted records, by the pair.
-        single_confidence: `[n]` the same by the classical attack.
-
-    Returns:
-        The two measures.
-
-    Raises:
-        InputError: If there are too few, or they are no probabilities.
-    """
-    two, one = np.asarray(pair_confidence, dtype=np.float64), np.asarray(single_confidence, dtype=np.float64)
-    if two.shape != one.shape or two.ndim != 1 or len(two) < LEAST:
-        raise InputError(
-            f"give two confidences of each of {LEAST} deleted records or more, got {two.shape}, {one.shape}"
-        )
-    if not (((two >= 0) & (two <= 1)).all() and ((one >= 0) & (one <= 1)).all()):
-        raise InputError("confidences must be probabilities, between 0 and 1: were log-odds given?")
-    return Degradation(len(two), float((two > one).mean()), float((two - one).mean()))
-
-
 def _pair(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first, second = np.asarray(before), np.asarray(after)
     if first.shape != second.shape or first.ndim != 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from unlearn.audit.metrics.backdoor import BackdoorResult, verify_by_backdoor
 from unlearn.audit.metrics.confusion import ConfusionResult, interclass_confusion, swap_labels
 from unlearn.audit.metrics.curves import Curve, Point, curve
+from unlearn.audit.metrics.degradation import DegradationResult, degradation
 from unlearn.audit.metrics.divergence import DivergenceResult, divergence
 from unlearn.audit.metrics.estimate import Estimate, mean, paired_difference, proportion
 from unlearn.audit.metrics.gaps import GapResult, Outcome, gaps
@@ -28,6 +29,7 @@ __all__ = [
     "ConfusionResult",
     "Curve",
     "DecisionResult",
+    "DegradationResult",
     "DivergenceResult",
     "Estimate",
     "GapResult",
@@ -40,6 +42,7 @@ __all__ = [
     "by_group",
     "by_subject",
     "curve",
+    "degradation",
     "divergence",
     "gaps",
     "interclass_confusion",

@@ -15,7 +15,7 @@ from unlearn.audit.attacks.loss import loss_score
 from unlearn.audit.attacks.quantile import fit_quantile
 from unlearn.audit.attacks.shards import ensemble_jackknife, shard_lira
 from unlearn.audit.attacks.shokri import fit_shokri
-from unlearn.audit.attacks.update_leakage import FEATURES, degradation, fit_update_leakage
+from unlearn.audit.attacks.update_leakage import FEATURES, fit_update_leakage
 from unlearn.audit.metrics import auc, null_band
 from unlearn.errors import InputError
 
@@ -196,11 +196,3 @@ def test_update_leakage_refuses_what_makes_no_sense() -> None:
         fit_update_leakage(p, p, np.arange(40) < 5)
     with pytest.raises(InputError, match=r"both be \[n, classes\]"):
         fit_update_leakage(p, p[:20], np.arange(40) < 20)
-
-
-def test_degradation_counts_and_averages() -> None:
-    found = degradation(np.array([0.9] * 6 + [0.5] * 4), np.array([0.6] * 6 + [0.7] * 4))
-    assert found.count == 0.6
-    assert found.rate == pytest.approx(0.6 * 0.3 - 0.4 * 0.2)
-    with pytest.raises(InputError, match="log-odds"):
-        degradation(np.full(10, 2.0), np.full(10, 0.5))
