@@ -130,10 +130,11 @@ MANY: Mapping[str, Score] = {
 FEW = ("loss", "difficulty", "lira_online_fixed", "lira_offline_fixed", "rmia_online", "rmia_offline")
 
 
-def measure_location(pool: Pool, setting: Mapping[str, Any], say: Say) -> list[Figure]:
+def measure_pool(name: str, pool: Pool, setting: Mapping[str, Any], say: Say) -> list[Figure]:
     """Attack each model with all others, some with four others, and a few as Shokri et al. do.
 
     Args:
+        name: Of the data.
         pool: What the models say.
         setting: The entries of `config.toml`.
         say: Told what is under way.
@@ -144,21 +145,21 @@ def measure_location(pool: Pool, setting: Mapping[str, Any], say: Say) -> list[F
     n = len(pool.membership)
     right = pool.probabilities.argmax(axis=2) == pool.labels
     figures = [
-        Figure("location.members", "accuracy on members", float(right[pool.membership].mean()), "share"),
-        Figure("location.others", "accuracy on non-members", float(right[~pool.membership].mean()), "share"),
+        Figure(f"{name}.members", "accuracy on members", float(right[pool.membership].mean()), "share"),
+        Figure(f"{name}.others", "accuracy on non-members", float(right[~pool.membership].mean()), "share"),
     ]
-    for name, score in MANY.items():
-        say(f"{name}: {setting['trials']} models, each with {n - 1} others")
+    for attack, score in MANY.items():
+        say(f"{attack}: {setting['trials']} models, each with {n - 1} others")
         found = [_attack(pool, t, score(pool, t, np.delete(np.arange(n), t))) for t in range(setting["trials"])]
-        figures += _figures(f"location.{name}", f"{name}, {n - 1} shadow models", found)
-    for name in FEW:
+        figures += _figures(f"{name}.{attack}", f"{attack}, {n - 1} shadow models", found)
+    for attack in FEW:
         targets = range(setting["few_trials"])
-        found = [_attack(pool, t, MANY[name](pool, t, _block_after(t, n))) for t in targets]
-        figures += _figures(f"few.{name}", f"{name}, {BLOCK} shadow models", found)
+        found = [_attack(pool, t, MANY[attack](pool, t, _block_after(t, n))) for t in targets]
+        figures += _figures(f"few.{attack}", f"{attack}, {BLOCK} shadow models", found)
     say(f"attack models by class: {setting['shokri_trials']} models")
     found = [_attack(pool, t, _shokri(pool, t, setting["shokri_shadows"])) for t in range(setting["shokri_trials"])]
-    figures += _figures("location.shokri", f"shokri, {setting['shokri_shadows']} shadow models", found)
-    return figures + _orders({figure.name: figure.value for figure in figures})
+    figures += _figures(f"{name}.shokri", f"shokri, {setting['shokri_shadows']} shadow models", found)
+    return figures + _orders(name, {figure.name: figure.value for figure in figures})
 
 
 def _block_after(target: int, n: int) -> np.ndarray:
@@ -201,7 +202,7 @@ def _figures(name: str, what: str, found: list[_Strength]) -> list[Figure]:
     ]
 
 
-def _orders(values: Mapping[str, float]) -> list[Figure]:
+def _orders(name: str, values: Mapping[str, float]) -> list[Figure]:
     """What the papers find, as differences that should not be negative, and one ratio."""
     pairs = (
         ("lira_online", "lira_offline", "auc"),
@@ -214,7 +215,7 @@ def _orders(values: Mapping[str, float]) -> list[Figure]:
         Figure(
             f"order.{better}_over_{worse}.{figure}",
             f"{better} over {worse}, many shadow models: {figure}",
-            values[f"location.{better}.{figure}"] - values[f"location.{worse}.{figure}"],
+            values[f"{name}.{better}.{figure}"] - values[f"{name}.{worse}.{figure}"],
             "difference",
             at_least=0.0,
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.attack_strength.location import measure_location, train
+from experiments.attack_strength.location import measure_pool, train
 from experiments.attack_strength.posteriors import measure_posteriors
 from experiments.attack_strength.speed import measure_speed
 from experiments.benchmark import Benchmark, Figure, Say
@@ -27,7 +27,7 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
     say("published posteriors")
     figures = measure_posteriors()
     figures += measure_speed(setting, say)
-    return figures + measure_location(train(setting, say), setting, say)
+    return figures + measure_pool("location", train(setting, say), setting, say)
 
 
 BENCHMARK = Benchmark("attack_strength", "How strong the attacks are", measure)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.attack_strength import location, speed
-from experiments.attack_strength.location import FEW, MANY, measure_location, train
+from experiments.attack_strength.location import FEW, MANY, measure_pool, train
 from experiments.attack_strength.posteriors import DATA, measure_posteriors
 from experiments.attack_strength.run import BENCHMARK
 from experiments.attack_strength.speed import measure_speed
@@ -40,7 +40,7 @@ def test_every_figure_is_there_and_finite(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(module, "location30", few)
     said: list[str] = []
     pool = train(TINY, said.append)
-    figures = {figure.name: figure for figure in measure_location(pool, TINY, said.append)}
+    figures = {figure.name: figure for figure in measure_pool("location", pool, TINY, said.append)}
     parts = (".auc", ".auc.low", ".auc.high", ".tpr_0.1", ".tpr_1", ".tpr_1.low")
     for name in (*(f"location.{attack}" for attack in (*MANY, "shokri")), *(f"few.{attack}" for attack in FEW)):
         assert {f"{name}{part}" for part in parts} <= figures.keys()

@@ -9,11 +9,11 @@ import pytest
 
 from unlearn.audit.attacks.base import sample_of
 from unlearn.audit.attacks.confidence_gap import confidence_gap
+from unlearn.audit.attacks.ensemble import ensemble_jackknife, shard_lira
 from unlearn.audit.attacks.entropy import entropy_score, modified_entropy_score
 from unlearn.audit.attacks.label_only import label_augmentation, label_gap
 from unlearn.audit.attacks.loss import loss_score
 from unlearn.audit.attacks.quantile import fit_quantile
-from unlearn.audit.attacks.shards import ensemble_jackknife, shard_lira
 from unlearn.audit.attacks.shokri import fit_shokri
 from unlearn.audit.attacks.update_leakage import FEATURES, fit_update_leakage
 from unlearn.audit.metrics import auc, null_band
