@@ -226,7 +226,7 @@ def calibrate(sample: Sample) -> Rule:
 
 
 def calibrate_per_group(sample: Sample, groups: np.ndarray, n_groups: int) -> Rule:
-    """Choose a threshold for each group, such as each class [Song & Mittal 2021, section 4.2].
+    """Choose a threshold for each group, such as each class [Song & Mittal 2021].
 
     Args:
         sample: Scores of a shadow model, or of records set apart.
@@ -332,7 +332,7 @@ def own_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    r"""Logit-scaled confidence: \(\varphi = \ln p_y - \ln \sum_{c \ne y} p_c\) [Carlini et al. 2022, section IV-C].
+    r"""Logit-scaled confidence: \(\varphi = \ln p_y - \ln \sum_{c \ne y} p_c\) [Carlini et al. 2022].
 
     The sum is taken over the other classes, since 1 - p_y loses all digits where p_y is near 1.
 

@@ -10,7 +10,7 @@ CARD = Card(
     "confidence_gap",
     "gap between the label's probability and the best other one",
     ("class probabilities of the model", "labels"),
-    "the hinge score of Carlini et al. 2022, arXiv:2112.03570, section VI-A, on probabilities",
+    "on probabilities, what the hinge of Carlini et al. 2022, arXiv:2112.03570, is on logits",
 )
 
 

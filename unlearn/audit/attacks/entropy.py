@@ -14,7 +14,7 @@ ENTROPY = Card(
     "entropy",
     "entropy of the prediction",
     ("class probabilities of the model", "a shadow model for thresholds by class"),
-    "Shokri et al. 2017, arXiv:1610.05820; Song & Mittal 2021, USENIX Security, arXiv:2003.10595",
+    "Salem et al. 2019, ML-Leaks, arXiv:1806.01246; Song & Mittal 2021, USENIX Security, arXiv:2003.10595",
 )
 MODIFIED = Card(
     "modified_entropy",

@@ -18,7 +18,7 @@ CARD = Card(
     "gradient_norm",
     "norm of the loss's gradient",
     ("a torch module", "records", "labels"),
-    "Nasr, Shokri & Houmansadr 2019, arXiv:1812.00910; Wang, Wang & Ma 2024 for language models, arXiv:2310.17114",
+    "after Nasr, Shokri & Houmansadr 2019, Comprehensive Privacy Analysis of Deep Learning, arXiv:1812.00910",
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unlearn.audit.attacks.base import FLOOR, LEAST, Card, own_class, posteriors
+from unlearn.audit.attacks.classifier import log_odds, logistic_regression
 from unlearn.errors import InputError
 
 CARD = Card(
@@ -55,8 +56,7 @@ class ShokriAttack:
         found = np.empty(len(y))
         for label in np.unique(y):
             rows = y == label
-            member = np.clip(self.models[int(label)].predict_proba(features(p[rows], y[rows]))[:, 1], FLOOR, 1)
-            found[rows] = np.log(member) - np.log(np.maximum(1 - member, FLOOR))
+            found[rows] = log_odds(self.models[int(label)], features(p[rows], y[rows]))
         return found
 
 
@@ -103,7 +103,7 @@ def fit_shokri(
             f"give probabilities [models, n, classes] and bool membership [models, n], got {p.shape} and "
             f"{member.dtype} {member.shape}"
         )
-    make = _logistic if attack_model is None else attack_model
+    make = logistic_regression if attack_model is None else attack_model
     models = {}
     for label in np.unique(y):
         rows = y == label
@@ -119,11 +119,3 @@ def fit_shokri(
         model.fit(features(chosen, np.full(len(chosen), label)), target.astype(np.int64))
         models[int(label)] = model
     return ShokriAttack(models, p.shape[2])
-
-
-def _logistic() -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from unlearn.audit.attacks.base import FLOOR, LEAST, Card, posteriors
+from unlearn.audit.attacks.base import LEAST, Card, posteriors
+from unlearn.audit.attacks.classifier import log_odds, logistic_regression
 from unlearn.errors import InputError
 
 CARD = Card(
@@ -89,8 +90,7 @@ class UpdateAttack:
         Raises:
             InputError: If these are no probabilities, or differ in shape.
         """
-        found = np.clip(self.model.predict_proba(FEATURES[self.feature](*_pair(before, after)))[:, 1], FLOOR, 1)
-        return np.asarray(np.log(found) - np.log(np.maximum(1 - found, FLOOR)))
+        return log_odds(self.model, FEATURES[self.feature](*_pair(before, after)))
 
 
 def fit_update_leakage(
@@ -125,7 +125,7 @@ def fit_update_leakage(
         raise InputError(
             f"is_deleted must be {len(pair[0])} bools, {LEAST} of each at least, got {deleted.dtype} {deleted.shape}"
         )
-    model = (_logistic if attack_model is None else attack_model)()
+    model = (logistic_regression if attack_model is None else attack_model)()
     model.fit(FEATURES[feature](*pair), deleted.astype(np.int64))
     return UpdateAttack(feature, model)
 
@@ -136,11 +136,3 @@ def _pair(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray
         raise InputError(f"before and after must both be [n, classes], got {first.shape} and {second.shape}")
     anything = np.zeros(len(first), dtype=np.int64)
     return posteriors(first, anything)[0], posteriors(second, anything)[0]
-
-
-def _logistic() -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
