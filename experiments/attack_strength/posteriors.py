@@ -80,9 +80,9 @@ def measure_posteriors() -> list[Figure]:
     right = target.plain.argmax(axis=1) == target.labels
     gap = judge_gap(target)
     figures = [
-        _known("members", "accuracy on members", float(right[target.is_member].mean()), MEMBER_ACCURACY),
-        _known("others", "accuracy on non-members", float(right[~target.is_member].mean()), OTHER_ACCURACY),
-        _known("gap", "balanced accuracy of the gap attack", gap, GAP),
+        _known("posteriors.members", "accuracy on members", float(right[target.is_member].mean()), MEMBER_ACCURACY),
+        _known("posteriors.others", "accuracy on non-members", float(right[~target.is_member].mean()), OTHER_ACCURACY),
+        _known("posteriors.gap", "balanced accuracy of the gap attack", gap, GAP),
     ]
     for name, known in (("plain", LOSS_AUC), ("defended", MEMGUARD_AUC)):
         loss = target.sample(f"target, {name}", loss_score(getattr(target, name), target.labels))
@@ -131,7 +131,7 @@ def _entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _known(name: str, what: str, value: float, known: float) -> Figure:
     return Figure(
-        f"posteriors.{name}" if "." not in name else name,
+        name,
         f"{what}; known: {known:.3f}",
         value,
         "share",
