@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     "shokri_trials": 1,
     "shokri_shadows": 6,
     "loop_minibatches": 2,
+    "rounds": 2,
     "network": {"hidden": [8], "epochs": 10, "batch_size": 16, "learning_rate": 0.1},
 }
 
