@@ -70,6 +70,13 @@ def test_the_auc_is_the_share_of_ordered_pairs(inside: list[int], outside: list[
     assert turned.low == pytest.approx(1 - found.high)
 
 
+@given(FEW, FEW)
+def test_every_figure_depends_on_the_order_of_scores_alone(inside: list[int], outside: list[int]) -> None:
+    one = sample_of(np.array(inside, dtype=float), np.array(outside, dtype=float), "m")
+    other = sample_of(np.exp(one.members), np.exp(one.non_members), "m")
+    assert measure("loss", one) == measure("loss", other)
+
+
 def test_delong_is_its_definition() -> None:
     sample = normal(0, 30, 40, 1.0)
     psi = np.array([[(a > b) + 0.5 * (a == b) for b in sample.non_members] for a in sample.members])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm
 
 from unlearn.audit.attacks.base import sample_of
@@ -20,7 +24,9 @@ from unlearn.audit.metrics import auc, null_band
 from unlearn.audit.shadows import half_splits
 from unlearn.errors import InputError
 
-ALL = (lira_online, lira_online_fixed, lira_offline, lira_offline_fixed)
+Attack = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+ALL: tuple[Attack, ...] = (lira_online, lira_online_fixed, lira_offline, lira_offline_fixed)
 
 
 def world(models: int = 8, n: int = 60, effect: float = 2.0, seed: int = 0) -> tuple[np.ndarray, ...]:
@@ -82,8 +88,15 @@ def test_offline_does_not_saturate() -> None:
     assert second > first
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 10), st.floats(-10, 10), st.sampled_from(ALL))
+def test_unit_and_origin_of_confidences_do_not_matter(seed: int, unit: float, origin: float, attack: Attack) -> None:
+    values, _, shadow, member = world(6, 12, seed=seed)
+    found = attack(unit * values + origin, unit * shadow + origin, member)
+    assert found == pytest.approx(attack(values, shadow, member), rel=1e-5, abs=1e-5)
+
+
 @pytest.mark.parametrize("attack", ALL)
-def test_finds_members_that_one_threshold_does_not(attack: type) -> None:
+def test_finds_members_that_one_threshold_does_not(attack: Attack) -> None:
     values, own, shadow, member = world(32, 400)
     area = auc(sample_of(attack(values, shadow, member)[own], attack(values, shadow, member)[~own], "m"))
     plain = auc(sample_of(values[own], values[~own], "m"))
@@ -91,7 +104,7 @@ def test_finds_members_that_one_threshold_does_not(attack: type) -> None:
 
 
 @pytest.mark.parametrize("attack", ALL)
-def test_finds_nothing_where_there_is_nothing(attack: type) -> None:
+def test_finds_nothing_where_there_is_nothing(attack: Attack) -> None:
     outside = 0
     for seed in range(40):
         values, own, shadow, member = world(8, 200, effect=0.0, seed=seed)
