@@ -148,6 +148,24 @@ def test_the_interval_of_the_tpr_covers_an_unknown_threshold(fpr: float, n: int,
     assert misses(lambda seed: tpr_at_fpr(normal(seed, n, m, shift), fpr), truth, 400) <= 20
 
 
+@pytest.mark.parametrize(("fpr", "m"), [(0.01, 800), (0.1, 150), (0.3, 40), (0.1, 40), (0.9, 40)])
+def test_the_interval_of_the_tpr_is_its_definition(fpr: float, m: int) -> None:
+    # The highest rank that too few exceed by chance, the lowest that too many do, tried one after another.
+    sample = normal(3, 60, m, 1.0)
+    outside = sorted(sample.non_members, reverse=True)
+    above = [i for i in range(1, m + 1) if binom.cdf(i - 1, m, fpr) <= 0.0125]
+    below = [i for i in range(1, m + 1) if binom.sf(i - 1, m, fpr) <= 0.0125]
+    low, high = 0.0, 1.0
+    if above:
+        count = int((sample.members > outside[max(above) - 1]).sum())
+        low = binomtest(count, 60).proportion_ci(0.975, "exact").low
+    if below:
+        count = int((sample.members > outside[min(below) - 1]).sum())
+        high = binomtest(count, 60).proportion_ci(0.975, "exact").high
+    found = tpr_at_fpr(sample, fpr)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+
+
 def test_clopper_pearson_at_a_threshold_in_hindsight_does_not_cover() -> None:
     # Why the interval is wider than that of the members alone.
     truth = float(norm.sf(norm.isf(0.01) - 2))
