@@ -331,6 +331,8 @@ def test_a_subject_stands_out_by_its_rank() -> None:
         assert one.p_value == (1 + (sample.non_members >= score).sum()) / 100
         assert one.stands_out == (one.p_value <= 0.05)
     assert all(one.p_value == 0.01 for one in by_subject(draw(0, extra=50), list(range(109))))
+    alike = by_subject(sample_of(np.zeros(10), np.zeros(99), "m"), list(range(109)))
+    assert {one.p_value for one in alike} == {1.0}  # a tie is as high
     # Under the null each subject's test is level 5 %.
     alarms = sum(one.stands_out is True for s in range(100) for one in by_subject(draw(s), list(range(109)))[:1])
     assert alarms <= 13
