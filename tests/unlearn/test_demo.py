@@ -55,7 +55,10 @@ def test_stages_and_numbers(data: DemoData, tmp_path: Path) -> None:
     assert told == list(result.stages)
     stages = by_name(result)
     names = ["create", "ingest", "train", "forget 1", "recover", "forget 4", "recover all"]
-    assert list(stages) == [*names, "verify", "train anew", "unsharded"]
+    assert list(stages) == [*names, "audit", "verify", "train anew", "unsharded"]
+    assert result.audit is not None
+    assert (result.audit.facts.n_records, result.audit.facts.set_aside) == (5, {})
+    assert result.audit.facts.state_digest == result.recovered_digest
     assert (result.records, result.test_records, result.forgotten) == (240, 60, 5)
     assert stages["recover all"].digest == stages["train anew"].digest == result.fresh_digest
     assert len({stages[name].digest for name in names[2:]}) == 5
@@ -215,7 +218,9 @@ def test_command_with_its_own_network_for_machines(file: Path, tmp_path: Path, m
     result = json.loads(said.stdout)
     assert result["exact"] is True
     assert result["workspace"] is None
-    assert len(result["stages"]) == 10
+    assert len(result["stages"]) == 11
+    assert result["audit"]["test"]["n_subjects"] == 4
+    assert "Do the states still know" not in said.stdout
     assert [step["number"] for step in result["proof"]["steps"]][-1] == 17
     assert result["recovered_digest"] == result["fresh_digest"]
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -236,7 +241,7 @@ PROOF = Proof(2, (), "verification failed")
 
 
 def test_sentences_hold_the_computed_numbers() -> None:
-    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 101, 19, 0.9251, 0.9423, "a", "a", PROOF)
+    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 101, 19, 0.9251, 0.9423, "a", "a", None, PROOF)
     cost, guarantee = sentences(result)
     for text in ("100 scattered requests", "19 of 20 shards", "92.5%", "almost everything", "94.2%"):
         assert text in cost
