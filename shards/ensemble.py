@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shards.errors import ConfigurationError, NotServingError
-from shards.learners.base import Features, Learner, Predictor, State
+from shards.learners.base import Features, Joined, Learner, Predictor, State
 from shards.learners.merging import MergeLearner
 
 AGGREGATIONS = ("mean", "vote", "weighted", "sum")
@@ -90,6 +90,29 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
         weights += weight
     assert total is not None  # noqa: S101 - there is at least one member
     return total / weights
+
+
+def combine_joined(members: Sequence[Member], joined: Joined, aggregation: str, features: Features) -> np.ndarray:
+    """Predict with all members at once and join the results: as `combine`, to rounding.
+
+    Args:
+        members: The shards that have a state, in the order of their shards.
+        joined: What says what they say, in this order.
+        aggregation: One of `AGGREGATIONS`, and not `"sum"`.
+        features: Feature name to array `[n, *shape]`.
+
+    Returns:
+        Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+    """
+    weights = np.array([member.records if aggregation == "weighted" else 1 for member in members], dtype=np.float64)
+    parts = []
+    for said in joined(features):
+        if aggregation == "vote":
+            said = _votes(said.reshape(-1, said.shape[-1])).reshape(said.shape)
+        if aggregation == "weighted":
+            said = said * weights.reshape(-1, *[1] * (said.ndim - 1))
+        parts.append(said.sum(axis=0) / weights.sum())
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def merged(members: Sequence[Member], learner: MergeLearner) -> State:

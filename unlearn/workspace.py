@@ -26,6 +26,7 @@ from shards.executors.local import LocalExecutor
 from shards.files import sync_path
 from shards.interrupts import guarded
 from shards.learners import as_learner
+from shards.learners.base import Features
 from shards.lock import exclusive
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
@@ -55,7 +56,7 @@ from unlearn.ledger import Artefact, Database, Ledger, NewSlice, check_repeat, n
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
-from unlearn.serving import Server, served_contents
+from unlearn.serving import Server, prepare_features, served_contents
 from unlearn.site import Site, store_of
 from unlearn.streaming import ingest_files
 from unlearn.submission import Acceptor
@@ -755,7 +756,7 @@ class Workspace:
                 f"{self.path} publishes labels by noisy votes and nothing else, since probabilities would tell more: "
                 "use predict"
             )
-        return self._server.outputs(self._features(X))
+        return self._server.outputs(self._features(X)[1])
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels, or regression targets, of the served ensemble.
@@ -771,21 +772,22 @@ class Workspace:
             InputError: If the features are not the declared ones.
             BudgetSpentError: With noisy votes: if no more labels may be published.
         """
+        task, features = self._features(X)
         votes = self._site.declaration.votes
         if votes is not None:
-            found: np.ndarray = np.array(self._site.task().classes)[self._server.labels(self._features(X), votes)]
+            found: np.ndarray = np.array(task.classes)[self._server.labels(features, votes)]
             return found
-        output = self._server.outputs(self._features(X))
-        task = self._site.task()
+        output = self._server.outputs(features)
         if task.kind == "regression":
             return output
         labels: np.ndarray = np.array(task.classes)[output.argmax(axis=1)]
         return labels
 
-    def _features(self, X: Any) -> Any:
-        if self._site.ledger.task() is None:
+    def _features(self, X: Any) -> tuple[Task, Features]:
+        task = self._server.task()
+        if task is None:
             raise NotServingError(f"{self.path} holds no records and no trained state: ingest and train first")
-        return self._server.features(X)
+        return task, prepare_features(X, task)
 
     def state_digest(self) -> str:
         """Digest of the served model: equal states, equal digests, wherever and however they came about.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
@@ -27,6 +27,10 @@ Features = Mapping[str, np.ndarray]
 
 Predictor = Callable[[Features], np.ndarray]
 """Features to class probabilities `[n, classes]` or to regression targets `[n, *target shape]`, float64."""
+
+Joined = Callable[[Features], Iterator[np.ndarray]]
+"""Features to what several members say, some rows after the others: `[members, rows, …]` float64, each as a
+`Predictor` gives it; at least one array, even of no rows."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,20 @@ class Learner(ABC):
     @abstractmethod
     def predictor(self, state: State, task: Task) -> Predictor:
         """Make a state ready to predict; leaves global random generators and settings as they were."""
+
+    def join(self, members: Sequence[Predictor], task: Task) -> Joined | None:
+        """Make several members ready to predict at once, where that is faster than one after the other.
+
+        Args:
+            members: What `predictor` gave for their states, at least one; none of them is changed or kept.
+            task: What is predicted.
+
+        Returns:
+            What gives the same to rounding, in the order of the members and within bounded memory; None where member
+            by member is as good.
+        """
+        del members, task
+        return None
 
     def content_digest(self, state: State) -> str:
         """Canonical digest of a state, equal wherever the state is equal in meaning."""
