@@ -106,7 +106,7 @@ class JoinedDense:
         z = room[: len(blocks[0])]
         self._first(blocks, z)
         z += self._biases
-        z = z.reshape(len(z), self._members, -1).swapaxes(0, 1)
+        z = z.reshape(len(z), self._members, z.shape[1] // self._members).swapaxes(0, 1)
         for weights, biases in self._later:
             self._activate(z)
             z = np.matmul(z, weights)
@@ -120,16 +120,17 @@ class JoinedDense:
             x, width = x.astype(np.float64, copy=False), z.shape[1] // self._members
             for number, (mean, std) in enumerate(self._scalings):
                 own = slice(number * width, (number + 1) * width)
-                np.matmul(((x - mean) / std).astype(np.float32), self._weights[:, own], out=z[:, own])
+                np.matmul(self._scaled(((x - mean) / std).astype(np.float32)), self._weights[:, own], out=z[:, own])
             return
         plain = [block.astype(np.float32, copy=False) for block in blocks]
-        x = plain[0] if len(plain) == 1 else np.concatenate(plain, axis=1)
-        if self._scale != 1:
-            x = x * self._scale
+        x = self._scaled(plain[0] if len(plain) == 1 else np.concatenate(plain, axis=1))
         if len(x) <= _FEW_ROWS and np.count_nonzero(x) <= len(self._weights):
             self._some_inputs(x, z)
         else:
             np.matmul(x, self._weights, out=z)
+
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
+        return x if self._scale == 1 else x * self._scale
 
     def _some_inputs(self, x: np.ndarray, z: np.ndarray) -> None:
         """The same for few rows, where reading the weights takes the time: only those of inputs that are not zero."""
