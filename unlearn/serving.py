@@ -125,6 +125,24 @@ class Server:
         self._site.ledger.publish(len(counts), votes.spend)
         return votes.labels(counts, system_noise)
 
+    def snapshot(self) -> tuple[list[Member], list[BuiltStep]]:
+        """What is served now.
+
+        Returns:
+            The members, in the order of their shards, and the steps whose states they have.
+        """
+        while True:
+            with self._lock:
+                self._refresh()
+                generation, members = self._generation, dict(self._members)
+            found, steps = self._site.ledger.served()
+            if found == generation:
+                return [members[step.shard][1] for step in steps], list(steps)
+
+    def stands(self, steps: Sequence[BuiltStep]) -> bool:
+        """Whether none of these steps was withdrawn since."""
+        return self._are_recorded({step.key for step in steps})
+
     def _are_recorded(self, keys: set[str]) -> bool:
         """Whether none of these states was withdrawn, only others added: training must not hold predictions up."""
         return keys <= {step.key for step in self._site.ledger.steps().values()}

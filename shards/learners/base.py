@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from shards.digest import Json, derive_seed, digest_arrays
 from shards.task import Kind, Task
+
+if TYPE_CHECKING:
+    import torch
 
 State = Mapping[str, np.ndarray]
 """A learner's state: name to array. Everything that prediction or a further step needs, and nothing else."""
@@ -173,6 +176,20 @@ class Learner(ABC):
         Returns:
             What gives the same to rounding, in the order of the members and within bounded memory; None where member
             by member is as good.
+        """
+        del members, task
+        return None
+
+    def as_module(self, members: Sequence[Predictor], task: Task) -> torch.nn.Module | None:
+        """Make several members one torch module, so that they can be used without this package.
+
+        Args:
+            members: What `predictor` gave for their states, at least one.
+            task: What is predicted.
+
+        Returns:
+            Module in evaluation mode, from one tensor `[n, *shape]` a feature, in the order and the dtypes of the task, to
+            what each member says to rounding: `[members, n, …]` float64. None if no torch module computes that.
         """
         del members, task
         return None

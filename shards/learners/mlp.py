@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from fractions import Fraction
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from shards.learners.torch_settings import canonical_batch_size, canonical_epoch
 from shards.learners.torch_tensors import Scaling, count_records, moments
 from shards.learners.visits import count_windows, windows
 from shards.task import Kind, Task
+
+if TYPE_CHECKING:
+    import torch
 
 OPTIMIZERS = ("sgd", "adam")
 
@@ -202,6 +205,12 @@ class MLPLearner(Learner):
             What says the same to rounding.
         """
         return JoinedDense([member.dense() for member in members if isinstance(member, _Prediction)], task)
+
+    def as_module(self, members: Sequence[Predictor], task: Task) -> torch.nn.Module:
+        """Make several shards' networks one torch module; see `Learner.as_module`."""
+        from shards.learners.torch_modules import dense_module
+
+        return dense_module([member.dense() for member in members if isinstance(member, _Prediction)], task)
 
     def _sizes(self, task: Task) -> tuple[int, ...]:
         inputs = sum(math.prod(schema.shape) for schema in task.features.values())

@@ -271,6 +271,13 @@ class TorchLearner(Learner):
         networks = [network for network in found if network is not None]
         return JoinedDense(networks, task) if networks and len(networks) == len(members) else None
 
+    def as_module(self, members: Sequence[Predictor], task: Task) -> torch.nn.Module:
+        """Make several shards' modules one; see `Learner.as_module`."""
+        from shards.learners.torch_modules import stacked_module
+
+        ours = [member for member in members if isinstance(member, _Prediction)]
+        return stacked_module([(member.module, member.scaling) for member in ours], self.input_dtype, task)
+
     def _is_dense(self) -> bool:
         """Whether inputs reach the layers as float32 numbers that nothing was rounded from on the way."""
         return self.module == READY_MADE["mlp"] and self.input_dtype not in ("float16", "bfloat16")
