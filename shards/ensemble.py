@@ -106,12 +106,10 @@ def combine_joined(members: Sequence[Member], joined: Joined, aggregation: str, 
     """
     weights = np.array([member.records if aggregation == "weighted" else 1 for member in members], dtype=np.float64)
     parts = []
-    for said in joined(features):
-        if aggregation == "vote":
-            said = _votes(said.reshape(-1, said.shape[-1])).reshape(said.shape)
-        if aggregation == "weighted":
-            said = said * weights.reshape(-1, *[1] * (said.ndim - 1))
-        parts.append(said.sum(axis=0) / weights.sum())
+    for outputs in joined(features):
+        said = _votes(outputs) if aggregation == "vote" else outputs
+        weighted = said * weights.reshape(-1, *[1] * (said.ndim - 1)) if aggregation == "weighted" else said
+        parts.append(weighted.sum(axis=0) / weights.sum())
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -142,5 +140,5 @@ def _in_order(members: Sequence[Member]) -> list[Member]:
 def _votes(probabilities: np.ndarray) -> np.ndarray:
     """One-hot of each row's most probable class; the lowest index wins a tie."""
     votes = np.zeros_like(probabilities)
-    votes[np.arange(len(votes)), probabilities.argmax(axis=1)] = 1.0
+    np.put_along_axis(votes, probabilities.argmax(axis=-1)[..., None], 1.0, axis=-1)
     return votes

@@ -72,8 +72,8 @@ def check_exportable(path: Path, folder: Path, learner: Learner, aggregation: st
     if aggregation == "sum" or type(learner).as_module is Learner.as_module:
         what = "merged states" if aggregation == "sum" else "its shards"
         raise ConfigurationError(
-            f"{type(learner).__name__} has no torch module for {what}: only MLPLearner and TorchLearner can be exported, "
-            "with the aggregations 'mean', 'vote' and 'weighted'"
+            f"{type(learner).__name__} has no torch module for {what}: only MLPLearner and TorchLearner can be "
+            "exported, with the aggregations 'mean', 'vote' and 'weighted'"
         )
 
 
@@ -96,14 +96,10 @@ def write_program(
     """
     import torch
 
-    content = io.BytesIO()
+    content, module = io.BytesIO(), _module(learner, members, aggregation, task)
     try:
-        torch.export.save(
-            _program(learner, members, aggregation, task), content, extra_files={DESCRIPTION: json.dumps(description)}
-        )
-    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        if isinstance(error, ConfigurationError):
-            raise
+        torch.export.save(_program(module, task), content, extra_files={DESCRIPTION: json.dumps(description)})
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # there is no class that all would have
         text = str(error).strip() or type(error).__name__
         raise ConfigurationError(
             f"{type(learner).__name__}'s module cannot be exported: torch.export says: {text.splitlines()[0]}"
@@ -121,9 +117,7 @@ def write_program(
     sync_path(path.parent)
 
 
-def _program(learner: Learner, members: Sequence[Member], aggregation: str, task: Task) -> Any:
-    import torch
-
+def _module(learner: Learner, members: Sequence[Member], aggregation: str, task: Task) -> torch.nn.Module:
     from shards.learners.torch_modules import ensemble_module
 
     said = learner.as_module([member.predict for member in members], task)
@@ -132,7 +126,12 @@ def _program(learner: Learner, members: Sequence[Member], aggregation: str, task
             f"{type(learner).__name__} has no torch module for these shards: it cannot be exported"
         )
     weights = [member.records if aggregation == "weighted" else 1 for member in members]
-    module = ensemble_module(said, weights, vote=aggregation == "vote")
+    return ensemble_module(said, weights, vote=aggregation == "vote")
+
+
+def _program(module: torch.nn.Module, task: Task) -> Any:
+    import torch
+
     example = _tensors(_probe(task, 3))
     rows = torch.export.Dim("rows")
     # Strict: a module may ask for the number of rows by `len`.
@@ -156,8 +155,8 @@ def _check(module: torch.nn.Module, learner: Learner, members: Sequence[Member],
             compared = (best[:, :, -1] - best[:, :, -2] > ROUNDING).all(axis=0) if best.shape[2] > 1 else slice(None)
         if found.shape != wanted.shape or not np.allclose(found[compared], wanted[compared], ROUNDING, ROUNDING):
             raise ConfigurationError(
-                f"{type(learner).__name__}'s module predicts something else once it is exported: make sure that it is a "
-                "pure function of its inputs and parameters in evaluation mode"
+                f"{type(learner).__name__}'s module predicts something else once it is exported: make sure that it is "
+                "a pure function of its inputs and parameters in evaluation mode"
             )
 
 

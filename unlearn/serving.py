@@ -148,7 +148,10 @@ class Server:
         return keys <= {step.key for step in self._site.ledger.steps().values()}
 
     def task(self) -> Task | None:
-        """The declared task, or None before the first batch; where something serves it can only be the one it serves.
+        """The declared task; where something serves, the one that it serves, since that never changes.
+
+        Returns:
+            The task, or None before the first batch.
 
         Raises:
             DamageError: If the ledger's description of it is none.

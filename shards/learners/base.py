@@ -188,8 +188,9 @@ class Learner(ABC):
             task: What is predicted.
 
         Returns:
-            Module in evaluation mode, from one tensor `[n, *shape]` a feature, in the order and the dtypes of the task, to
-            what each member says to rounding: `[members, n, …]` float64. None if no torch module computes that.
+            Module in evaluation mode, from one tensor `[n, *shape]` a feature, in the order and the dtypes of the
+            task, to what each member says to rounding: `[members, n, …]` float64. None if no torch module computes
+            that.
         """
         del members, task
         return None

@@ -140,7 +140,7 @@ class JoinedDense:
             out.fill(0)
             for start in range(0, len(found), _BLOCK):  # a block stays in the cache between being copied and used
                 end = start + _BLOCK
-                out += values[start:end] @ self._weights.take(found[start:end], axis=0)
+                np.add(out, values[start:end] @ self._weights.take(found[start:end], axis=0), out=out)
 
     def _said(self, z: np.ndarray) -> np.ndarray:
         """Outputs of the last layer as predictions."""

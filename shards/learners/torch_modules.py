@@ -1,7 +1,7 @@
 """The members of an ensemble, and the ensemble itself, as torch modules that need nothing of this package to run.
 
-They compute what the predictors do, to rounding: in float32 or whatever the learner's own dtype is up to the last layer,
-in float64 from there on.
+They compute what the predictors do, to rounding: in the learner's own dtype up to the last layer, in float64 from
+there on.
 """
 
 from __future__ import annotations

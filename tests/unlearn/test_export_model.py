@@ -21,7 +21,7 @@ from shards.learners.ridge import RidgeLearner
 from shards.learners.torch import TorchLearner
 from shards.learners.torch_modules import ensemble_module
 from shards.private_votes import PrivateVotes
-from tests.shards.learners.test_joined import inputs, task_of, trained
+from tests.shards.learners.joined_cases import inputs, task_of, trained
 from tests.unlearn.helpers import canaries, create, filled, hoarding, labels, names, sgd, shard_of
 from unlearn import Workspace
 from unlearn.errors import ConfigurationError, NotServingError
@@ -180,7 +180,7 @@ def test_learners_that_are_no_torch_module(tmp_path: Path, learner: Callable[[],
 
 def test_a_module_that_cannot_be_exported(tmp_path: Path) -> None:
     workspace = filled(tmp_path / "ws", TorchLearner("tests.unlearn.branching:make", batch_size=8, epochs=2))
-    with pytest.raises(ConfigurationError, match="module cannot be exported: torch.export says"):
+    with pytest.raises(ConfigurationError, match=r"module cannot be exported: torch\.export says"):
         workspace.export_model(tmp_path / "model.pt2")
     assert not (tmp_path / "model.pt2").exists()
     (artefact,) = workspace.artefacts()

@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
     )(note)
     app.command(
         name="export-model",
-        help="Write the model as it is now, with all its shards and how they are joined, as a torch.export program, and "
+        help="Write the model as it is now, all its shards and how they are joined, as a torch.export program, and "
         "register it: receipts of later requests that touch it name it.",
         epilog=EXPORT,
     )(export_model)

@@ -13,46 +13,16 @@ from hypothesis import strategies as st
 import shards.learners.joined as joined_module
 from shards.ensemble import Member, combine, combine_joined
 from shards.errors import InputError
-from shards.learners.base import Features, Joined, Learner, Predictor, StepContext, StepData
+from shards.learners.base import Features, Joined, Learner, Predictor
 from shards.learners.joined import JoinedDense
 from shards.learners.mlp import MLPLearner
 from shards.learners.ridge import RidgeLearner
 from shards.learners.torch import TorchLearner
-from shards.task import FieldSchema, Task
+from shards.task import Task
+from tests.shards.learners.joined_cases import inputs, task_of, trained
 
 ROUNDING = 2e-5
 """Of float32 logits of the size these networks have; a wrong weight, member or row moves outputs by far more."""
-
-
-def task_of(features: Features, classes: int, target: tuple[int, ...]) -> Task:
-    schemas = {name: FieldSchema(x.shape[1:], x.dtype.str) for name, x in features.items()}
-    if classes:
-        return Task("classification", schemas, FieldSchema((), "<i8"), tuple(range(classes)))
-    return Task("regression", schemas, FieldSchema(target, "<f8"))
-
-
-def inputs(rng: np.random.Generator, n: int, shape: tuple[int, ...], density: float, dtype: str) -> np.ndarray:
-    values = rng.normal(scale=2.0, size=(n, *shape)) * (rng.random((n, *shape)) < density)
-    return np.ascontiguousarray(np.rint(values).astype(dtype) if dtype != "<f8" else values)
-
-
-def trained(learner: Learner, task: Task, count: int, seed: int) -> list[Predictor]:
-    """Members that differ: each was trained a little on records of its own."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for shard in range(count):
-        features = {
-            name: inputs(rng, 12, tuple(schema.shape), 0.7, schema.dtype) for name, schema in task.features.items()
-        }
-        target = (
-            rng.integers(0, len(task.classes), 12)
-            if task.kind == "classification"
-            else rng.normal(size=(12, *task.target.shape))
-        )
-        data = StepData(features, target, np.zeros((12, 16), dtype=np.uint8))
-        context = StepContext(task, root_seed=seed, shard=shard, position=0, visits=24)
-        found.append(learner.predictor(learner.train_step(None, data, context), task))
-    return found
 
 
 def joined(learner: Learner, members: Sequence[Predictor], task: Task) -> JoinedDense:
@@ -81,7 +51,7 @@ def said(joined: Joined, features: Features) -> np.ndarray:
     rows=st.integers(1, 20),
     seed=st.integers(0, 2**32),
 )
-def test_joined_is_member_by_member(  # noqa: PLR0913 - everything that may differ
+def test_joined_is_member_by_member(
     hidden: tuple[int, ...],
     shapes: list[tuple[int, ...]],
     dtype: str,
