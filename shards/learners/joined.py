@@ -20,11 +20,11 @@ from shards.task import Task
 ROOM = 2**25
 """Bytes that the intermediate results of one prediction take at most, unless those of a single row take more."""
 
-MOST_ROWS = 1024
+MOST_ROWS = 512
 """Rows at a time; more make the products no faster."""
 
 _FEW_ROWS = 16
-_BLOCK = 32
+_BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class JoinedDense:
         inputs, width = self._weights.shape
         widths = [weights.shape[2] for weights, _ in self._later]
         # Float32 but for the inputs, where they are standardised, and the outputs, with room to change them.
-        self._row = 4 * (width + self._members * sum(widths)) + 24 * self._members * self._outputs
+        self._row: int = 4 * (width + self._members * sum(widths)) + 24 * self._members * self._outputs
         self._row += (24 if self._scalings else 4) * inputs
 
     @property

@@ -39,6 +39,9 @@ def dense_module(members: Sequence[Dense], task: Task) -> torch.nn.Module:
     scalings = [member.scaling for member in members if member.scaling is not None]
 
     class Joined(torch.nn.Module):
+        mean: torch.Tensor
+        std: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             for number in range(depth):
@@ -128,17 +131,20 @@ def ensemble_module(members: torch.nn.Module, weights: Sequence[int], *, vote: b
     import torch
 
     class Ensemble(torch.nn.Module):
+        weights: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.members = members
             self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
 
         def forward(self, *features: torch.Tensor) -> torch.Tensor:
-            said = self.members(*features)
+            said: torch.Tensor = self.members(*features)
             if vote:
                 best = said == said.amax(2, keepdim=True)
                 said = (best & (best.cumsum(2) == 1)).double()
-            return torch.tensordot(self.weights, said, 1) / self.weights.sum()
+            total: torch.Tensor = torch.tensordot(self.weights, said, 1)
+            return total / self.weights.sum()
 
     return Ensemble().eval()
 

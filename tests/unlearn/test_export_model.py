@@ -22,7 +22,7 @@ from shards.learners.torch import TorchLearner
 from shards.learners.torch_modules import ensemble_module
 from shards.private_votes import PrivateVotes
 from tests.shards.learners.joined_cases import inputs, task_of, trained
-from tests.unlearn.helpers import canaries, create, filled, hoarding, labels, names, sgd, shard_of
+from tests.unlearn.helpers import canaries, create, filled, hoarding, labels, names, shard_of
 from unlearn import Workspace
 from unlearn.errors import ConfigurationError, NotServingError
 from unlearn.exported import write_program
@@ -170,7 +170,7 @@ def test_a_request_between_reading_and_registering(tmp_path: Path, monkeypatch: 
     assert [item.retired_at is None for item in workspace.artefacts()] == [False, True]
 
 
-@pytest.mark.parametrize("learner", [sgd, hoarding, RidgeLearner])
+@pytest.mark.parametrize("learner", [hoarding, RidgeLearner])
 def test_learners_that_are_no_torch_module(tmp_path: Path, learner: Callable[[], Learner]) -> None:
     workspace = filled(tmp_path / "ws", learner())
     with pytest.raises(ConfigurationError, match=r"has no torch module .* only MLPLearner and TorchLearner"):

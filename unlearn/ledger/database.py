@@ -138,8 +138,7 @@ class Database:
         """Close every connection; one that is in use, when it no longer is."""
         self._is_closed = True
         self._engine.dispose()
-        while self._watches:
-            self._watches.pop()[1].close()
+        self._close_watches_if_closed()
 
     def version(self) -> tuple[int, int] | None:
         """What is another value after anybody, in whatever process, has changed something; some microseconds.
@@ -149,15 +148,12 @@ class Database:
         """
         if self._file is None or self._is_closed:
             return None
+        if not self._watches:
+            self._begin_watch(self._file)
         # No lock, and so none that Ctrl-C could leave taken: a connection is nobody else's while it is not in the list.
         try:
             number, watch = self._watches.pop()
         except IndexError:
-            with interrupts.held(), suppress(sqlite3.Error):  # whoever reads now is told of the error
-                # Never used for anything else: what it changed itself, a connection would not be told of.
-                watch = sqlite3.connect(self._file, timeout=BUSY_SECONDS, check_same_thread=False)
-                self._watches.append((next(self._number), watch))
-                return self.version()
             return None
         try:
             return number, int(watch.execute("PRAGMA data_version").fetchone()[0])
@@ -165,8 +161,17 @@ class Database:
             return None  # whoever reads now is told of it
         finally:
             self._watches.append((number, watch))
-            if self._is_closed:
-                self.close()
+            self._close_watches_if_closed()
+
+    def _close_watches_if_closed(self) -> None:
+        while self._is_closed and self._watches:
+            self._watches.pop()[1].close()
+
+    def _begin_watch(self, file: Path) -> None:
+        with interrupts.held(), suppress(sqlite3.Error):  # whoever reads now is told of the error
+            # Never used for anything else: what it changed itself, a connection would not be told of.
+            watch = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
+            self._watches.append((next(self._number), watch))
 
     def _checked_in(self, _: Any, entry: ConnectionPoolEntry) -> None:
         # The pool that it returns to is nobody's any more: until that is collected, it would keep a file locked.
