@@ -164,8 +164,9 @@ class Database:
             self._close_watches_if_closed()
 
     def _close_watches_if_closed(self) -> None:
-        while self._is_closed and self._watches:
-            self._watches.pop()[1].close()
+        with suppress(IndexError):  # there is none left, perhaps because another thread took it
+            while self._is_closed:
+                self._watches.pop()[1].close()
 
     def _begin_watch(self, file: Path) -> None:
         with interrupts.held(), suppress(sqlite3.Error):  # whoever reads now is told of the error
