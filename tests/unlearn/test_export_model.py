@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import unlearn.workspace
 from shards.ensemble import Member, combine
@@ -24,6 +25,7 @@ from shards.private_votes import PrivateVotes
 from tests.shards.learners.joined_cases import inputs, task_of, trained
 from tests.unlearn.helpers import canaries, create, filled, hoarding, labels, names, shard_of
 from unlearn import Workspace
+from unlearn.cli.app import app
 from unlearn.errors import ConfigurationError, NotServingError
 from unlearn.exported import write_program
 
@@ -234,3 +236,18 @@ def test_nothing_to_export(tmp_path: Path) -> None:
     noisy.ingest(canaries(range(9)), labels(range(9)))
     with pytest.raises(ConfigurationError, match="noisy votes"):
         noisy.export_model(tmp_path / "model.pt2")
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    workspace = filled(tmp_path / "ws", mlp())
+    file = tmp_path / "model.pt2"
+    command = ["export-model", str(workspace.path), "--output", str(file)]
+    done = CliRunner().invoke(app, [*command, "--name", "phone model", "--json"])
+    assert done.exit_code == 0, done.stderr
+    (artefact,) = workspace.artefacts()
+    assert json.loads(done.stdout)["id"] == artefact.id
+    assert (artefact.name, artefact.location) == ("phone model", str(file))
+    np.testing.assert_allclose(run(file, PROBE), workspace.predict_proba(PROBE), rtol=ROUNDING, atol=ROUNDING)
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 1
+    assert "already exists" in again.stderr
