@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +18,9 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 # Many small computations: a second thread costs more in waiting than it gives.
 test test-slow test-postgresql test-exhaustive test-all: export OMP_NUM_THREADS := 1
 
+# Processes that share the tests; JOBS=0: this one alone, and a debugger works.
+SPREAD = -n $(JOBS) --dist loadgroup
+
 help: ## list the targets
 	@echo 'usage: make TARGET [ARGS="extra arguments of the command"] [PYTHON=python3.12]'
 	@echo
@@ -28,10 +32,10 @@ demo: $(DEMO) ## train, forget, recover and verify on real data
 	$(BIN)/unlearn demo $(ARGS)
 
 test: $(DEV) ## run the tests, but for the slow ones and those that need a server
-	$(BIN)/python -m pytest -m "not slow and not exhaustive and not postgresql" $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not exhaustive and not postgresql" $(ARGS)
 
 test-slow: $(DEV) ## run only the slow tests
-	$(BIN)/python -m pytest -m "slow and not exhaustive and not postgresql" $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+	$(BIN)/python -m pytest $(SPREAD) -m "slow and not exhaustive and not postgresql" $(ARGS) || [ $$? -eq 5 ] # 5: there are none
 
 test-postgresql: $(DEV) ## run the tests that start a PostgreSQL server of their own
 	$(BIN)/python -m pytest -m "postgresql and not exhaustive" $(ARGS)
@@ -62,6 +66,7 @@ fuzz: $(DEV) ## fuzz what reads files and texts, guided by coverage; ARGS="-- -m
 
 bench: $(DEV) ## measure speed
 	$(BIN)/python -m experiments.bench $(ARGS)
+	$(BIN)/python -m experiments.bench_growth $(ARGS)
 	$(BIN)/python -m experiments.bench_ledger $(ARGS)
 	$(BIN)/python -m experiments.bench_ingest $(ARGS)
 	$(BIN)/python -m experiments.bench_ray $(ARGS)

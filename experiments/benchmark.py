@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench import history
 from experiments.bench.bare import ROOT
 from experiments.bench.machine import describe
 
@@ -97,8 +98,11 @@ class Benchmark:
     def main(self) -> None:
         """Parse the command line and run."""
         given = self.parser().parse_args()
-        usual = ROOT / "runs" / f"{self.name}_quick.json" if given.quick else self.folder / "result.json"
-        self.run(self.setting(quick=given.quick), given.output or usual)
+        self.run(self.setting(quick=given.quick), given.output or self.usual_output(quick=given.quick))
+
+    def usual_output(self, *, quick: bool) -> Path:
+        """The file that the figures are written to where no other is given."""
+        return ROOT / "runs" / f"{self.name}_quick.json" if quick else self.folder / "result.json"
 
     def setting(self, *, quick: bool) -> dict[str, Any]:
         """What is measured, and how much.
@@ -148,6 +152,8 @@ class Benchmark:
         }
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        if output == self.usual_output(quick=False):
+            history.append(self.name, document)
         console.print(f"written to {output}")
         # For whoever reads the end alone. No failure: how fast a machine is, is not for the program to judge.
         for figure in figures:

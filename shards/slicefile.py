@@ -41,6 +41,9 @@ _BLOCK_BYTES = 1 << 24
 _MAX_RECORD_BYTES = 2**31 - 1
 """Arrow counts the width of fixed-width binary in an int32."""
 
+_MOST_TEXT = 2**31 - 1
+"""Bytes of all ids of a slice: Arrow counts them in an int32."""
+
 
 @dataclass(frozen=True, eq=False)
 class SliceRecords:
@@ -109,8 +112,8 @@ def _batch(where: object, data: SliceRecords) -> pa.RecordBatch:
     names = list(data.features)
     schema = _schema(names, [field_schema(data.features[name]) for name in names], field_schema(data.target))
     columns = [
-        pa.array(data.record_ids, pa.string()),
-        pa.array(data.subjects, pa.string()),
+        _texts(data.record_ids, pa.string()),
+        _texts(data.subjects, pa.string()),
         *(_encode(array) for array in (data.tokens, data.salts, *data.features.values(), data.target)),
     ]
     return pa.record_batch(columns, schema=schema)
@@ -391,10 +394,22 @@ def _little(array: np.ndarray) -> np.ndarray:
 def _encode(array: np.ndarray) -> pa.Array:
     """An array as an Arrow column that shares its bytes, or as a column of text."""
     if array.dtype.kind == "U":
-        return pa.array(array.tolist(), pa.large_string())
+        return _texts(array.tolist(), pa.large_string())
     width = array.dtype.itemsize * math.prod(array.shape[1:])
     flat = _little(array).reshape(-1).view(np.uint8)
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(array), [None, pa.py_buffer(flat)])
+
+
+def _texts(texts: Sequence[str], kind: pa.DataType) -> pa.Array:
+    """Texts as an Arrow column, made of its buffers: `pa.array` loads pandas, to ask whether it was given any."""
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)])
+    if kind == pa.string():
+        if ends[-1] > _MOST_TEXT:
+            raise InputError(f"the ids of a slice have {ends[-1]:,} bytes, and {_MOST_TEXT:,} fit: use more slices")
+        ends = ends.astype(np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(kind, len(encoded), buffers)
 
 
 def _decode(column: pa.Array, field: FieldSchema) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""What all tests share: one numeric thread, a Ray that keeps to itself, a path for user modules, no worker left."""
+"""What all tests share: one numeric thread, a Ray that keeps to itself, a path for user modules, no worker left.
+
+And who runs what, where several processes share the tests (pytest-xdist): a file's tests stay together.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.crash import tally
 from tests.loopback_s3 import S3, serving
 from tests.ray_head import VARIABLES
 
@@ -33,6 +38,39 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares fixtures in one process; and all that starts a Ray: its tests look at the whole machine."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            group = "ray"
+        elif item.get_closest_marker("apart"):
+            group = item.nodeid
+        else:
+            group = str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: hand over what was counted."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faults"] = tally.counts()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the one that started them: take it."""
+    tally.take(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many faults were tried."""
+    line = tally.summary()
+    if line:
+        terminalreporter.write_sep("-", "crash tests")
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from unlearn.cli.app import app
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 

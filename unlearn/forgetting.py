@@ -176,10 +176,10 @@ def destroy(site: Site) -> list[DamageError]:
         What could not be rewritten because it is damaged; the requests concerned stay submitted, and everything
         else goes on.
     """
-    erasures = site.ledger.erasures()
+    with site.ledger.at_one_moment():
+        erasures, forgotten = site.ledger.erasures(), site.ledger.tombstones_under_way()
     # Checkpoints first: that also frees the room which rewriting needs.
     purge_checkpoints(site, sorted({item.shard for item in erasures}))
-    forgotten = site.ledger.tombstones_under_way()
     rewritten, damaged = {}, []
     for item in erasures:
         try:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -73,17 +73,17 @@ def issue_due(site: Site) -> None:
     Raises:
         UnsignedError: If there is no key to sign with; what the receipts would state has been done all the same.
     """
-    due = site.ledger.receipts_due()
+    with site.ledger.at_one_moment():
+        due, keys, environments = site.ledger.receipts_due(), site.ledger.signing_keys(), site.ledger.environments()
     if not due:
         return
     try:
-        signer = current_signer(site)
+        signer = _signer(site, keys)
     except (InputError, DamageError) as error:
         raise UnsignedError(
             f"what was asked for is done, but {len(due)} receipts could not be signed: {error}. Restore the key, then "
             "run `unlearn recover`, which issues them"
         ) from error
-    environments = site.ledger.environments()
     for stage in ("forgotten", "recovered"):
         names = [name for name, wanted in due if wanted == stage]
         for start in range(0, len(names), GROUP):
@@ -222,7 +222,10 @@ def current_signer(site: Site) -> CryptoSigner:
     Raises:
         DamageError: If the ledger names no key.
     """
-    keys = site.ledger.signing_keys()
+    return _signer(site, site.ledger.signing_keys())
+
+
+def _signer(site: Site, keys: Sequence[tuple[str, str]]) -> CryptoSigner:
     if not keys:
         raise DamageError(f"the ledger {site.ledger.name} names no signing key: restore it from a copy")
     return load_signer(key_path(site, keys[-1][0]))
@@ -249,6 +252,7 @@ def rotate_key(site: Site) -> str:
     return str(new.public_key.keyid)
 
 
+@cache
 def software_version() -> str:
     """Version of this program."""
     try:

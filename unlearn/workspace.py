@@ -925,9 +925,11 @@ class Workspace:
             exclusive(self.path / "lock", timeout),
             self._site.ledger.writing_as(self._writer, timeout),
         ):
-            if self._unfinished():
+            with self._site.ledger.at_one_moment():
+                unfinished, pending = self._unfinished(), self._site.ledger.has_pending()
+            if unfinished:
                 self._settle()
-            if serve and self._site.ledger.has_pending():
+            if serve and pending:
                 # What is damaged keeps its own request waiting, as the status shows, and nobody else's.
                 with suppress(UnsignedError):
                     self._serve_pending()

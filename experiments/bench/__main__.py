@@ -12,10 +12,12 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench import history
 from experiments.bench.bare import ROOT
 from experiments.bench.figures import Figure
 from experiments.bench.machine import describe
@@ -30,16 +32,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where to write the figures instead")
     given = parser.parse_args()
     usual = ROOT / "runs/bench_quick.json" if given.quick else Path(__file__).with_name("result.json")
-    run(read_setting(quick=given.quick), given.output or usual, ROOT / "runs")
+    document = run(read_setting(quick=given.quick), given.output or usual, ROOT / "runs")
+    if not given.quick:
+        history.append("bench", document)
 
 
-def run(setting: Setting, output: Path, where: Path) -> None:
+def run(setting: Setting, output: Path, where: Path) -> dict[str, Any]:
     """Measure, print and write.
 
     Args:
         setting: What, and how often.
         output: The JSON file to write.
         where: A folder on the disk to be measured; a folder in it is made, and removed.
+
+    Returns:
+        What was written.
     """
     console = Console(width=None if sys.stdout.isatty() else 140)
     started, load = time.monotonic(), os.getloadavg()
@@ -65,6 +72,7 @@ def run(setting: Setting, output: Path, where: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     console.print(f"written to {output}")
+    return document
 
 
 def _table(figures: list[Figure]) -> Table:

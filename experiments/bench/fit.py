@@ -63,7 +63,7 @@ def measure_fit(rig: Rig, bare: BareLoops) -> list[Figure]:
     for _ in range(rig.setting.fit_repeats):
         close_workers()
         for kind, fits in (("cold", cold), ("warm", warm)):
-            fits.append(_fit(rig))
+            fits.append(fit(rig))
             rig.say(f"fit: {kind} {fits[-1].seconds:.2f} s")
             loops.append(loop())
     for run in loops:
@@ -73,15 +73,16 @@ def measure_fit(rig: Rig, bare: BareLoops) -> list[Figure]:
     beside_cpu = [(a.cpu + b.cpu) / 2 for a, b in pairwise(loops)]
     what = "Workspace.create + ingest + train, {}, against the bare loop on as many processes"
     return [
-        ratio("a.fit_cold", what.format("workers started in it"), 1.0, [fit.seconds for fit in cold], beside[::2]),
-        ratio("a.fit_warm", what.format("workers warm"), 0.4, [fit.seconds for fit in warm], beside[1::2]),
-        ratio("a.fit_cpu", what.format("warm; processor time"), None, [fit.cpu for fit in warm], beside_cpu[1::2]),
+        ratio("a.fit_cold", what.format("workers started in it"), 1.0, [each.seconds for each in cold], beside[::2]),
+        ratio("a.fit_warm", what.format("workers warm"), 0.4, [each.seconds for each in warm], beside[1::2]),
+        ratio("a.fit_cpu", what.format("warm; processor time"), None, [each.cpu for each in warm], beside_cpu[1::2]),
         _accuracy(rig),
         *_shares(rig, warm, beside[1::2], beside_busy[1::2]),
     ]
 
 
-def _fit(rig: Rig) -> Fit:
+def fit(rig: Rig) -> Fit:
+    """Create, ingest and train once more."""
     shutil.rmtree(rig.trained, ignore_errors=True)
     used, clock = cpu(), [time.perf_counter()]
     workspace = rig.create(rig.trained)
@@ -105,11 +106,11 @@ def _accuracy(rig: Rig) -> Figure:
 def _shares(rig: Rig, warm: Sequence[Fit], beside: Sequence[float], beside_busy: Sequence[float]) -> list[Figure]:
     """What of a warm fit is not training."""
     workers = rig.setting.workers
-    whole = median(fit.seconds for fit in warm)
-    idle = [1 - fit.report.training_seconds / (workers * fit.seconds) for fit in warm]
-    kernel = [fit.report.training_seconds for fit in warm]
+    whole = median(each.seconds for each in warm)
+    idle = [1 - each.report.training_seconds / (workers * each.seconds) for each in warm]
+    kernel = [each.report.training_seconds for each in warm]
     figures = [
-        ratio("f.ingest", "ingest, against the whole bare loop", None, [fit.ingest for fit in warm], beside),
+        ratio("f.ingest", "ingest, against the whole bare loop", None, [each.ingest for each in warm], beside),
         ratio("f.kernel", "time in the steps themselves, summed over processes", None, kernel, beside_busy),
         Figure("f.not_training", "share of a warm fit in which workers do not train", median(idle), "share"),
     ]
@@ -126,7 +127,7 @@ def _profile(rig: Rig) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds by kind of work: of the driver in a fit, and of workers around their training."""
     rig.say("fit: profile")
     with stopwatch() as driver:
-        _fit(rig)
+        fit(rig)
     with rig.site(rig.trained) as site:
         slices = site.ledger.slices()
         files = [site.slice_files(shard, slices) for shard in range(rig.setting.n_shards)]

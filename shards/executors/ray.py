@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 import os
 import queue
+import signal
 import socket
 import sys
 import sysconfig
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -622,6 +624,7 @@ def _serve_at_once(program: Program, path: Sequence[str], message: Json) -> list
 
 def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Json]:
     """Have a worker of this node do a piece of work, and relay what it says."""
+    _hear_interrupts()
     yield {"type": "at", "node": _ray().get_runtime_context().get_node_id()}
     found = _path_here(path)
     worker = warm.take(program, found, overheard=True)
@@ -646,6 +649,12 @@ def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Jso
             warm.give_back(program, worker, found)
         else:
             _kill(worker)
+
+
+def _hear_interrupts() -> None:
+    """Let Ray cancel this task, by SIGINT as it does, where that is ignored: under nohup, or in the background."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _kill(worker: Worker) -> None:

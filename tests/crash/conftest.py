@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import shim, tally
+from tests.crash import shim
 from tests.crash.lanes import Lanes, Usual, opened
 
 
@@ -39,10 +39,3 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
             print(f"\n{line}", end=" ")
 
     return told
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    line = tally.summary()
-    if line:
-        terminalreporter.write_sep("-", "crash tests")
-        terminalreporter.write_line(line)

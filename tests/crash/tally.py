@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,6 +54,18 @@ def _record(path: Path, kind: str) -> None:
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def counts() -> dict[str, tuple[int, int]]:
+    """What was counted in this process: kind to faults tried and lost."""
+    return {kind: (TRIED[kind], LOST[kind]) for kind in TRIED}
+
+
+def take(counted: Mapping[str, tuple[int, int]]) -> None:
+    """Add what was counted in another process."""
+    for kind, (tried, lost) in counted.items():
+        TRIED[kind] += tried
+        LOST[kind] += lost
 
 
 def summary() -> str:

@@ -15,6 +15,8 @@ from tests.crash.story import STEPS
 from tests.crash.test_interrupts import some
 from tests.negative.doubles import MARKS
 
+pytestmark = pytest.mark.apart
+
 QUICK = (
     "publish-without-syncing-the-folder",
     "publish-without-rename",

@@ -18,6 +18,8 @@ from shards.executors.local import LocalExecutor
 from shards.learners.sklearn import SklearnLearner
 from tests.ray_head import ROOT, loopback_variables
 
+pytestmark = pytest.mark.ray
+
 TINY: dict[str, Any] = {
     "repeats": 2,
     "overhead": {"shards": 4, "slices": 2, "records": 60},

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from tests.fuzz.targets import TARGETS, clean
 from unlearn.errors import DamageError
 
+pytestmark = pytest.mark.apart
+
 ROOT = Path(__file__).parents[2]
 SECONDS = 10
 """Of guided search, for each target."""

@@ -34,6 +34,8 @@ import pytest
 from tests.cases import ROOT
 from tests.negative.doubles import CONTROLS, MARKS, VARIABLE, Control
 
+pytestmark = pytest.mark.apart
+
 SITE = ROOT / "tests" / "negative" / "site"
 
 SOME = CONTROLS[::3]

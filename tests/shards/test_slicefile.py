@@ -7,6 +7,8 @@ import hashlib
 import itertools
 import json
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -426,3 +428,39 @@ def test_commitments_do_not_depend_on_how_much_is_digested_at_once(monkeypatch: 
     for size in (1, 40, 333):
         monkeypatch.setattr(slicefile, "_BLOCK_BYTES", size)
         assert commitments(example(20)).tobytes() == expected
+
+
+def test_more_text_than_arrow_counts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = SliceRecords(
+        record_ids=("one", "two"),
+        subjects=("a", "b"),
+        tokens=np.arange(32, dtype=np.uint8).reshape(2, 16),
+        salts=np.zeros((2, 32), dtype=np.uint8),
+        features={"x": np.zeros((2, 1))},
+        target=np.zeros(2),
+    )
+    monkeypatch.setattr("shards.slicefile._MOST_TEXT", 6)
+    write(tmp_path / "fits", data)
+    monkeypatch.setattr("shards.slicefile._MOST_TEXT", 5)
+    with pytest.raises(InputError, match="6 bytes, and 5 fit: use more slices"):
+        write(tmp_path / "does not", data)
+    assert not (tmp_path / "does not").exists()
+
+
+def test_writing_records_does_not_load_pandas(tmp_path: Path) -> None:
+    code = f"""
+import sys
+import numpy as np
+from pathlib import Path
+from shards.slicefile import SliceRecords, read, write
+n = 3
+words = np.array(["eins", "", "drei"])
+path = Path({str(tmp_path / "slice")!r})
+tokens = np.arange(48, dtype=np.uint8).reshape(n, 16)
+salts = np.zeros((n, 32), dtype=np.uint8)
+write(path, SliceRecords(("a", "b", "c"), ("x", "ü", "x"), tokens, salts, {{"w": words}}, words))
+found = read(path)
+assert found.subjects == ("x", "ü", "x") and found.target.tolist() == words.tolist()
+print("pandas" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

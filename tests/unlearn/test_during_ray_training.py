@@ -26,6 +26,8 @@ from tests.unlearn.test_during_training import (
 from unlearn import Workspace
 from unlearn.request import RequestState
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:

@@ -11,7 +11,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -121,9 +121,24 @@ class Ledger:
         """Where it lies, for messages."""
         return self._database.name
 
+    @guarded
+    def at_one_moment(self) -> Iterator[None]:
+        """Read all that this thread reads meanwhile in one transaction: for several short looks, and no writing.
+
+        Yields:
+            Nothing.
+        """
+        with self._database.read() as connection:
+            self._mine.reading = connection
+            try:
+                yield
+            finally:
+                del self._mine.reading
+
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._database.read() as connection, self._understanding():
+        shared: Connection | None = getattr(self._mine, "reading", None)
+        with self._database.read() if shared is None else nullcontext(shared) as connection, self._understanding():
             yield connection
 
     @contextmanager
@@ -138,6 +153,7 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        assert getattr(self._mine, "reading", None) is None  # noqa: S101 - it would not see what is written
         with self._database.write() as connection:
             self._refuse_fenced(connection)
             yield connection
@@ -223,6 +239,9 @@ class Ledger:
 
     def _meta(self, name: str) -> str | None:
         # A process that serves asks for the generation with every prediction: read once for as long as nobody writes.
+        if getattr(self._mine, "reading", None) is not None:
+            with self._read() as c:  # and not kept: somebody may have written since that moment
+                return _get(c, name)
         version, (of, values) = self._database.version(), self._values
         if version is None or version != of or name not in values:
             with self._read() as c:

@@ -57,14 +57,14 @@ class Home:
 
 @contextmanager
 def ray_here(**options: Any) -> Iterator[Home]:
-    """A Ray of this process's own, stopped afterwards."""
+    """A Ray of this process's own, stopped afterwards; begun where SIGINT is ignored, as in a script's background."""
     import ray
 
     from shards.executors.ray import loopback
 
     assert not ray.is_initialized()
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        with loopback():
+        with loopback(), interrupts_ignored():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -79,6 +79,16 @@ def ray_here(**options: Any) -> Iterator[Home]:
             yield Home(Path(folder), ray.get_runtime_context().gcs_address)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """SIGINT is ignored by what is started meanwhile."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def shared_memory() -> list[Path]:

@@ -39,6 +39,8 @@ from tests.unlearn.helpers import hoarding
 from tests.unlearn.test_history import Operation, histories, live
 from unlearn import Workspace, verify
 
+pytestmark = pytest.mark.ray
+
 X = np.arange(60, dtype=np.float64).reshape(30, 2)
 Y = np.arange(30) % 2
 SOON = 15.0
@@ -266,13 +268,19 @@ class Stopping(RayExecutor):
         super().run(program, orders, built, on_progress, turn)
 
 
-def test_what_is_stopped_is_gone_when_stop_returns(home: Home, tmp_path: Path) -> None:
+def test_what_is_stopped_is_gone_when_stop_returns(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flag = tmp_path / "flag"
+    forced: list[bool] = []
+    import ray
+
+    cancel = ray.cancel
+    monkeypatch.setattr(ray, "cancel", lambda task, force: (forced.append(force), cancel(task, force=force)))
     executor = Stopping(flag)
     ws = make(tmp_path / "ws", Counting("hang with a child", str(flag)), executor)
     ws.train()
     assert len(flag.read_text().split()) == 2
     assert executor.alive == []
+    assert not any(forced)  # a task that is asked to end hears it
     assert 1 not in executor.told_afterwards
     assert {place for place in ws._site.ledger.steps() if place[0] != 1} == {(s, p) for s in (0, 2) for p in range(3)}
 

@@ -23,7 +23,7 @@ from tests.shards.executors.rays import CODE, ClusterHere, cluster_here, is_runn
 from tests.shards.executors.test_ray import SOON, make
 from unlearn import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 SHARDS = 8
 

@@ -27,6 +27,8 @@ from unlearn import SISAClassifier, Workspace
 from unlearn.cli.app import app
 from unlearn.cli.where import Nodes, Place, choose_executor, parse_bytes
 
+pytestmark = pytest.mark.ray
+
 OWN_CODE = """
 from sklearn.linear_model import SGDClassifier
 from torch import nn

@@ -183,7 +183,19 @@ WRITES: dict[str, tuple[Callable[[Ledger], object], list[str]]] = {
 what is under way and who is at it, names of files and keys, ciphertext, descriptions of digests."""
 
 READS = {
-    *("open", "create", "close", "name", "generation", "operation", "task", "batches", "locations", "present"),
+    *(
+        "open",
+        "create",
+        "close",
+        "name",
+        "at_one_moment",
+        "generation",
+        "operation",
+        "task",
+        "batches",
+        "locations",
+        "present",
+    ),
     *(
         "tombstones",
         "tombstones_under_way",
@@ -299,7 +311,7 @@ def test_reads_change_nothing(ledger: Ledger) -> None:
         "inclusion": (1, 3),
         "is_as_accepted": (submission(8),),
     }
-    for name in READS - {"open", "create", "close", "name"}:
+    for name in READS - {"open", "create", "close", "name", "at_one_moment"}:
         found = getattr(ledger, name)(*arguments.get(name, ()))
         if name in {"commitments", "entries"}:
             assert list(found)
@@ -821,6 +833,33 @@ def test_events_are_read_page_by_page(where: Where, monkeypatch: pytest.MonkeyPa
     assert [entry.number for entry in (first, *entries)] == list(range(1, size))
     assert [entry.number for entry in ledger.entries(size)] == [size]
     assert list(ledger.entries(size + 1)) == []
+
+
+def test_what_is_read_at_one_moment_is_as_it_was_then(where: Where) -> None:
+    place = where.new()
+    here, there = where.ledger(place), Ledger(where.open(place))
+    here.add_key("first", "")
+    with here.at_one_moment():
+        assert [name for name, _ in here.signing_keys()] == ["first"]
+        assert here.operation() == ""
+        there.add_key("second", "")
+        there.begin_operation("train")
+        assert [name for name, _ in here.signing_keys()] == ["first"]
+        assert here.operation() == ""
+        with pytest.raises(AssertionError):
+            here.end_operation()
+    # Nothing of that moment is remembered.
+    assert [name for name, _ in here.signing_keys()] == ["first", "second"]
+    assert here.operation() == "train"
+    here.end_operation()
+    assert there.operation() == ""
+
+
+def test_a_moment_ends_with_an_error(ledger: Ledger) -> None:
+    with pytest.raises(KeyError), ledger.at_one_moment():
+        raise KeyError
+    ledger.add_key("first", "")
+    assert ledger.signing_keys()[-1] == ("first", "")
 
 
 def test_a_transaction_that_waits_too_long_says_so(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""How cost grows with records, shards, slices, requests and workers."""
