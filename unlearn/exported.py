@@ -148,10 +148,11 @@ def _check(module: torch.nn.Module, learner: Learner, members: Sequence[Member],
         features = _probe(task, n)
         with torch.no_grad():
             found = module(*_tensors(features)).numpy()
-        wanted, compared = combine(members, rule, features), slice(None)
+        prepared = learner.prepare(features, task)
+        wanted, compared = combine(members, rule, prepared), slice(None)
         if rule == "vote":
             # Where rounding decides between two classes, votes may differ by a whole one.
-            best = np.sort(np.stack([member.predict(features) for member in members]), axis=2)
+            best = np.sort(np.stack([member.predict(prepared) for member in members]), axis=2)
             compared = (best[:, :, -1] - best[:, :, -2] > ROUNDING).all(axis=0) if best.shape[2] > 1 else slice(None)
         if found.shape != wanted.shape or not np.allclose(found[compared], wanted[compared], ROUNDING, ROUNDING):
             raise ConfigurationError(

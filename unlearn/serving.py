@@ -56,6 +56,7 @@ class Server:
             DamageError: If the description says what no declaration can.
         """
         rule, learner = self._site.declaration.aggregation, self._site.learner
+        features = learner.prepare(features, self._declared())
         if rule == "sum":
             if not isinstance(learner, MergeLearner):
                 raise DamageError(f"the description of {self._site.path} merges states that cannot be: it was changed")
@@ -120,10 +121,14 @@ class Server:
         Raises:
             BudgetSpentError: If so many more may not be published; none is.
         """
+        features = self._site.learner.prepare(features, self._declared())
         counts = self._asked(lambda members: vote_counts([member.predict(features) for member in members]))
         # Durable before anything is handed out: a crash must not give answers for nothing.
         self._site.ledger.publish(len(counts), votes.spend)
         return votes.labels(counts, system_noise)
+
+    def _declared(self) -> Task:
+        return self._site.task() if self._task is None else self._task
 
     def snapshot(self) -> tuple[list[Member], list[BuiltStep]]:
         """What is served now.

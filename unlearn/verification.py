@@ -685,7 +685,8 @@ def _deviation(site: Site, step: StepBuilt, key: str) -> float:
     files: list[SliceFile] = site.slice_files(step.header.shard, site.ledger.slices(step.header.shard))
     name = next(item.name for item in files if item.name is not None)
     data = folder.read_records(name)
-    probes: Features = {field: array[:PROBES] for field, array in data.features.items()}
+    given: Features = {field: array[:PROBES] for field, array in data.features.items()}
+    probes = site.learner.prepare(given, task)
     again = site.learner.predictor(folder.load_staged(step.staged, step.header.key).state, task)(probes)
     stored = site.learner.predictor(folder.load(key).state, task)(probes)
     return float(np.max(np.abs(again - stored), initial=0.0))

@@ -162,9 +162,22 @@ class Learner(ABC):
             The new state. The parent is not changed.
         """
 
+    def prepare(self, features: Features, task: Task) -> Features:
+        """The part of predicting that no state has a say in, done once for all shards; nothing unless overridden.
+
+        Args:
+            features: Features as they were given.
+            task: What is predicted.
+
+        Returns:
+            What every `predictor` of this learner is to be called with.
+        """
+        del task
+        return features
+
     @abstractmethod
     def predictor(self, state: State, task: Task) -> Predictor:
-        """Make a state ready to predict; leaves global random generators and settings as they were."""
+        """Make a state ready to predict what is prepared; leaves global random generators and settings as they were."""
 
     def join(self, members: Sequence[Predictor], task: Task) -> Joined | None:
         """Make several members ready to predict at once, where that is faster than one after the other.

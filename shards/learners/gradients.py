@@ -30,7 +30,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Gradients(FeatureMap):
-    """Square roots of mean oriented gradients over square cells of an image of one channel.
+    """Square roots of mean oriented gradients over square cells of an image, of each channel by itself.
 
     Attributes:
         height: Rows of an image.
@@ -41,6 +41,7 @@ class Gradients(FeatureMap):
         unit: What one count of a feature is worth.
         input_unit: What one count of a pixel is worth.
         input_limit: Largest pixel in absolute terms.
+        channels: Colours of an image, which come one after another: `[channels, height, columns]`.
     """
 
     kind: ClassVar[str] = "gradients"
@@ -53,6 +54,7 @@ class Gradients(FeatureMap):
     unit: float = 2.0**-8
     input_unit: float = 2.0**-8
     input_limit: float = 1.0
+    channels: int = 1
 
     @property
     def limit(self) -> float:
@@ -60,7 +62,7 @@ class Gradients(FeatureMap):
         return math.sqrt(self._bound() * self._worth()) * (1 + 1e-12)
 
     def width(self, given: int) -> int:
-        """One a direction and cell.
+        """One a channel, direction and cell.
 
         Args:
             given: Pixels of an image.
@@ -71,30 +73,32 @@ class Gradients(FeatureMap):
         Raises:
             ConfigurationError: If an image has another size, or no cell fits into it.
         """
-        if given != self.height * self.columns:
+        if given != self.channels * self.height * self.columns:
+            colours = f" in {self.channels} channels" if self.channels > 1 else ""
             raise ConfigurationError(
-                f"gradients were declared of images of {self.height} rows and {self.columns} columns, and a record has "
-                f"{given:,} numbers: declare height and columns as they are"
+                f"gradients were declared of images of {self.height} rows and {self.columns} columns{colours}, and a "
+                f"record has {given:,} numbers: declare height, columns and channels as they are"
             )
-        return self.orientations * len(self._starts(self.height)) * len(self._starts(self.columns))
+        cells = len(self._starts(self.height)) * len(self._starts(self.columns))
+        return self.channels * self.orientations * cells
 
     def values(self, X: np.ndarray) -> np.ndarray:
         """sqrt(mean over a cell of max(0, direction . gradient)).
 
         Args:
-            X: `[n, height * columns]` float64.
+            X: `[n, channels * height * columns]` float64.
 
         Returns:
-            `[n, width(height * columns)]` float64.
+            `[n, width(channels * height * columns)]` float64.
         """
         counts = count(X, self.input_unit, largest_count(self.input_limit, self.input_unit), "pixel")
         dtype = np.float32 if self._bound() < EXACT_SINGLE else np.float64
         images = counts.astype(dtype).reshape(-1, self.height, self.columns)
         down, across = (self._cells(length).astype(dtype) for length in (self.height, self.columns))
         found = [self._pooled(images[at : at + BATCH], down, across) for at in range(0, len(images), BATCH)]
-        pooled = np.concatenate(found) if found else np.zeros((0, self.width(X.shape[1])))
+        pooled = np.concatenate(found) if found else np.zeros((0, 0))
         values: np.ndarray = np.sqrt(pooled.astype(np.float64) * self._worth())
-        return values
+        return values.reshape(len(X), self.width(X.shape[1]))
 
     def check(self) -> None:
         """Refuse options that make no sense.
@@ -116,7 +120,7 @@ class Gradients(FeatureMap):
             )
 
     def _pooled(self, images: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """Whole numbers `[n, width]`: sums over cells, every one below `_bound`, so exact in any order."""
+        """Whole numbers `[n, width of a channel]`: sums over cells, all below `_bound`, so exact in any order."""
         padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
         right = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
         up = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]

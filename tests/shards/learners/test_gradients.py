@@ -18,15 +18,21 @@ MAPS = (
     Gradients(9, 8, orientations=4, size=3, stride=2),
     Gradients(8, 8, orientations=6, size=4, stride=4, input_unit=1.0, input_limit=255.0, unit=0.25),
     Gradients(7, 9, orientations=2, size=7, stride=1, input_unit=2.0**-20),  # too large for float32
+    Gradients(8, 6, orientations=4, size=3, stride=3, channels=3),
 )
-each = pytest.mark.parametrize("of", MAPS, ids=["small", "bytes", "double"])
+each = pytest.mark.parametrize("of", MAPS, ids=["small", "bytes", "double", "colours"])
 
 
 def images(of: Gradients, n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (n, of.height * of.columns)) * of.input_limit
+    return np.random.default_rng(seed).uniform(-1, 1, (n, of.channels * of.height * of.columns)) * of.input_limit
 
 
 def by_hand(of: Gradients, image: np.ndarray) -> list[float]:
+    """Channel by channel."""
+    return [value for channel in image.reshape(of.channels, -1) for value in by_hand_of_one(of, channel)]
+
+
+def by_hand_of_one(of: Gradients, image: np.ndarray) -> list[float]:
     """Pixel by pixel; what lies beside the image is 0."""
     counts = [[round(v / of.input_unit) for v in row] for row in image.reshape(of.height, of.columns).tolist()]
 
@@ -74,7 +80,7 @@ def test_no_image_reaches_further_than_the_limit(of: Gradients) -> None:
         for b in (0, 1, -1)
         for c in (0, 1)
     ]
-    counts = of.counts(np.array(waves))
+    counts = of.counts(np.tile(waves, of.channels))
     assert 0.5 * of.largest < counts.max() <= of.largest
 
 
@@ -118,6 +124,8 @@ def test_the_size_of_images_has_to_be_said() -> None:
         feature_map("gradients")
     with pytest.raises(ConfigurationError, match=r"images of 9 rows and 8 columns, and a record has 64 numbers"):
         MAPS[0].width(64)
+    with pytest.raises(ConfigurationError, match=r"8 rows and 6 columns in 3 channels, and a record has 48 numbers"):
+        MAPS[3].width(48)
 
 
 def test_a_pixel_outside_of_what_was_declared_is_said() -> None:

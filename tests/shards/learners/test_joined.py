@@ -15,6 +15,7 @@ from shards.ensemble import Member, combine, combine_joined
 from shards.errors import InputError
 from shards.learners.base import Features, Joined, Learner, Predictor
 from shards.learners.joined import JoinedDense
+from shards.learners.mapped import MappedLearner
 from shards.learners.mlp import MLPLearner
 from shards.learners.ridge import RidgeLearner
 from shards.learners.torch import TorchLearner
@@ -177,6 +178,16 @@ def test_the_ready_made_torch_network(settings: dict[str, Any], arguments: dict[
     members = trained(learner, task, 4, 2)
     expected = np.stack([predict(features) for predict in members])
     np.testing.assert_allclose(said(joined(learner, members, task), features), expected, atol=ROUNDING)
+
+
+def test_heads_over_features_that_never_change() -> None:
+    rng = np.random.default_rng(3)
+    features = {"x": rng.normal(size=(30, 5))}
+    task = task_of(features, 3, ())
+    learner = MappedLearner(MLPLearner((4,), batch_size=4), "fourier")
+    members, prepared = trained(learner, task, 3, 2), learner.prepare(features, task)
+    expected = np.stack([predict(prepared) for predict in members])
+    np.testing.assert_allclose(said(joined(learner, members, task), prepared), expected, atol=ROUNDING)
 
 
 def test_learners_that_are_as_good_one_by_one() -> None:

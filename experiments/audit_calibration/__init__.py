@@ -1,0 +1,1 @@
+"""How often bounds on epsilon are too high: see README.md."""

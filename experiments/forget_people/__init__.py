@@ -1,0 +1,1 @@
+"""Forgetting real people: writers of digits, and patients of hospitals."""

@@ -1,0 +1,1 @@
+"""Poisoned records, found and forgotten: a backdoor, and wrong labels."""

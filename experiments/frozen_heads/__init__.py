@@ -1,0 +1,1 @@
+"""Heads on frozen features, in shards and not, beside networks trained end to end."""
