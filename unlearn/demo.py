@@ -1,4 +1,4 @@
-"""The demonstration: train in shards, forget, recover, and compare with a training that never had the data.
+"""The demonstration: train in shards, forget, recover, audit, and compare with a training that never had the data.
 
 Nothing here prints. `load` gives the data, `run` goes through the stages and tells of each when it is done.
 """
@@ -19,6 +19,7 @@ from shards.digest import Json
 from shards.errors import ConfigurationError, InputError, NotServingError
 from shards.learners.base import Learner
 from shards.records import Records, make_records
+from unlearn.audit.workspace_audit import AuditResult
 from unlearn.building import BuildReport
 from unlearn.errors import UnlearnError, VerificationError
 from unlearn.receipt import Step
@@ -131,6 +132,7 @@ class DemoResult:
         work_expected: The same share as the cost model expects it of records drawn at random.
         recovered_digest: State digest after the last recovery.
         fresh_digest: State digest of a training that never had the forgotten records.
+        audit: What an audit found of the forgotten records, presented again; None if they were too few to test.
         proof: What the receipts are worth.
     """
 
@@ -147,6 +149,7 @@ class DemoResult:
     work_expected: float
     recovered_digest: str
     fresh_digest: str
+    audit: AuditResult | None
     proof: Proof
 
     @property
@@ -311,6 +314,7 @@ def run(
     _recover(workspace, data, "recover", done, progress)
     hit = _forget(workspace, data, together, done)
     recovered = _recover(workspace, data, "recover all", done, progress)
+    audit = _audit(workspace, data, (*alone, *together), done)
     proof = _prove(workspace, done)
     fresh = _without(data, learner, config, (*alone, *together), scratch / "fresh", done, progress)
     _unsharded(data, learner, config, scratch / "unsharded", done, progress)
@@ -330,6 +334,7 @@ def run(
         work_expected=batch_fraction(config.n_shards, config.n_slices, config.n_forget),
         recovered_digest=digest,
         fresh_digest=fresh,
+        audit=audit,
         proof=proof,
     )
 
@@ -391,6 +396,20 @@ def _recover(
     report = workspace.recover(progress=progress)
     done(_built(name, report, workspace, data))
     return report
+
+
+def _audit(
+    workspace: Workspace, data: DemoData, forgotten: tuple[str, ...], done: Callable[[Stage], None]
+) -> AuditResult | None:
+    """Present the forgotten records again, and test whether the states know them; None if they are too few for that."""
+    started, gone = time.perf_counter(), set(forgotten)
+    presented = data.train.take(np.array([name in gone for name in data.train.record_ids], dtype=np.bool_))
+    try:
+        found = workspace.audit(presented)
+    except InputError:
+        return None
+    done(Stage("audit", time.perf_counter() - started, found.n_shards, found.facts.n_records))
+    return found
 
 
 def _prove(workspace: Workspace, done: Callable[[Stage], None]) -> Proof:

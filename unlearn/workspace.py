@@ -35,6 +35,9 @@ from shards.sources import Roles
 from shards.task import Kind, Task
 from shards.train import describe_learner, describe_task, task_from
 from unlearn import declaration as declared
+from unlearn.audit.sisa_test import PERMUTATIONS
+from unlearn.audit.statement import sign_audit
+from unlearn.audit.workspace_audit import AuditResult
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
 from unlearn.erasure import purge_checkpoints, undo_ingest
@@ -53,8 +56,17 @@ from unlearn.exported import KIND, check_exportable, write_program
 from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeated, serve_pending
 from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, store_batch
-from unlearn.issuing import Receipt, issue_due, public_key, receipts_of, rotate_key
+from unlearn.issuing import (
+    Receipt,
+    current_signer,
+    issue_due,
+    public_key,
+    receipts_of,
+    rotate_key,
+    software_version,
+)
 from unlearn.ledger import Artefact, BuiltStep, Database, Ledger, NewSlice, check_repeat, now
+from unlearn.presented import audit_presented
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
@@ -688,6 +700,73 @@ class Workspace:
         """
         with self._writing():
             return rotate_key(self._site)
+
+    # Audits
+
+    def audit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        request_id: str | None = None,
+        alpha: float = 0.05,
+        permutations: int = PERMUTATIONS,
+        seed: int = 0,
+    ) -> AuditResult:
+        """Test whether the served states still know forgotten records, which are presented again.
+
+        The records are used in memory and stored nowhere. What the test is and needs: `unlearn.audit.sisa_test`. It
+        looks at states: where labels are published by noisy votes, their privacy does not cover what is found.
+
+        Args:
+            X: Features, as in `ingest`; or `Records`, without y.
+            y: Targets.
+            subjects: Whose each record was; None: every record its own subject.
+            record_ids: Ids they were ingested with; None: they are found by their subjects.
+            request_id: Test what this request forgot; None: whatever was forgotten, which finds more.
+            alpha: Probability of refuting states that owe nothing to the records.
+            permutations: Rearrangements of shard labels to draw.
+            seed: They are drawn from.
+
+        Returns:
+            The result: verdict, p-value, what would have been found.
+
+        Raises:
+            UnknownIdError: If records match no request, or none can be tested; says why.
+            InputError: If they do not fit, or nothing can be tested; says what to do.
+            WorkspaceError: If something is under way that nobody has finished.
+        """
+        if request_id is not None:
+            self.status(request_id)
+        records = as_records(self._site, X, y, subjects, record_ids)
+        with self.unchanging() as site:
+            return audit_presented(
+                site,
+                records,
+                request_id,
+                state_digest=self.state_digest(),
+                alpha=alpha,
+                permutations=permutations,
+                seed=seed,
+            )
+
+    def sign_audit(self, result: AuditResult) -> bytes:
+        """State an audit's result, signed with the key that signs receipts.
+
+        Args:
+            result: The result of `audit`.
+
+        Returns:
+            An envelope, which `unlearn.audit.statement.read_audit` verifies.
+
+        Raises:
+            InputError: If the result is of another workspace.
+        """
+        if result.facts.workspace != self._site.declaration.id:
+            raise InputError(f"this audit is of another workspace than {self.path}: sign it there")
+        return sign_audit(result, current_signer(self._site), software_version())
 
     # What was derived
 

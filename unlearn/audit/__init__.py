@@ -1,1 +1,1 @@
-"""Audits: what an unlearning method achieved, measured; scores in, verdicts with intervals out."""
+"""Audits: what forgetting really achieved, measured: scores in, verdicts with intervals out, and no claim confirmed."""

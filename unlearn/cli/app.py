@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unlearn.cli import artefacts, build, create, demo, forget, ingest, plan, predict, requests, status, verify
+from unlearn.cli import artefacts, audit, build, create, demo, forget, ingest, plan, predict, requests, status, verify
 from unlearn.cli.arguments import find_code_here
 from unlearn.cli.failure import Commands
 
@@ -32,7 +32,7 @@ def _common(
     find_code_here()
 
 
-for module in (demo, create, ingest, build, forget, requests, status, predict, verify, artefacts, plan):
+for module in (demo, create, ingest, build, forget, requests, status, predict, verify, audit, artefacts, plan):
     module.register(app)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unlearn.cli.arguments import AsJson, Options, make_learner, parse_options
+from unlearn.cli.audit import say_audit
 from unlearn.cli.output import as_duration, counted, print_json, print_table, say, to_plain
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ Examples:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        help="Train in shards, forget, recover, compare with a training without the data, verify the receipts.",
+        help="Train in shards, forget, recover, audit, compare with a training without the data, verify the receipts.",
         epilog=EXAMPLE,
     )(demo)
 
@@ -81,6 +83,9 @@ def _say_stage(stage: Stage) -> None:
 
 
 def _what(stage: Stage) -> str:
+    if stage.name == "audit":
+        presented = counted(stage.records or 0, "forgotten record")
+        return f"{presented}, presented again, under {counted(stage.shards, 'state')}"
     if stage.name == "verify":
         return "every receipt, against the workspace and by training all steps again"
     shards = counted(stage.shards, "shard")
@@ -92,7 +97,7 @@ def _what(stage: Stage) -> str:
 
 
 def _judgement(stage: Stage) -> str:
-    if stage.name in {"create", "ingest", "verify"}:
+    if stage.name in {"create", "ingest", "audit", "verify"}:
         return ""
     if stage.accuracy is None:
         return "; no shard can predict until recovery"
@@ -108,6 +113,14 @@ def _say_result(result: DemoResult, workspace: Path | None) -> None:
     say(f"state digest after forgetting and recovering  {result.recovered_digest}")
     say(f"state digest of the training without them     {result.fresh_digest}")
     say(f"The two are {same}.")
+    say("")
+    say("Do the states still know what was forgotten?")
+    if result.audit is None:
+        say(
+            "Not audited: too few records were forgotten, or there is one shard alone, and labels of shards tell nothing."
+        )
+    else:
+        say_audit(result.audit)
     say("")
     proof = result.proof
     say(f"{counted(proof.receipts, 'receipt')} issued and verified; the last one, step by step:")
@@ -167,4 +180,11 @@ def sentences(result: DemoResult) -> tuple[str, str]:
 
 def _document(result: DemoResult, workspace: Path | None) -> dict[str, Any]:
     kept = None if workspace is None else workspace.absolute()
-    return {**to_plain(result), "exact": result.exact, "workspace": kept, "notes": list(sentences(result))}
+    audit = None if result.audit is None else result.audit.to_json()
+    return {
+        **to_plain(replace(result, audit=None)),
+        "audit": audit,
+        "exact": result.exact,
+        "workspace": kept,
+        "notes": list(sentences(result)),
+    }

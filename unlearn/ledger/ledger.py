@@ -289,6 +289,11 @@ class Ledger:
         with self._read() as c:
             return {bytes(row.token) for row in _rows(c, s.tombstone, tokens)}
 
+    def forgotten_by(self, tokens: Sequence[bytes]) -> dict[bytes, str]:
+        """Those of the tokens that were forgotten, and by which request each was."""
+        with self._read() as c:
+            return {bytes(row.token): str(row.request) for row in _rows(c, s.tombstone, tokens)}
+
     def tombstones_under_way(self) -> set[bytes]:
         """Tokens named by requests that are withdrawn but not yet forgotten."""
         query = select(s.tombstone.c.token).join(s.request, s.request.c.id == s.tombstone.c.request).where(_under_way())

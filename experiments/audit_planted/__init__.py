@@ -1,0 +1,1 @@
+"""Do audits find deletions that were not done?"""

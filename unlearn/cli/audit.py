@@ -1,0 +1,141 @@
+"""`unlearn audit`: what the served states still know of forgotten records that are presented again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
+from unlearn.cli.output import counted, print_json, say
+
+if TYPE_CHECKING:
+    from shards.records import Records
+    from unlearn.audit.workspace_audit import AuditResult
+
+EXAMPLE = """\b
+Examples:
+  unlearn audit runs/people --records gone.csv --target income --subject person --record-id row
+  unlearn audit runs/people --records gone.npz --request req-0123456789abcdef --out audit.json"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        help="Test whether the model still knows forgotten records. The workspace does not have them any more: whoever "
+        "holds them presents them again; they are read, and stored nowhere. Exit status 1 if it does.",
+        epilog=EXAMPLE,
+    )(audit)
+
+
+def audit(
+    run: Run,
+    records: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="The forgotten records as they were ingested: .csv, .parquet, or .npz of X, y, subjects, record_ids.",
+        ),
+    ],
+    request: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REQUEST_ID", help="Test what this request forgot.", show_default="all that was forgotten"
+        ),
+    ] = None,
+    target: Target = None,
+    subject: Subject = None,
+    record_id: RecordId = None,
+    features: Columns = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the result here, signed as receipts are.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Probability of a false alarm.", min=0.0001, max=0.5)] = 0.05,
+    permutations: Annotated[int, typer.Option(help="Rearrangements of shard labels to draw.", min=1)] = 9_999,
+    seed: Annotated[int, typer.Option(help="They are drawn from it; choose it before you look.", min=0)] = 0,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Audit a workspace.
+
+    Raises:
+        Exit: With status 1 if the model was found to know forgotten records.
+    """
+    from shards.sources import from_file
+
+    with opened(run) as workspace:
+        presented = from_file(
+            records, target=target, subject=subject, record_id=record_id, features=split_names(features)
+        )
+        found = workspace.audit(
+            _without_numbers(presented, workspace.status().batches),
+            request_id=request,
+            alpha=alpha,
+            permutations=permutations,
+            seed=seed,
+        )
+        if out is not None:
+            out.write_bytes(workspace.sign_audit(found))
+    if json:
+        print_json({"verdict": found.verdict, **found.to_json()})
+    else:
+        say_audit(found)
+        if out is not None:
+            say(f"signed statement written to {out}")
+    if found.verdict == "refuted":
+        raise typer.Exit(1)
+
+
+def _without_numbers(records: Records, batches: int) -> Records:
+    """Where subjects are named and records are not, rows are found by their subjects: numbers nobody has stand in."""
+    from shards.records import numbered_ids
+
+    if records.record_ids != numbered_ids(len(records), 0) or records.subjects == records.record_ids:
+        return records
+    return replace(records, record_ids=numbered_ids(len(records), batches))
+
+
+def say_audit(found: AuditResult) -> None:
+    """Print an audit for people.
+
+    Args:
+        found: The audit.
+    """
+    test, facts, yardstick = found.test, found.facts, found.yardstick
+    say(
+        f"{counted(facts.n_records, 'forgotten record')} of {counted(test.n_subjects, 'subject')}, "
+        f"{counted(len(facts.requests), 'request')}, under the states of {counted(found.n_shards, 'shard')}"
+    )
+    for reason, count in sorted(facts.set_aside.items()):
+        say(f"  not tested: {counted(count, 'record')}: {reason}")
+    low, high = test.interval
+    say(f"they score {test.advantage:+.3f} ({low:+.3f} to {high:+.3f}) higher under their own shard than by chance")
+    if yardstick is not None:
+        say(f"  subjects that are in the data score {yardstick.advantage:+.3f} higher; the unit is the {found.score}")
+    for item in test.statistics:
+        say(f"  {item.name}: {item.value:+.2f} standard deviations, p = {item.p_value:.4f}")
+    if test.verdict == "refuted":
+        worst = max(test.shards, key=lambda shard: abs(test.shards[shard]))
+        say(
+            f"REFUTED, p = {test.p_value:.4f}: the states depend on what was forgotten (most in shard {worst}); no "
+            f"unlearning of all of it together has an epsilon below {test.epsilon_lower:.2f}"
+        )
+    else:
+        say(f"not refuted, p = {test.p_value:.4f}")
+    if yardstick is not None:
+        say(
+            f"it would have found one shard that still knows its forgotten subjects in {yardstick.power_one_shard:.0%} "
+            f"of cases, all shards in {yardstick.power_all_shards:.0%}"
+        )
+    least = found.detectable
+    if least.everywhere is not None and least.one_shard is not None:
+        say(
+            f"least advantage found with a probability of {least.power:.0%}: {least.everywhere:.3f} in all shards, "
+            f"{least.one_shard:.3f} in one"
+        )
+    say(f"the largest epsilon it could have refuted: {test.epsilon_largest:.2f} (delta {test.delta:g})")
+    say("not shown by it:")
+    for limit in found.not_shown:
+        say(f"  - {limit}")
