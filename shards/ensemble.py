@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shards.errors import ConfigurationError, NotServingError
-from shards.learners.base import Features, Learner, Predictor, State
+from shards.learners.base import Features, Joined, Learner, Predictor, State
 from shards.learners.merging import MergeLearner
 
 AGGREGATIONS = ("mean", "vote", "weighted", "sum")
@@ -92,6 +92,27 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
     return total / weights
 
 
+def combine_joined(members: Sequence[Member], joined: Joined, aggregation: str, features: Features) -> np.ndarray:
+    """Predict with all members at once and join the results: as `combine`, to rounding.
+
+    Args:
+        members: The shards that have a state, in the order of their shards.
+        joined: What says what they say, in this order.
+        aggregation: One of `AGGREGATIONS`, and not `"sum"`.
+        features: Feature name to array `[n, *shape]`.
+
+    Returns:
+        Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+    """
+    weights = np.array([member.records if aggregation == "weighted" else 1 for member in members], dtype=np.float64)
+    parts = []
+    for outputs in joined(features):
+        said = _votes(outputs) if aggregation == "vote" else outputs
+        weighted = said * weights.reshape(-1, *[1] * (said.ndim - 1)) if aggregation == "weighted" else said
+        parts.append(weighted.sum(axis=0) / weights.sum())
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def merged(members: Sequence[Member], learner: MergeLearner) -> State:
     """The state of all members' records together.
 
@@ -119,5 +140,5 @@ def _in_order(members: Sequence[Member]) -> list[Member]:
 def _votes(probabilities: np.ndarray) -> np.ndarray:
     """One-hot of each row's most probable class; the lowest index wins a tie."""
     votes = np.zeros_like(probabilities)
-    votes[np.arange(len(votes)), probabilities.argmax(axis=1)] = 1.0
+    np.put_along_axis(votes, probabilities.argmax(axis=-1)[..., None], 1.0, axis=-1)
     return votes

@@ -14,9 +14,9 @@ from operator import is_
 import numpy as np
 
 from shards.digest import Json
-from shards.ensemble import Member, combine, merged
+from shards.ensemble import Member, combine, combine_joined, merged
 from shards.errors import DamageError
-from shards.learners.base import Features, Predictor, State
+from shards.learners.base import Features, Joined, Predictor, State
 from shards.learners.merging import MergeLearner
 from shards.private_votes import PrivateVotes, system_noise, vote_counts
 from shards.records import check_features, make_features
@@ -39,6 +39,8 @@ class Server:
         self._members: dict[int, tuple[str, Member]] = {}
         self._merged: State | None = None
         self._whole: Predictor | None = None
+        self._together: tuple[list[Member], Joined | None] | None = None
+        self._task: Task | None = None
         self._lock = threading.Lock()
 
     def outputs(self, features: Features) -> np.ndarray:
@@ -54,14 +56,14 @@ class Server:
             DamageError: If the description says what no declaration can.
         """
         rule, learner = self._site.declaration.aggregation, self._site.learner
-        features = learner.prepare(features, self._site.task())
+        features = learner.prepare(features, self._declared())
         if rule == "sum":
             if not isinstance(learner, MergeLearner):
                 raise DamageError(f"the description of {self._site.path} merges states that cannot be: it was changed")
-            return self._joined(lambda members: self._solved(members, learner)(features))
-        return self._joined(lambda members: combine(members, rule, features))
+            return self._asked(lambda members: self._solved(members, learner)(features))
+        return self._asked(lambda members: self._combined(members, rule, features))
 
-    def _joined(self, join: Callable[[list[Member]], np.ndarray]) -> np.ndarray:
+    def _asked(self, join: Callable[[list[Member]], np.ndarray]) -> np.ndarray:
         """What the members say together, of a state that is still served when they have said it."""
         while True:
             with self._lock:
@@ -71,6 +73,21 @@ class Server:
             result = join([member for _, member in members])
             if self._site.ledger.generation() == generation or self._are_recorded({key for key, _ in members}):
                 return result
+
+    def _combined(self, members: list[Member], rule: str, features: Features) -> np.ndarray:
+        """What these members say, at once where their learner can; joined once for as long as they serve."""
+        with self._lock:
+            known = self._together if self._serve(members) else None
+        if known is None:
+            in_order = sorted(members, key=lambda member: member.shard)
+            predictors = [member.predict for member in in_order]
+            known = in_order, self._site.learner.join(predictors, self._site.task()) if predictors else None
+            with self._lock:
+                # Not if something was withdrawn meanwhile: nothing of it may stay in memory.
+                if self._serve(members):
+                    self._together = known
+        in_order, joined = known
+        return combine(members, rule, features) if joined is None else combine_joined(in_order, joined, rule, features)
 
     def _solved(self, members: list[Member], learner: MergeLearner) -> Predictor:
         """The model of these members' records; solved once for as long as they are the ones that serve."""
@@ -104,26 +121,55 @@ class Server:
         Raises:
             BudgetSpentError: If so many more may not be published; none is.
         """
-        features = self._site.learner.prepare(features, self._site.task())
-        counts = self._joined(lambda members: vote_counts([member.predict(features) for member in members]))
+        features = self._site.learner.prepare(features, self._declared())
+        counts = self._asked(lambda members: vote_counts([member.predict(features) for member in members]))
         # Durable before anything is handed out: a crash must not give answers for nothing.
         self._site.ledger.publish(len(counts), votes.spend)
         return votes.labels(counts, system_noise)
+
+    def _declared(self) -> Task:
+        return self._site.task() if self._task is None else self._task
+
+    def snapshot(self) -> tuple[list[Member], list[BuiltStep]]:
+        """What is served now.
+
+        Returns:
+            The members, in the order of their shards, and the steps whose states they have.
+        """
+        while True:
+            with self._lock:
+                self._refresh()
+                generation, members = self._generation, dict(self._members)
+            found, steps = self._site.ledger.served()
+            if found == generation:
+                return [members[step.shard][1] for step in steps], list(steps)
+
+    def stands(self, steps: Sequence[BuiltStep]) -> bool:
+        """Whether none of these steps was withdrawn since."""
+        return self._are_recorded({step.key for step in steps})
 
     def _are_recorded(self, keys: set[str]) -> bool:
         """Whether none of these states was withdrawn, only others added: training must not hold predictions up."""
         return keys <= {step.key for step in self._site.ledger.steps().values()}
 
-    def features(self, X: object) -> Features:
-        """Turn what the user gives into features that fit the declared task."""
-        return prepare_features(X, self._site.task())
+    def task(self) -> Task | None:
+        """The declared task; where something serves, the one that it serves, since that never changes.
+
+        Returns:
+            The task, or None before the first batch.
+
+        Raises:
+            DamageError: If the ledger's description of it is none.
+        """
+        known = self._task
+        return known if known is not None or self._site.ledger.task() is None else self._site.task()
 
     def _refresh(self) -> None:
         while self._site.ledger.generation() != self._generation:
             generation, steps = self._site.ledger.served()
             # Drop first: whatever happens next, no state is kept that is not served any more.
             current = {step.shard: step.key for step in steps}
-            self._whole = None
+            self._whole = self._together = None
             self._withdraw([shard for shard, (key, _) in self._members.items() if current.get(shard) != key])
             try:
                 for step in steps:
@@ -135,6 +181,7 @@ class Server:
                         f"a checkpoint of {self._site.path} is missing: run `unlearn recover`, which builds it again"
                     ) from error
                 continue  # destroyed by a request between the two reads
+            self._task = self._site.task() if steps else None
             self._generation = generation
             return  # even if it was overtaken: that is looked at after predicting
 

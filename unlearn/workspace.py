@@ -20,18 +20,20 @@ from typing import Any, overload
 import numpy as np
 
 from shards.digest import Json, digest_json
+from shards.ensemble import Member
 from shards.errors import NotServingError
 from shards.executors.base import Executor, Stop
 from shards.executors.local import LocalExecutor
 from shards.files import sync_path
 from shards.interrupts import guarded
 from shards.learners import as_learner
+from shards.learners.base import Features
 from shards.lock import exclusive
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
 from shards.sources import Roles
 from shards.task import Kind, Task
-from shards.train import describe_learner, task_from
+from shards.train import describe_learner, describe_task, task_from
 from unlearn import declaration as declared
 from unlearn.audit.sisa_test import PERMUTATIONS
 from unlearn.audit.statement import sign_audit
@@ -50,6 +52,7 @@ from unlearn.errors import (
     UnsignedError,
     WorkspaceError,
 )
+from unlearn.exported import KIND, check_exportable, write_program
 from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeated, serve_pending
 from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, store_batch
@@ -62,12 +65,12 @@ from unlearn.issuing import (
     rotate_key,
     software_version,
 )
-from unlearn.ledger import Artefact, Database, Ledger, NewSlice, check_repeat, now
+from unlearn.ledger import Artefact, BuiltStep, Database, Ledger, NewSlice, check_repeat, now
 from unlearn.presented import audit_presented
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
-from unlearn.serving import Server, served_contents
+from unlearn.serving import Server, prepare_features, served_contents
 from unlearn.site import Site, store_of
 from unlearn.streaming import ingest_files
 from unlearn.submission import Acceptor
@@ -785,12 +788,15 @@ class Workspace:
         Raises:
             InputError: If a text cannot be stored, or there is no such source.
         """
-        for what, value in (("name", name), ("kind", kind), ("location", location)):
-            _check_text(what, value)
         if source not in ("model", "records"):
             raise InputError(f"source must be 'model' or 'records', got {source!r}; nothing was changed")
         _, steps = self._site.ledger.served()
         parts = steps if source == "model" else sorted(self._site.ledger.slices().values(), key=_position)
+        return self._register(name, kind, location, parts)
+
+    def _register(self, name: str, kind: str, location: str, parts: Iterable[BuiltStep | NewSlice]) -> Artefact:
+        for what, value in (("name", name), ("kind", kind), ("location", location)):
+            _check_text(what, value)
         artefact = Artefact(f"art-{secrets.token_hex(8)}", name, kind, location, now())
         self._site.ledger.add_artefact(artefact, {part.shard: part.position for part in parts})
         return artefact
@@ -810,6 +816,58 @@ class Workspace:
     def artefacts(self) -> list[Artefact]:
         """What was derived and registered, oldest first."""
         return self._site.ledger.artefacts()
+
+    def export_model(self, path: str | Path, *, name: str | None = None) -> Artefact:
+        """Write the served ensemble as a `torch.export` program, which runs without this package.
+
+        `torch.export.load(path).module()` takes one tensor `[n, *shape]` a feature, in the order and the dtypes of the
+        task, and gives class probabilities `[n, classes]` or targets, float64: with its aggregation, the same as
+        `predict_proba` or `predict` to rounding, which is checked on the file. The file's text `unlearn.json` names
+        features and classes.
+
+        No request reaches the file. It is registered as an artefact, so the receipts of later requests that touch what
+        it depends on name it as tainted: destroy it then, `retire` it, and export again.
+
+        Args:
+            path: The file, ending in `.pt2`, outside of the workspace; it must not exist yet.
+            name: Your name for it; None: that of the file.
+
+        Returns:
+            The artefact.
+
+        Raises:
+            NotServingError: If no shard has a state.
+            ConfigurationError: If the learner has no torch module, torch cannot export it, or it may not lie there.
+            StorageError: If the disk is full.
+        """
+        site, file = self._site, Path(path).absolute()
+        declaration, task = site.declaration, self._server.task()
+        if declaration.votes is not None:
+            raise ConfigurationError(
+                f"{self.path} publishes labels by noisy votes on a budget, and an exported model would know none: it "
+                "cannot be exported"
+            )
+        if task is None:
+            raise NotServingError(f"{self.path} holds no records and no trained state: ingest and train first")
+        check_exportable(file, self.path, site.learner, declaration.aggregation, task)
+        while True:
+            members, steps = self._server.snapshot()
+            if not members:
+                raise NotServingError(f"no shard of {self.path} has a trained state: train first")
+            # Before there is a file: it must never exist unknown.
+            artefact = self._register(name or file.name, KIND, str(file), steps)
+            try:
+                description = _described(artefact, task, declaration.aggregation, members)
+                with _naming_full_disks(self.path):
+                    write_program(file, site.learner, members, declaration.aggregation, task, description)
+                if self._server.stands(steps):
+                    return artefact
+                file.unlink()
+            except BaseException:
+                self.retire(artefact.id)
+                raise
+            # Something was forgotten meanwhile, perhaps before the artefact was registered.
+            self.retire(artefact.id)
 
     # Serving
 
@@ -834,7 +892,7 @@ class Workspace:
                 f"{self.path} publishes labels by noisy votes and nothing else, since probabilities would tell more: "
                 "use predict"
             )
-        return self._server.outputs(self._features(X))
+        return self._server.outputs(self._features(X)[1])
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels, or regression targets, of the served ensemble.
@@ -850,21 +908,22 @@ class Workspace:
             InputError: If the features are not the declared ones.
             BudgetSpentError: With noisy votes: if no more labels may be published.
         """
+        task, features = self._features(X)
         votes = self._site.declaration.votes
         if votes is not None:
-            found: np.ndarray = np.array(self._site.task().classes)[self._server.labels(self._features(X), votes)]
+            found: np.ndarray = np.array(task.classes)[self._server.labels(features, votes)]
             return found
-        output = self._server.outputs(self._features(X))
-        task = self._site.task()
+        output = self._server.outputs(features)
         if task.kind == "regression":
             return output
         labels: np.ndarray = np.array(task.classes)[output.argmax(axis=1)]
         return labels
 
-    def _features(self, X: Any) -> Any:
-        if self._site.ledger.task() is None:
+    def _features(self, X: Any) -> tuple[Task, Features]:
+        task = self._server.task()
+        if task is None:
             raise NotServingError(f"{self.path} holds no records and no trained state: ingest and train first")
-        return self._server.features(X)
+        return task, prepare_features(X, task)
 
     def state_digest(self) -> str:
         """Digest of the served model: equal states, equal digests, wherever and however they came about.
@@ -1073,6 +1132,17 @@ def _open_ledger(folder: Path, declaration: Declaration) -> Ledger:
 
 def _position(piece: NewSlice) -> int:
     return piece.position
+
+
+def _described(artefact: Artefact, task: Task, aggregation: str, members: Sequence[Member]) -> Json:
+    """What is said of an exported model inside of it."""
+    return {
+        "artefact": artefact.id,
+        "registered_at": artefact.registered_at.isoformat(),
+        "shards": len(members),
+        "aggregation": aggregation,
+        **describe_task(task),
+    }
 
 
 def _check_deadline(deadline: object) -> None:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from shards.digest import Json, derive_seed, digest_arrays
 from shards.task import Kind, Task
+
+if TYPE_CHECKING:
+    import torch
 
 State = Mapping[str, np.ndarray]
 """A learner's state: name to array. Everything that prediction or a further step needs, and nothing else."""
@@ -27,6 +30,10 @@ Features = Mapping[str, np.ndarray]
 
 Predictor = Callable[[Features], np.ndarray]
 """Features to class probabilities `[n, classes]` or to regression targets `[n, *target shape]`, float64."""
+
+Joined = Callable[[Features], Iterator[np.ndarray]]
+"""Features to what several members say, some rows after the others: `[members, rows, …]` float64, each as a
+`Predictor` gives it; at least one array, even of no rows."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,35 @@ class Learner(ABC):
     @abstractmethod
     def predictor(self, state: State, task: Task) -> Predictor:
         """Make a state ready to predict what is prepared; leaves global random generators and settings as they were."""
+
+    def join(self, members: Sequence[Predictor], task: Task) -> Joined | None:
+        """Make several members ready to predict at once, where that is faster than one after the other.
+
+        Args:
+            members: What `predictor` gave for their states, at least one; none of them is changed or kept.
+            task: What is predicted.
+
+        Returns:
+            What gives the same to rounding, in the order of the members and within bounded memory; None where member
+            by member is as good.
+        """
+        del members, task
+        return None
+
+    def as_module(self, members: Sequence[Predictor], task: Task) -> torch.nn.Module | None:
+        """Make several members one torch module, so that they can be used without this package.
+
+        Args:
+            members: What `predictor` gave for their states, at least one.
+            task: What is predicted.
+
+        Returns:
+            Module in evaluation mode, from one tensor `[n, *shape]` a feature, in the order and the dtypes of the
+            task, to what each member says to rounding: `[members, n, …]` float64. None if no torch module computes
+            that.
+        """
+        del members, task
+        return None
 
     def content_digest(self, state: State) -> str:
         """Canonical digest of a state, equal wherever the state is equal in meaning."""

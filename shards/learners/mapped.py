@@ -7,7 +7,7 @@ part of the learner: its options are in every key, and whoever predicts gives re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from shards.code import resolve
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners import as_learner
-from shards.learners.base import Features, Learner, Predictor, State, StepContext, StepData
+from shards.learners.base import Features, Joined, Learner, Predictor, State, StepContext, StepData
 from shards.learners.counting import check_numbers, given
 from shards.learners.feature_maps import FeatureMap, feature_map
 from shards.learners.merging import MergeLearner, stacked
@@ -159,6 +159,10 @@ class MappedLearner(Learner):
             What `prepare` gave to what the head says of it.
         """
         return self.head.predictor(state, self._mapped(task))
+
+    def join(self, members: Sequence[Predictor], task: Task) -> Joined | None:
+        """What the head makes of its own."""
+        return self.head.join(members, self._mapped(task))
 
     def content_digest(self, state: State) -> str:
         """The head's."""

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from fractions import Fraction
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from shards.digest import Json
 from shards.errors import ConfigurationError
-from shards.learners.base import Features, Learner, Predictor, State, StepContext, StepData, epoch_visits
+from shards.learners.base import Features, Joined, Learner, Predictor, State, StepContext, StepData, epoch_visits
+from shards.learners.joined import Dense, JoinedDense
 from shards.learners.mlp_network import ACTIVATIONS, Network, count_parameters, first_parameters, layers_of
 from shards.learners.mlp_rules import Adam, Momentum, PlainSGD, Rule
 from shards.learners.schedules import SCHEDULES
 from shards.learners.torch_settings import canonical_batch_size, canonical_epochs
-from shards.learners.torch_tensors import count_records, moments
+from shards.learners.torch_tensors import Scaling, count_records, moments
 from shards.learners.visits import count_windows, windows
 from shards.task import Kind, Task
+
+if TYPE_CHECKING:
+    import torch
 
 OPTIMIZERS = ("sgd", "adam")
 
@@ -186,23 +190,27 @@ class MLPLearner(Learner):
         Raises:
             ConfigurationError: If the state does not fit.
         """
-        sizes = self._sizes(task)
-        network = partial(Network, _vector_of(state, sizes), sizes, self.activation)
         scaling = (state["standardize/mean"], state["standardize/std"]) if self.standardize else None
+        sizes = self._sizes(task)
+        return _Prediction(_vector_of(state, sizes), sizes, self.activation, scaling, task)
 
-        def predict(features: Features) -> np.ndarray:
-            n = count_records(features, task)
-            result = np.empty((n, sizes[-1]), dtype=np.float64)
-            rows = min(n, _PREDICT_CHUNK)
-            inputs, layers = _Inputs(features, sizes[0], scaling), network(rows=rows)
-            for start in range(0, n, _PREDICT_CHUNK):
-                window = np.arange(start, min(n, start + _PREDICT_CHUNK))
-                result[window] = layers.forward(inputs.of(window, rows))
-            if task.kind == "regression":
-                return result.reshape(n, *task.target.shape)
-            return _softmax(result)
+    def join(self, members: Sequence[Predictor], task: Task) -> Joined:
+        """Make several shards' networks one; see `JoinedDense`.
 
-        return predict
+        Args:
+            members: What `predictor` gave.
+            task: What is predicted.
+
+        Returns:
+            What says the same to rounding.
+        """
+        return JoinedDense([member.dense() for member in members if isinstance(member, _Prediction)], task)
+
+    def as_module(self, members: Sequence[Predictor], task: Task) -> torch.nn.Module:
+        """Make several shards' networks one torch module; see `Learner.as_module`."""
+        from shards.learners.torch_modules import dense_module
+
+        return dense_module([member.dense() for member in members if isinstance(member, _Prediction)], task)
 
     def _sizes(self, task: Task) -> tuple[int, ...]:
         inputs = sum(math.prod(schema.shape) for schema in task.features.values())
@@ -244,6 +252,43 @@ class MLPLearner(Learner):
                 told = now
         context.progress(done)
         return loss
+
+
+@dataclass(frozen=True, eq=False)
+class _Prediction:
+    """A network that predicts.
+
+    Attributes:
+        vector: All parameters, float32.
+        sizes: Inputs, hidden widths, outputs.
+        activation: Between layers.
+        scaling: Mean and standard deviation to standardise with, or None.
+        task: What is predicted.
+    """
+
+    vector: np.ndarray
+    sizes: tuple[int, ...]
+    activation: str
+    scaling: Scaling | None
+    task: Task
+
+    def __call__(self, features: Features) -> np.ndarray:
+        """Softmax probabilities `[n, classes]` or targets `[n, *target shape]`, float64."""
+        task, n = self.task, count_records(features, self.task)
+        result = np.empty((n, self.sizes[-1]), dtype=np.float64)
+        rows = min(n, _PREDICT_CHUNK)
+        inputs = _Inputs(features, self.sizes[0], self.scaling)
+        network = Network(self.vector, self.sizes, self.activation, rows)
+        for start in range(0, n, _PREDICT_CHUNK):
+            window = np.arange(start, min(n, start + _PREDICT_CHUNK))
+            result[window] = network.forward(inputs.of(window, rows))
+        if task.kind == "regression":
+            return result.reshape(n, *task.target.shape)
+        return _softmax(result)
+
+    def dense(self) -> Dense:
+        """Its layers, to be joined with others'."""
+        return Dense(layers_of(self.vector, self.sizes), self.activation, self.scaling)
 
 
 class _Inputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from fractions import Fraction
 from functools import partial
@@ -14,10 +14,12 @@ import numpy as np
 
 from shards.digest import Json, canonical_json
 from shards.errors import ConfigurationError
-from shards.learners.base import Features, Learner, Predictor, State, StepContext, StepData, epoch_visits
+from shards.learners.base import Features, Joined, Learner, Predictor, State, StepContext, StepData, epoch_visits
 from shards.learners.generators import generators_kept, seed_generators
+from shards.learners.joined import JoinedDense
 from shards.learners.schedules import SCHEDULES
 from shards.learners.torch_checks import check_configuration
+from shards.learners.torch_dense import dense
 from shards.learners.torch_forward import call_module, window_forward
 from shards.learners.torch_output import check_output, prediction_shape, predictions
 from shards.learners.torch_parts import loss_function, make_module, make_optimizer, schedule_factor
@@ -251,23 +253,70 @@ class TorchLearner(Learner):
             load_module(module, state)
         module.eval()
         scaling = (state["standardize/mean"], state["standardize/std"]) if self.standardize else None
+        return _Prediction(self, module, scaling, task)
 
-        def predict(features: Features) -> np.ndarray:
-            n = count_records(features, task)
-            result = np.empty((n, *prediction_shape(task)), dtype=np.float64)
-            with generators_kept(), torch.inference_mode():
-                seed_generators(0)
-                for start in range(0, n, _PREDICT_CHUNK):
-                    rows = slice(start, min(n, start + _PREDICT_CHUNK))
-                    inputs = {
-                        name: feature_tensor(features[name][rows], self.input_dtype, scaling) for name in task.features
-                    }
-                    output = call_module(module, inputs)
-                    check_output(self, output, rows.stop - start, task)
-                    result[rows] = predictions(output, task).numpy()
-            return result
+    def join(self, members: Sequence[Predictor], task: Task) -> Joined | None:
+        """Make several shards' networks one, where they are the ready-made multilayer perceptron in float32.
 
-        return predict
+        Args:
+            members: What `predictor` gave.
+            task: What is predicted.
+
+        Returns:
+            What says the same to rounding (see `JoinedDense`), or None for any other module.
+        """
+        ours = [member for member in members if isinstance(member, _Prediction)]
+        scale = float(self.module_args.get("input_scale", 1.0))
+        found = [dense(member.module, member.scaling, scale) for member in ours] if self._is_dense() else []
+        networks = [network for network in found if network is not None]
+        return JoinedDense(networks, task) if networks and len(networks) == len(members) else None
+
+    def as_module(self, members: Sequence[Predictor], task: Task) -> torch.nn.Module:
+        """Make several shards' modules one; see `Learner.as_module`."""
+        from shards.learners.torch_modules import stacked_module
+
+        ours = [member for member in members if isinstance(member, _Prediction)]
+        return stacked_module([(member.module, member.scaling) for member in ours], self.input_dtype, task)
+
+    def _is_dense(self) -> bool:
+        """Whether inputs reach the layers as float32 numbers that nothing was rounded from on the way."""
+        return self.module == READY_MADE["mlp"] and self.input_dtype not in ("float16", "bfloat16")
+
+
+@dataclass(frozen=True, eq=False)
+class _Prediction:
+    """A module that predicts.
+
+    Attributes:
+        learner: Whose it is.
+        module: In evaluation mode.
+        scaling: Mean and standard deviation to standardise with, or None.
+        task: What is predicted.
+    """
+
+    learner: TorchLearner
+    module: torch.nn.Module
+    scaling: Scaling | None
+    task: Task
+
+    def __call__(self, features: Features) -> np.ndarray:
+        """Softmax probabilities `[n, classes]` or targets `[n, *target shape]`, float64."""
+        import torch
+
+        learner, task, n = self.learner, self.task, count_records(features, self.task)
+        result = np.empty((n, *prediction_shape(task)), dtype=np.float64)
+        with generators_kept(), torch.inference_mode():
+            seed_generators(0)
+            for start in range(0, n, _PREDICT_CHUNK):
+                rows = slice(start, min(n, start + _PREDICT_CHUNK))
+                inputs = {
+                    name: feature_tensor(features[name][rows], learner.input_dtype, self.scaling)
+                    for name in task.features
+                }
+                output = call_module(self.module, inputs)
+                check_output(learner, output, rows.stop - start, task)
+                result[rows] = predictions(output, task).numpy()
+        return result
 
 
 def _minibatches(

@@ -61,13 +61,13 @@ def seen(workspace: Workspace) -> dict[int, int]:
 # Aggregation
 
 
-@pytest.mark.parametrize("learner", [sgd, hoarding, mlp])
-def test_the_mean_of_the_members(tmp_path: Path, learner: Callable[[], Learner]) -> None:
+@pytest.mark.parametrize(("learner", "rounding"), [(sgd, 1e-15), (hoarding, 1e-15), (mlp, 1e-5)])  # float32, joined
+def test_the_mean_of_the_members(tmp_path: Path, learner: Callable[[], Learner], rounding: float) -> None:
     workspace = filled(tmp_path / "ws", learner())
     said = outputs(workspace)
     assert len(said) == 3
     assert not np.array_equal(said[0], said[1])
-    np.testing.assert_allclose(workspace.predict_proba(PROBE), np.mean([*said.values()], axis=0), rtol=1e-15)
+    np.testing.assert_allclose(workspace.predict_proba(PROBE), np.mean([*said.values()], axis=0), rtol=rounding)
     np.testing.assert_array_equal(workspace.predict(PROBE), np.mean([*said.values()], axis=0).argmax(axis=1))
 
 

@@ -1,8 +1,9 @@
-"""`unlearn register`, `artefacts`, `retire`: what was derived from a model and lives elsewhere."""
+"""`unlearn register`, `export-model`, `artefacts`, `retire`: what was derived from a model and lives elsewhere."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,12 @@ from unlearn.cli.output import as_time, cell, print_json, print_table, say
 REGISTER = """\b
 Example:
   unlearn register runs/people --name phone-model --kind "distilled model" --location s3://models/phone-7"""
+
+EXPORT = """\b
+Example:
+  unlearn export-model runs/people --output people.pt2
+  python -c "import torch; print(torch.export.load('people.pt2').module())"
+"""
 
 ARTEFACTS = """\b
 Example:
@@ -37,6 +44,12 @@ def register(app: typer.Typer) -> None:
         help="Note something derived from the model as it is now, so that receipts can name it.",
         epilog=REGISTER,
     )(note)
+    app.command(
+        name="export-model",
+        help="Write the model as it is now, all its shards and how they are joined, as a torch.export program, and "
+        "register it: receipts of later requests that touch it name it.",
+        epilog=EXPORT,
+    )(export_model)
     app.command(help="List what was derived, and what of it is tainted by later requests.", epilog=ARTEFACTS)(artefacts)
     app.command(help="Note that something derived was destroyed or made anew.", epilog=RETIRE)(retire)
 
@@ -56,6 +69,19 @@ def note(
     with opened(run) as workspace:
         found = workspace.register(name, kind, location, source=source.value)
     print_json(found) if json else say(f"{found.id}: noted")
+
+
+def export_model(
+    run: Run,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .pt2, outside of the workspace.")],
+    name: Annotated[str | None, typer.Option(help="Your name for it.", show_default="that of the file")] = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Write the model as it is now."""
+    with opened(run) as workspace:
+        found = workspace.export_model(output, name=name)
+    print_json(found) if json else say(f"{found.id}: written to {found.location}")
 
 
 def artefacts(run: Run, *, json: AsJson = False) -> None:

@@ -7,9 +7,9 @@ Ctrl-C waits for the end of both: the library that makes them does not expect it
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -61,8 +61,8 @@ class Database:
         self._schema = schema
         self._file = file
         self._is_closed = False
-        self._watching = threading.Lock()
-        self._watch: sqlite3.Connection | None = None
+        self._watches = list[tuple[int, sqlite3.Connection]]()
+        self._number = itertools.count()
         event.listen(engine, "checkin", self._checked_in)
 
     @classmethod
@@ -138,25 +138,41 @@ class Database:
         """Close every connection; one that is in use, when it no longer is."""
         self._is_closed = True
         self._engine.dispose()
-        with self._watching:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
+        self._close_watches_if_closed()
 
-    def version(self) -> int | None:
-        """A number that is another one after anybody, in whatever process, has changed something; some microseconds.
+    def version(self) -> tuple[int, int] | None:
+        """What is another value after anybody, in whatever process, has changed something; some microseconds.
 
         Returns:
-            The number, or None where the database has none: then nothing is known.
+            Which connection was asked, and its number; or None where the database has none: then nothing is known.
         """
         if self._file is None or self._is_closed:
             return None
-        with interrupts.held(), self._watching, suppress(sqlite3.Error):  # whoever reads now is told of the error
-            if self._watch is None:
-                # Never used for anything else: what it changed itself, a connection would not be told of.
-                self._watch = sqlite3.connect(self._file, timeout=BUSY_SECONDS, check_same_thread=False)
-            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
-        return None
+        if not self._watches:
+            self._begin_watch(self._file)
+        # No lock, and so none that Ctrl-C could leave taken: a connection is nobody else's while it is not in the list.
+        try:
+            number, watch = self._watches.pop()
+        except IndexError:
+            return None
+        try:
+            return number, int(watch.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:
+            return None  # whoever reads now is told of it
+        finally:
+            self._watches.append((number, watch))
+            self._close_watches_if_closed()
+
+    def _close_watches_if_closed(self) -> None:
+        with suppress(IndexError):  # there is none left, perhaps because another thread took it
+            while self._is_closed:
+                self._watches.pop()[1].close()
+
+    def _begin_watch(self, file: Path) -> None:
+        with interrupts.held(), suppress(sqlite3.Error):  # whoever reads now is told of the error
+            # Never used for anything else: what it changed itself, a connection would not be told of.
+            watch = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
+            self._watches.append((next(self._number), watch))
 
     def _checked_in(self, _: Any, entry: ConnectionPoolEntry) -> None:
         # The pool that it returns to is nobody's any more: until that is collected, it would keep a file locked.

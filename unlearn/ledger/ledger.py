@@ -69,7 +69,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._mine = threading.local()
-        self._values: tuple[int | None, dict[str, str | None]] = (None, {})
+        self._values: tuple[tuple[int, int] | None, dict[str, str | None]] = (None, {})
         try:
             _check_tables(database)
         except BaseException:
