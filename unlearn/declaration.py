@@ -28,7 +28,6 @@ from shards.private_votes import PrivateVotes
 from shards.records import encode_target
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
-from unlearn.ledger.database import check_url
 
 FORMAT = 3
 """Format of the workspace's files; raised when an older version could not read them."""
@@ -176,6 +175,8 @@ def declare(
         encode_target(np.array([], dtype=np.int64), "classification", labels)
     code = code_digest(code_of(learner))
     if ledger is not None:
+        from unlearn.ledger.database import check_url
+
         check_url(ledger)
     return Declaration(
         id=secrets.token_hex(16),

@@ -26,7 +26,6 @@ from shards.learners import as_learner
 from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
 from shards.private_votes import PrivateVotes
-from shards.sources import features_from_table
 from shards.task import Kind
 from unlearn.building import BuildReport
 from unlearn.errors import ConfigurationError, InputError, WorkspaceError
@@ -287,6 +286,8 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
 
     def _checked_features(self, X: Any, *, reset: bool, y: Any = "no_validation") -> Any:
         """Features as the workspace takes them."""
+        from shards.sources import features_from_table
+
         if _is_mapping(X):
             if reset:
                 # Several arrays have no one number of features, and the names of their columns are unknown.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from shards.learners import as_learner
 from shards.lock import exclusive
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
-from shards.sources import Roles
 from shards.task import Kind, Task
 from shards.train import describe_learner, task_from
 from unlearn import declaration as declared
@@ -51,14 +50,16 @@ from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeat
 from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, store_batch
 from unlearn.issuing import Receipt, issue_due, public_key, receipts_of, rotate_key
-from unlearn.ledger import Artefact, Database, Ledger, NewSlice, check_repeat, now
+from unlearn.ledger import Artefact, NewSlice, now
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
 from unlearn.serving import Server, served_contents
 from unlearn.site import Site, store_of
-from unlearn.streaming import ingest_files
 from unlearn.submission import Acceptor
+
+if TYPE_CHECKING:
+    from unlearn.ledger import Database, Ledger
 
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 """What a disk answers when it takes no more."""
@@ -351,6 +352,9 @@ class Workspace:
             StorageError: If the disk is full, or the store fails; nothing was changed.
             WorkerLostError: If workers died again and again, perhaps for lack of memory; nothing was changed.
         """
+        from shards.sources import Roles
+        from unlearn.streaming import ingest_files
+
         roles = Roles(target, subject, record_id, None if features is None else tuple(map(str, features)))
         lifting = _named(reconsent, "reconsent")
         with self._writing():
@@ -472,6 +476,8 @@ class Workspace:
             site = self._site
             known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)
             if known is not None:
+                from unlearn.ledger import check_repeat
+
                 repeated = check_repeat(known, drafted.request, drafted.fingerprint, dated=drafted.dated)
                 if isinstance(repeated, IdempotencyError):
                     raise repeated
@@ -935,6 +941,8 @@ class _Meanwhile:
 
 def _make(folder: Path, declaration: Declaration, random_state: int | None) -> None:
     """Make a workspace's files, so that a folder with a description is a whole workspace."""
+    from unlearn.ledger import Ledger
+
     _make_parents(folder)
     # A folder that is there already may be somebody's current one, or a mounted volume: it is filled, not replaced.
     existed = folder.exists()
@@ -979,12 +987,16 @@ def _make_parents(folder: Path) -> None:
 
 
 def _database(folder: Path, declaration: Declaration) -> Database:
+    from unlearn.ledger import Database
+
     if declaration.ledger is None:
         return Database.sqlite(folder / "ledger.db")
     return Database.postgresql(declaration.ledger, declaration.schema)
 
 
 def _open_ledger(folder: Path, declaration: Declaration) -> Ledger:
+    from unlearn.ledger import Database, Ledger
+
     if declaration.ledger is None:
         return Ledger.open(folder / "ledger.db")
     return Ledger(Database.postgresql(declaration.ledger, declaration.schema))

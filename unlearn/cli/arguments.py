@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from shards.digest import Json
 from shards.interrupts import guarded
 
 if TYPE_CHECKING:
+    from shards.digest import Json
     from shards.executors.base import Executor
     from unlearn.workspace import Workspace
 

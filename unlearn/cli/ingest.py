@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shards.digest import Json
-from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
 from unlearn.cli.output import counted, print_json, say
 from unlearn.cli.where import trains
 from unlearn.errors import InputError
+
+if TYPE_CHECKING:
+    from shards.digest import Json
+    from shards.executors.base import Executor
 
 EXAMPLE = """\b
 Examples:
