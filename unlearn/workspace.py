@@ -27,6 +27,7 @@ from shards.files import sync_path
 from shards.interrupts import guarded
 from shards.learners import as_learner
 from shards.lock import exclusive
+from shards.placement import Region
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
 from shards.task import Kind, Task
@@ -48,7 +49,7 @@ from unlearn.errors import (
 )
 from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeated, serve_pending
 from unlearn.inbox import Inbox
-from unlearn.intake import as_records, check_ids, fit_task, store_batch
+from unlearn.intake import as_records, check_ids, fit_task, place_batch, store_batch
 from unlearn.issuing import Receipt, issue_due, public_key, receipts_of, rotate_key
 from unlearn.ledger import Artefact, NewSlice, now
 from unlearn.progress import progress_bar
@@ -139,6 +140,7 @@ class Workspace:
         executor: str | Executor = "local",
         ledger: str | None = None,
         store: str | None = None,
+        risk_classes: Mapping[str, Region] | None = None,
     ) -> Workspace:
         """Create a workspace.
 
@@ -161,6 +163,9 @@ class Workspace:
             store: Where records and checkpoints lie: None for inside the folder; a path, or the URL of an object store,
                 `s3://bucket/prefix` or `gs://bucket/prefix`, below which the workspace gets a place of its own. What
                 the URL needs besides comes from the environment, of this process and of the workers.
+            risk_classes: Classes of subjects by how likely they are to ask, and where each may go, such as
+                `{"often": Region(shards=range(2)), "seldom": Region(shards=range(2, 20))}`; public constants. Every
+                batch then says the class of each subject. None: there are no classes, and everybody goes anywhere.
 
         Returns:
             The workspace, open.
@@ -183,6 +188,7 @@ class Workspace:
             random_state=random_state,
             ledger=ledger,
             store=store,
+            risk_classes=risk_classes,
         )
         where = _executor(executor)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -289,6 +295,7 @@ class Workspace:
         *,
         subjects: Ids | None = None,
         record_ids: Ids | None = None,
+        risk: Ids | Mapping[Any, str] | None = None,
         reconsent: Ids = (),
     ) -> int:
         """Take in a batch of records. Nothing is trained by it; nothing trained before changes by it.
@@ -298,6 +305,8 @@ class Workspace:
             y: Targets: `[n]` labels, or `[n, ...]` numbers for regression.
             subjects: Whose each record is; None: every record is its own subject.
             record_ids: Unique ids; None: row numbers, `"17"` in the first batch, `"b:17"` in batch b.
+            risk: The declared risk class of each record's subject: `[n]` texts, a mapping of subjects to classes, or
+                one text for all. A subject keeps its class while it has records. None: where none are declared.
             reconsent: Forgotten subjects or records that may return, because they said so.
 
         Returns:
@@ -310,10 +319,11 @@ class Workspace:
         """
         with self._writing():
             batch = self._site.ledger.batches()
-            records = as_records(self._site, X, y, subjects, record_ids)
+            records = as_records(self._site, X, y, subjects, record_ids, risk)
             task, records = fit_task(self._site, records)
             lifted = check_ids(self._site, records.record_ids, records.subjects, _named(reconsent, "reconsent"))
-            store_batch(self._site, batch, task, records, lifted)
+            where = place_batch(self._site, records)
+            store_batch(self._site, batch, task, records, where, lifted)
             return batch
 
     def ingest_parquet(
@@ -324,6 +334,7 @@ class Workspace:
         subject: str | None = None,
         record_id: str | None = None,
         features: Sequence[str] | None = None,
+        risk: str | None = None,
         reconsent: Ids = (),
         progress: bool | None = None,
     ) -> int:
@@ -340,6 +351,7 @@ class Workspace:
             subject: Column that says whose a record is; None: every record is its own subject.
             record_id: Column of the unique ids; None: row numbers, as in `ingest`.
             features: Feature columns, in order; None: all that have no other role.
+            risk: Column of the subjects' declared risk classes; None: where none are declared.
             reconsent: Forgotten subjects or records that may return, because they said so.
             progress: Show progress bars; None: on a terminal.
 
@@ -355,7 +367,7 @@ class Workspace:
         from shards.sources import Roles
         from unlearn.streaming import ingest_files
 
-        roles = Roles(target, subject, record_id, None if features is None else tuple(map(str, features)))
+        roles = Roles(target, subject, record_id, None if features is None else tuple(map(str, features)), risk)
         lifting = _named(reconsent, "reconsent")
         with self._writing():
             return ingest_files(self._site, self._executor, path, roles, lifting, show=progress)

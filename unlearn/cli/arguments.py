@@ -25,6 +25,9 @@ AsJson: TypeAlias = Annotated[
 Target: TypeAlias = Annotated[str | None, typer.Option(help="Column of the target.")]
 Subject: TypeAlias = Annotated[str | None, typer.Option(help="Column that says whose a record is.")]
 RecordId: TypeAlias = Annotated[str | None, typer.Option(help="Column of the record ids.")]
+RiskColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--risk", help="Column of the subjects' risk classes, where `create` declared some.")
+]
 Columns: TypeAlias = Annotated[
     str | None, typer.Option(metavar="A,B,…", help="Feature columns, in order.", show_default="all others")
 ]
