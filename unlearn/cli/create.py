@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Options, Run, make_learner, parse_classes, parse_options
+from unlearn.cli.arguments import (
+    AsJson,
+    Options,
+    RiskClasses,
+    Run,
+    make_learner,
+    parse_classes,
+    parse_options,
+    parse_risk_classes,
+)
 from unlearn.cli.output import counted, print_json, say
 
 if TYPE_CHECKING:
-    from shards.placement import Region
     from shards.private_votes import PrivateVotes
 
 EXAMPLE = """\b
@@ -23,9 +29,6 @@ Examples:
   unlearn create runs/digits --learner mlp --option 'hidden=[64]'
   unlearn create runs/members --learner logistic --risk-class guest:16-19:* --risk-class member:0-15:*
   unlearn create runs/visits --learner lda --option shrinkage=0.1 --option 'features={"map":"raw","limit":100}'"""
-
-
-_NUMBERS = re.compile(r"\*|[0-9]{1,9}(-[0-9]{1,9})?")
 
 
 class TaskKind(StrEnum):
@@ -81,15 +84,7 @@ def create(
         float | None, typer.Option(help="Of noisy votes: the epsilon that all labels together may reach.")
     ] = None,
     delta: Annotated[float, typer.Option(help="Of noisy votes: the delta it is stated for.")] = 1e-5,
-    risk_class: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME:SHARDS:SLICES",
-            help="A class of subjects and where they go, such as guest:16-19:* (shards 16 to 19) or guest:*:4 (the "
-            "last of 5 slices), both numbered from 0; repeatable. `ingest --risk` then says each subject's class.",
-            show_default="one for all, anywhere",
-        ),
-    ] = None,
+    risk_class: RiskClasses = None,
     random_state: Annotated[
         int | None,
         typer.Option(help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"),
@@ -150,41 +145,6 @@ def create(
         return
     say(f"created {run}: {counted(shards, 'shard')} of {counted(slices, 'slice')}, {declared.task} by {learner}")
     say(f"next: unlearn ingest {run} FILE")
-
-
-def parse_risk_classes(texts: Sequence[str] | None) -> dict[str, Region] | None:
-    """Read `NAME:SHARDS:SLICES` options.
-
-    Args:
-        texts: As given on the command line; each part a number, the first and the last of some, or `*` for all.
-
-    Returns:
-        Risk class to region; None if there are no classes.
-
-    Raises:
-        BadParameter: If one is not of this form, or repeats a name.
-    """
-    if not texts:
-        return None
-    from shards.placement import Region
-
-    found: dict[str, Region] = {}
-    for text in texts:
-        name, _, numbers = text.partition(":")
-        shards, _, slices = numbers.partition(":")
-        if not (name and _NUMBERS.fullmatch(shards) and _NUMBERS.fullmatch(slices)):
-            raise typer.BadParameter(
-                f"{text!r} is not NAME:SHARDS:SLICES as in guest:16-19:*", param_hint="--risk-class"
-            )
-        if name in found:
-            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--risk-class")
-        found[name] = Region(_numbers(shards), _numbers(slices))
-    return found
-
-
-def _numbers(text: str) -> range | None:
-    first, _, last = text.partition("-")
-    return None if text == "*" else range(int(first), int(last or first) + 1)
 
 
 def _rule(
