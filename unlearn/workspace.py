@@ -320,9 +320,10 @@ class Workspace:
         with self._writing():
             batch = self._site.ledger.batches()
             records = as_records(self._site, X, y, subjects, record_ids, risk)
+            # First: a column of classes that nobody named would be taken for a feature.
+            where = place_batch(self._site, records)
             task, records = fit_task(self._site, records)
             lifted = check_ids(self._site, records.record_ids, records.subjects, _named(reconsent, "reconsent"))
-            where = place_batch(self._site, records)
             store_batch(self._site, batch, task, records, where, lifted)
             return batch
 
