@@ -635,7 +635,7 @@ def _best(options: Sequence[Option], constraints: Constraints) -> Option:
     return min((option for option in fitting if option.cost <= limit), key=lambda option: option.size)
 
 
-def _apart_for_a_reason(fitting: Sequence[Option]) -> Sequence[Option]:
+def _apart_for_a_reason(fitting: list[Option]) -> list[Option]:
     """All of them, or those that are blind to risk classes where the others save next to nothing."""
     blind_ones = [option for option in fitting if not option.design.regions]
     if blind_ones and min(option.cost for option in fitting) > APART * min(option.cost for option in blind_ones):

@@ -61,7 +61,7 @@ def test_classes_from_a_file_and_from_a_folder(run: Path, tmp_path: Path) -> Non
     trained = unlearn("train", run, "--workers", 1)
     assert trained.exit_code == 0, trained.stderr
     done = unlearn("forget", run, "--subject", "guest 3", "--subject", "member 4", "--json")
-    assert json.loads(done.stdout)["n_records"] == 12
+    assert json.loads(done.stdout)["request"]["n_records"] == 12
     # The column of classes is no feature: a file without it will do.
     csv.write_csv(people(0, 5).drop_columns(["kind", "y"]), tmp_path / "new.csv")
     assert unlearn("predict", run, tmp_path / "new.csv").stdout.count("\n") == 6
