@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import importlib.metadata
 import inspect
 import keyword
 import os
@@ -411,7 +410,9 @@ def _stdlib() -> tuple[str, ...]:
 @lru_cache(maxsize=8)
 def _providers(path: tuple[str, ...]) -> Mapping[str, list[str]]:  # noqa: ARG001 - the cache's key
     """Import name to distributions. Slow: opens every distribution's list of files."""
-    return importlib.metadata.packages_distributions()
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()
 
 
 def _owners(root: str, path: tuple[str, ...]) -> dict[str, str]:
@@ -424,12 +425,14 @@ def _owners(root: str, path: tuple[str, ...]) -> dict[str, str]:
     Returns:
         Normalised distribution name to version; empty if none owns the name.
     """
+    from importlib.metadata import PackageNotFoundError, version
+
     names = [_WELL_KNOWN[root]] if root in _WELL_KNOWN else _providers(path).get(root, [])
     owners = {}
     for name in names:
         try:
-            owners[re.sub(r"[-_.]+", "-", name).lower()] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            owners[re.sub(r"[-_.]+", "-", name).lower()] = version(name)
+        except PackageNotFoundError:
             continue
     return owners
 

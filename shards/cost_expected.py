@@ -10,7 +10,8 @@ need not train slice r again with probability
 
 and the record-visits of a window are a sum over shards, slices, and the records that are left: exact but for the
 rounding of each step's budget. Two things follow. Where placement is blind, skew changes nothing: K requests of the few
-cost what K requests of anybody cost, since the few are spread like everybody. And a subject with many records costs no
+cost what K requests of anybody cost, since the few are spread like everybody; placed by class, they hit less
+(`spread_over`). And a subject with many records costs no
 more than one with a single record, since all lie in one slice.
 
 `tests/shards/test_cost_expected.py` compares with counting every case.
@@ -25,6 +26,7 @@ from enum import StrEnum
 import numpy as np
 
 from shards.errors import ConfigurationError
+from shards.placement import Region
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 _MOST = 1 - 2.0**-53
@@ -173,6 +175,30 @@ def blind(n_shards: int, n_slices: int, n_classes: int = 1) -> Spread:
         raise ConfigurationError(f"shards, slices and classes must be at least 1, got {n_shards} and {n_slices}")
     chance = np.full((n_classes, 1, n_slices), 1 / (n_shards * n_slices))
     return Spread(np.array([n_shards], dtype=np.int64), chance)
+
+
+def spread_over(regions: Sequence[Region], n_shards: int, n_slices: int) -> Spread:
+    """The spread of a placement by class.
+
+    Args:
+        regions: Where subjects of each class go.
+        n_shards: S.
+        n_slices: R.
+
+    Returns:
+        The spread; shards that the same classes go to are a group.
+
+    Raises:
+        ConfigurationError: If a region is not among the shards and slices.
+    """
+    named = [region.within(n_shards, n_slices) for region in regions]
+    pairs = [(region.shards or range(0), region.slices or range(0)) for region in named]
+    bounds = sorted({0, n_shards, *(edge for shards, _ in pairs for edge in (shards.start, shards.stop))})
+    chance = np.zeros((len(pairs), len(bounds) - 1, n_slices))
+    for index, (shards, slices) in enumerate(pairs):
+        groups = slice(bounds.index(shards.start), bounds.index(shards.stop))
+        chance[index, groups, slices.start : slices.stop] = 1 / (len(shards) * len(slices))
+    return Spread(np.diff(bounds).astype(np.int64), chance)
 
 
 def untouched(spread: Spread, classes: Sequence[RiskClass], hours: float) -> np.ndarray:

@@ -8,7 +8,6 @@ and digested (`describe`, `environment_digest`). Equal digests mean: the same bi
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import platform
 import sys
@@ -153,9 +152,11 @@ def _linear_algebra(config: Mapping[str, Json]) -> dict[str, Json]:
 
 def _version(name: str) -> str | None:
     """Version of an installed distribution, or None."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        return version(name)
+    except PackageNotFoundError:
         return None
 
 

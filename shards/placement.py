@@ -1,7 +1,8 @@
 """Where a record goes: keyed functions of its subject and its id, never of its position or its neighbours.
 
 Because each record's place depends on that record alone, removing others moves nothing that stays; because
-the functions are keyed, nobody without the key can aim records at a shard.
+the functions are keyed, nobody without the key can aim records at a shard. Where risk classes are declared, a subject's
+class says among which shards and slices the key chooses (`Region`), and nothing else changes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,47 @@ from shards.errors import ConfigurationError
 
 KEY_BYTES = 32
 TOKEN_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where subjects of a risk class may go: shards that follow each other, and slices of a batch that do.
+
+    Attributes:
+        shards: Numbers of the shards, from 0; None: all.
+        slices: Numbers of the slices within a batch, from 0; None: all. The last ones are the cheapest to build again.
+    """
+
+    shards: range | None = None
+    slices: range | None = None
+
+    def within(self, n_shards: int, n_slices: int) -> Region:
+        """The same with its numbers spelled out.
+
+        Args:
+            n_shards: S.
+            n_slices: R.
+
+        Returns:
+            A region that names its shards and slices.
+
+        Raises:
+            ConfigurationError: If it names none, or others than there are.
+        """
+        found = {}
+        for name, chosen, count in (("shards", self.shards, n_shards), ("slices", self.slices, n_slices)):
+            numbers = range(count) if chosen is None else chosen
+            if not isinstance(numbers, range) or numbers.step != 1 or not numbers or not 0 <= numbers[0] <= numbers[-1]:
+                raise ConfigurationError(
+                    f"a region is made of {name} that follow each other, such as range(2, 5) or None for all, got "
+                    f"{chosen!r}"
+                )
+            if numbers[-1] >= count:
+                raise ConfigurationError(
+                    f"a region names the {name} {numbers[0]} to {numbers[-1]}, but they are 0 to {count - 1}"
+                )
+            found[name] = numbers
+        return Region(**found)
 
 
 @dataclass(frozen=True)
@@ -54,8 +96,15 @@ def keyed_tokens(key: bytes, purpose: str, ids: Sequence[str]) -> np.ndarray:
     return np.frombuffer(bytes(out), dtype=np.uint8).reshape(len(ids), TOKEN_BYTES)
 
 
-def place(key: bytes, subjects: Sequence[str], record_ids: Sequence[str], n_shards: int, n_slices: int) -> Placement:
-    """Place records by their subject; all records of a subject share a shard and a slice number.
+def place(
+    key: bytes,
+    subjects: Sequence[str],
+    record_ids: Sequence[str],
+    n_shards: int,
+    n_slices: int,
+    regions: Sequence[Region] | None = None,
+) -> Placement:
+    """Place records by their subject; all records of a subject in one region share a shard and a slice number.
 
     The two numbers are read from the two halves of a keyed 128-bit digest of the subject; the modulo bias is
     below `n_shards / 2**64`.
@@ -66,22 +115,25 @@ def place(key: bytes, subjects: Sequence[str], record_ids: Sequence[str], n_shar
         record_ids: Id of each record.
         n_shards: S, at least 1.
         n_slices: R, at least 1.
+        regions: Where each record's subject may go; None: anywhere.
 
     Returns:
         The placement.
 
     Raises:
-        ConfigurationError: If S or R is below 1 or the key has the wrong length.
+        ConfigurationError: If S or R is below 1, the key has the wrong length, or a region is not among them.
     """
     if n_shards < 1 or n_slices < 1:
         raise ConfigurationError(f"n_shards and n_slices must be at least 1, got {n_shards} and {n_slices}")
     if len(key) != KEY_BYTES:
         raise ConfigurationError(f"the placement key must have {KEY_BYTES} bytes, got {len(key)}")
-    shards, slices = place_subjects(key, subjects, n_shards, n_slices)
+    shards, slices = place_subjects(key, subjects, n_shards, n_slices, regions)
     return Placement(shards, slices, tokens=keyed_tokens(key, "order", record_ids))
 
 
-def place_subjects(key: bytes, subjects: Sequence[str], n_shards: int, n_slices: int) -> tuple[np.ndarray, np.ndarray]:
+def place_subjects(
+    key: bytes, subjects: Sequence[str], n_shards: int, n_slices: int, regions: Sequence[Region] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Shard and slice of subjects, whether or not they have records.
 
     Args:
@@ -89,13 +141,28 @@ def place_subjects(key: bytes, subjects: Sequence[str], n_shards: int, n_slices:
         subjects: The subjects, n of them.
         n_shards: S.
         n_slices: R.
+        regions: Where each of them may go; None: anywhere.
 
     Returns:
         Shards and slices, each `[n]` int64.
+
+    Raises:
+        ConfigurationError: If a region is not among the shards and slices.
     """
     halves = keyed_tokens(key, "placement", subjects).view("<u8").reshape(len(subjects), 2)
-    shards = (halves[:, 0] % np.uint64(n_shards)).astype(np.int64)
-    return shards, (halves[:, 1] % np.uint64(n_slices)).astype(np.int64)
+    bounds = _bounds([Region()] if regions is None else regions, n_shards, n_slices)
+    firsts, counts = bounds[:, 0], bounds[:, 1].astype(np.uint64)
+    chosen = firsts + (halves % counts).astype(np.int64)
+    return chosen[:, 0], chosen[:, 1]
+
+
+def _bounds(regions: Sequence[Region], n_shards: int, n_slices: int) -> np.ndarray:
+    """`[n, 2, 2]` int64: of each region the first shard and slice, and how many of either."""
+    kinds = {region: number for number, region in enumerate(dict.fromkeys(regions))}
+    whole = [region.within(n_shards, n_slices) for region in kinds]
+    pairs = [(region.shards or range(0), region.slices or range(0)) for region in whole]
+    of_kinds = np.array([[[part.start for part in pair], [len(part) for part in pair]] for pair in pairs])
+    return of_kinds.reshape(-1, 2, 2)[[kinds[region] for region in regions]]
 
 
 def grouped(placement: Placement, n_slices: int) -> list[tuple[int, int, np.ndarray]]:

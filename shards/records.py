@@ -43,6 +43,7 @@ class Records:
             C-contiguous; or `[n]` of dtype `U`.
         target: `[n]` or `[n, *shape]`, of the same dtypes.
         columns: Names of the table's columns that were stacked into the feature `"x"`, in order; else empty.
+        risks: Risk class of each record's subject, one per record; empty: none is given.
     """
 
     record_ids: tuple[str, ...]
@@ -50,6 +51,7 @@ class Records:
     features: Mapping[str, np.ndarray]
     target: np.ndarray
     columns: tuple[str, ...] = ()
+    risks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.record_ids)
@@ -72,6 +74,7 @@ class Records:
             features={name: array[order] for name, array in self.features.items()},
             target=self.target[order],
             columns=self.columns,
+            risks=tuple(self.risks[row] for row in order) if self.risks else (),
         )
 
 
@@ -81,6 +84,7 @@ def make_records(
     *,
     subjects: Any = None,
     record_ids: Any = None,
+    risk: Any = None,
     batch: int = 0,
 ) -> Records:
     """Check and copy training examples.
@@ -91,6 +95,7 @@ def make_records(
         subjects: `[n]` str or int; None makes every record its own subject.
         record_ids: `[n]` str or int, unique; None numbers the records `"0"`, `"1"`, … in batch 0 and `"b:0"`,
             `"b:1"`, … in batch b.
+        risk: Risk classes of the subjects, see `to_risks`; None gives none.
         batch: Number of the batch of ingestion, from 0.
 
     Returns:
@@ -109,9 +114,11 @@ def make_records(
     lengths["record_ids"] = len(ids)
     owners = ids if subjects is None else to_ids(subjects, "subjects")
     lengths["subjects"] = len(owners)
+    risks = None if risk is None else to_risks(risk, owners)
+    lengths |= {} if risks is None else {"risk": len(risks)}
     _check_lengths(lengths)
     _check_unique(ids)
-    return Records(record_ids=ids, subjects=owners, features=features, target=target)
+    return Records(record_ids=ids, subjects=owners, features=features, target=target, risks=risks or ())
 
 
 def make_features(X: Any) -> dict[str, np.ndarray]:
@@ -336,6 +343,34 @@ def to_ids(ids: Any, what: str) -> tuple[str, ...]:
         if 4 * len(text) > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
             raise InputError(f"{what}: row {row} is longer than {MAX_ID_BYTES} bytes of UTF-8; shorten it")
     return texts
+
+
+def to_risks(risk: Any, subjects: Sequence[str]) -> tuple[str, ...]:
+    """Risk class of each record's subject, as text.
+
+    Args:
+        risk: Array-like `[n]` with the class of each record's subject; or a mapping of subjects to their classes; or
+            the one class of them all, as text.
+        subjects: `[n]`, whose the records are.
+
+    Returns:
+        The classes, one per record if the arrays have that length.
+
+    Raises:
+        InputError: If a subject is not in the mapping, or a class is no text.
+    """
+    if isinstance(risk, str):
+        return to_ids([risk], "risk") * len(subjects)
+    if not isinstance(risk, Mapping):
+        return to_ids(risk, "risk")
+    classes = dict(zip(to_ids(list(risk), "risk"), to_ids(list(risk.values()), "risk"), strict=True))
+    missing = list(dict.fromkeys(name for name in subjects if name not in classes))
+    if missing:
+        raise InputError(
+            f"risk names no class for {len(missing)} of the subjects ({_some(missing)}): give every subject one; "
+            "nothing was ingested"
+        )
+    return tuple(classes[name] for name in subjects)
 
 
 def _id_list(ids: Any, what: str) -> list[Any]:

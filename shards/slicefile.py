@@ -19,15 +19,17 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from shards.digest import Json, canonical_json, digest_json, digest_parts
 from shards.errors import DamageError, InputError
 from shards.records import NUMERIC_DTYPES, TEXT, field_schema, is_unicode
 from shards.task import FieldSchema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TOKEN_BYTES = 16
 SALT_BYTES = 32
@@ -106,6 +108,8 @@ def to_bytes(where: object, data: SliceRecords) -> bytes:
 
 
 def _batch(where: object, data: SliceRecords) -> pa.RecordBatch:
+    import pyarrow as pa
+
     fault = _fault(data)
     if fault:
         raise InputError(f"cannot write {where}: {fault}")
@@ -120,6 +124,8 @@ def _batch(where: object, data: SliceRecords) -> pa.RecordBatch:
 
 
 def _write_batch(file: IO[bytes], batch: pa.RecordBatch) -> None:
+    import pyarrow as pa
+
     with pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
 
@@ -140,6 +146,8 @@ def read(path: Path) -> SliceRecords:
     Raises:
         DamageError: If the file is missing or is not a well-formed slice file.
     """
+    import pyarrow as pa
+
     try:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
@@ -168,10 +176,14 @@ def from_bytes(where: object, data: bytes) -> SliceRecords:
     Raises:
         DamageError: If it is not a well-formed slice file.
     """
+    import pyarrow as pa
+
     return _read(where, data[: len(_MAGIC)], lambda: pa.BufferReader(data))
 
 
 def _read(where: object, magic: bytes, opened: Callable[[], pa.NativeFile]) -> SliceRecords:
+    import pyarrow as pa
+
     if magic != _MAGIC:
         raise DamageError(f"slice file {where} does not start like an Arrow file; restore it from a copy")
     try:
@@ -393,6 +405,8 @@ def _little(array: np.ndarray) -> np.ndarray:
 
 def _encode(array: np.ndarray) -> pa.Array:
     """An array as an Arrow column that shares its bytes, or as a column of text."""
+    import pyarrow as pa
+
     if array.dtype.kind == "U":
         return _texts(array.tolist(), pa.large_string())
     width = array.dtype.itemsize * math.prod(array.shape[1:])
@@ -402,6 +416,8 @@ def _encode(array: np.ndarray) -> pa.Array:
 
 def _texts(texts: Sequence[str], kind: pa.DataType) -> pa.Array:
     """Texts as an Arrow column, made of its buffers: `pa.array` loads pandas, to ask whether it was given any."""
+    import pyarrow as pa
+
     encoded = [text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)])
     if kind == pa.string():
@@ -435,6 +451,7 @@ def _description(names: list[str], fields: list[FieldSchema]) -> Json:
 
 def _schema(names: list[str], features: list[FieldSchema], target: FieldSchema) -> pa.Schema:
     """The one Arrow schema that a slice file of these fields has."""
+    import pyarrow as pa
 
     def column(field: FieldSchema) -> pa.DataType:
         if field.dtype == TEXT:
@@ -454,6 +471,8 @@ def _schema(names: list[str], features: list[FieldSchema], target: FieldSchema) 
 
 def _parse(file: pa.NativeFile) -> SliceRecords:
     """Read and check a file; anything wrong with it raises one of the errors that `_read` expects."""
+    import pyarrow as pa
+
     reader = pa.ipc.open_file(file)
     names, features, target = _parse_description((reader.schema.metadata or {})[_METADATA_KEY])
     # Other metadata is never looked at; types are compared as a whole, so no extension type gets through.

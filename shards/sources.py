@@ -21,7 +21,7 @@ from shards.errors import InputError
 from shards.records import Records, make_features, make_records, numbered_ids, to_array, to_ids
 
 _EXACT_IN_FLOAT64 = 2**53
-_NPZ_KEYS = ("X", "x", "y", "subjects", "record_ids")
+_NPZ_KEYS = ("X", "x", "y", "subjects", "record_ids", "risk")
 
 
 def from_table(
@@ -31,6 +31,7 @@ def from_table(
     subject: str | None = None,
     record_id: str | None = None,
     features: Sequence[str] | None = None,
+    risk: str | None = None,
     batch: int = 0,
 ) -> Records:
     """Records from a table.
@@ -41,6 +42,7 @@ def from_table(
         subject: Column of the subjects; None makes every record its own subject.
         record_id: Column of the record ids; None numbers the records.
         features: Feature columns, in order; None takes all that have no other role.
+        risk: Column of the subjects' risk classes; None gives none.
         batch: Number of the batch of ingestion, from 0.
 
     Returns:
@@ -51,7 +53,7 @@ def from_table(
             target is among the features.
     """
     columns = _columns(table)
-    roles = {"target": target, "subject": subject, "record_id": record_id}
+    roles = {"target": target, "subject": subject, "record_id": record_id, "risk": risk}
     for role, name in roles.items():
         if name is not None:
             _find(columns, name, role)
@@ -65,6 +67,7 @@ def from_table(
         _column_array(columns, target, "target"),
         subjects=None if subject is None else _column_ids(columns, subject, "subject"),
         record_ids=None if record_id is None else _column_ids(columns, record_id, "record_id"),
+        risk=None if risk is None else _column_ids(columns, risk, "risk"),
         batch=batch,
     )
     return replace(records, columns=stacked_columns(found, chosen))
@@ -79,17 +82,20 @@ class Roles:
         subject: Column of the subjects; None makes every record its own subject.
         record_id: Column of the record ids; None numbers the records.
         features: Feature columns, in order; None takes all that have no other role.
+        risk: Column of the subjects' risk classes; None gives none.
     """
 
     target: str
     subject: str | None = None
     record_id: str | None = None
     features: tuple[str, ...] | None = None
+    risk: str | None = None
 
     @property
     def of_ids(self) -> list[str]:
-        """The columns that say what a row is and not what it holds: ids, subjects and target, each once."""
-        return list(dict.fromkeys(name for name in (self.record_id, self.subject, self.target) if name is not None))
+        """The columns that say what a row is and not what it holds: ids, subjects, target and risk, each once."""
+        named = (self.record_id, self.subject, self.target, self.risk)
+        return list(dict.fromkeys(name for name in named if name is not None))
 
     def records(self, table: Any, batch: int, first: int = 0) -> Records:
         """Records from a part of a table.
@@ -131,18 +137,19 @@ class Roles:
             ids = numbered_ids(len(target), batch, first)
         else:
             ids = to_ids(_column_ids(columns, self.record_id, "record_id"), "record_ids")
-        if self.subject is None:
-            return Identities(ids, ids, target)
-        return Identities(ids, to_ids(_column_ids(columns, self.subject, "subject"), "subjects"), target)
+        owners = ids if self.subject is None else to_ids(_column_ids(columns, self.subject, "subject"), "subjects")
+        risks = () if self.risk is None else to_ids(_column_ids(columns, self.risk, "risk"), "risk")
+        return Identities(ids, owners, target, risks)
 
 
 @dataclass(frozen=True, eq=False)
 class Identities:
-    """Records without their features: `record_ids`, `subjects` and `target` as in `Records`."""
+    """Records without their features: `record_ids`, `subjects`, `target` and `risks` as in `Records`."""
 
     record_ids: tuple[str, ...]
     subjects: tuple[str, ...]
     target: np.ndarray
+    risks: tuple[str, ...] = ()
 
 
 def stacked_columns(features: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[str, ...]:
@@ -195,6 +202,7 @@ def from_file(
     subject: str | None = None,
     record_id: str | None = None,
     features: Sequence[str] | None = None,
+    risk: str | None = None,
     batch: int = 0,
 ) -> Records:
     """Records from a file, read according to its suffix.
@@ -203,11 +211,12 @@ def from_file(
 
     Args:
         path: `.csv` (UTF-8, with a header), `.parquet`, or `.npz` with arrays `X` and `y` (or `x` and `y`) and
-            optionally `subjects` and `record_ids`.
+            optionally `subjects`, `record_ids` and `risk`.
         target: Column of the target; for tables only, and required there.
         subject: Column of the subjects; for tables only.
         record_id: Column of the record ids; for tables only.
         features: Feature columns; for tables only. None takes all that have no other role.
+        risk: Column of the subjects' risk classes; for tables only.
         batch: Number of the batch of ingestion, from 0.
 
     Returns:
@@ -219,16 +228,18 @@ def from_file(
     """
     path = _existing(path)
     if _is_npz(path):
-        if any(role is not None for role in (target, subject, record_id, features)):
+        if any(role is not None for role in (target, subject, record_id, features, risk)):
             raise InputError(
-                f"{path}: an .npz file has no columns; leave out target, subject, record_id and features, "
-                "and name its arrays X, y, subjects and record_ids"
+                f"{path}: an .npz file has no columns; leave out target, subject, record_id, features and risk, "
+                "and name its arrays X, y, subjects, record_ids and risk"
             )
         return _from_npz(path, batch)
-    table = _read_table(path, [name for name in (subject, record_id) if name is not None])
+    table = _read_table(path, [name for name in (subject, record_id, risk) if name is not None])
     if target is None:
         raise InputError(f"{path}: no target column named; its columns are {_listing(table.column_names)}")
-    return from_table(table, target=target, subject=subject, record_id=record_id, features=features, batch=batch)
+    return from_table(
+        table, target=target, subject=subject, record_id=record_id, features=features, risk=risk, batch=batch
+    )
 
 
 def features_from_file(
@@ -534,6 +545,7 @@ def _from_npz(path: Path, batch: int) -> Records:
         arrays["y"],
         subjects=arrays.get("subjects"),
         record_ids=arrays.get("record_ids"),
+        risk=arrays.get("risk"),
         batch=batch,
     )
 

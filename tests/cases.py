@@ -13,7 +13,7 @@ import numpy as np
 from shards.executors.base import Executor, OnBuilt, OnProgress, OnTurn, Program, carry_on
 from shards.executors.local import LocalExecutor
 from shards.learners.base import Learner
-from shards.placement import Placement, place
+from shards.placement import Placement, Region, place
 from shards.train import ChainOrder
 from unlearn import Workspace
 from unlearn.declaration import make_secrets
@@ -215,6 +215,7 @@ def create(
     *,
     random_state: int = 0,
     executor: str | Executor = "local",
+    risk_classes: Mapping[str, Region] | None = None,
 ) -> Workspace:
     """A workspace with the constants all tests share."""
     return Workspace.create(
@@ -225,13 +226,19 @@ def create(
         classes=CLASSES,
         random_state=random_state,
         executor=executor,
+        risk_classes=risk_classes,
     )
 
 
 def ingest(
-    workspace: Workspace, case: Case, records: Sequence[Record], reconsent: Sequence[str] = (), **changed: Any
+    workspace: Workspace,
+    case: Case,
+    records: Sequence[Record],
+    reconsent: Sequence[str] = (),
+    risk: Callable[[str], str] | None = None,
+    **changed: Any,
 ) -> None:
-    """Ingest records as one batch; `changed` replaces features by record id."""
+    """Ingest records as one batch, `risk` telling a subject's class; `changed` replaces features by record id."""
     rows = [item.row for item in records]
     X = features(case, rows)
     for at, item in enumerate(records):
@@ -242,6 +249,7 @@ def ingest(
         digits()[1][np.array(rows, dtype=np.int64)],
         record_ids=[item.id for item in records],
         subjects=[item.subject for item in records],
+        risk=None if risk is None else [risk(item.subject) for item in records],
         reconsent=list(reconsent),
     )
 
@@ -254,20 +262,28 @@ def trained(
     n_slices: int,
     *,
     executor: str | Executor = "local",
+    risk_classes: Mapping[str, Region] | None = None,
+    risk: Callable[[str], str] | None = None,
     **changed: Any,
 ) -> Workspace:
     """The slow and obviously right way to any state: a fresh workspace, every batch, one training."""
-    workspace = create(folder, case, n_shards, n_slices, executor=executor)
+    workspace = create(folder, case, n_shards, n_slices, executor=executor, risk_classes=risk_classes)
     for batch in batches:
-        ingest(workspace, case, batch, **changed)
+        ingest(workspace, case, batch, risk=risk, **changed)
     workspace.train()
     return workspace
 
 
-def placed(records: Sequence[Record], n_shards: int, n_slices: int, random_state: int = 0) -> Placement:
-    """Where `create`'s workspaces put records."""
+def placed(
+    records: Sequence[Record],
+    n_shards: int,
+    n_slices: int,
+    random_state: int = 0,
+    regions: Sequence[Region] | None = None,
+) -> Placement:
+    """Where `create`'s workspaces put records, each within its region."""
     key = make_secrets(random_state).placement
-    return place(key, [r.subject for r in records], [r.id for r in records], n_shards, n_slices)
+    return place(key, [r.subject for r in records], [r.id for r in records], n_shards, n_slices, regions)
 
 
 def contents(workspace: Workspace) -> Mapping[tuple[int, int], str]:

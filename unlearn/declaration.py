@@ -10,7 +10,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,20 @@ from shards.ensemble import check_aggregation, usual_aggregation
 from shards.files import sync_path
 from shards.learners.base import Learner
 from shards.location import normal_location
-from shards.placement import KEY_BYTES
+from shards.placement import KEY_BYTES, Region
 from shards.private_votes import PrivateVotes
-from shards.records import encode_target
+from shards.records import encode_target, to_ids
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
-from unlearn.ledger.database import check_url
 
-FORMAT = 3
+FORMAT = 4
 """Format of the workspace's files; raised when an older version could not read them."""
 
+_WITHOUT_RISKS = 3
+"""Format of a workspace without risk classes, which older versions can read."""
+
 _WITHOUT_STORE = 2
-"""Format of a workspace whose records and checkpoints are in its folder, which older versions can read."""
+"""Format of one whose records and checkpoints are in its folder, too, which even older versions can read."""
 
 
 _ID = re.compile("[0-9a-f]{32}")
@@ -57,6 +59,8 @@ class Declaration:
         aggregation: How the shards' outputs are joined; noisy votes with their noise and budget.
         root_seed: Seed of everything random in training.
         store: Path or URL below which records and checkpoints lie, or None: inside the folder.
+        risk_classes: Risk class to the first and the last shard and slice its subjects go to, or None: there are no
+            classes, and everybody goes anywhere.
     """
 
     id: str
@@ -71,6 +75,7 @@ class Declaration:
     aggregation: Json
     root_seed: int
     store: str | None = None
+    risk_classes: dict[str, Json] | None = None
 
     @property
     def digest(self) -> str:
@@ -78,11 +83,22 @@ class Declaration:
         return digest_json("description", self.to_json())
 
     def to_json(self) -> dict[str, Json]:
-        """All of it as JSON; without a store of its own, as it was before there were any."""
+        """All of it as JSON; without a store of its own or risk classes, as it was before there were any."""
         fields = asdict(self)
-        if self.store is None:
-            del fields["store"]
+        for name in ("store", "risk_classes"):
+            if fields[name] is None:
+                del fields[name]
         return fields
+
+    @property
+    def regions(self) -> dict[str, Region] | None:
+        """Where subjects of each risk class may go; None: there are no classes."""
+        if self.risk_classes is None:
+            return None
+        return {
+            name: Region(*(range(first, last + 1) for first, last in (described["shards"], described["slices"])))
+            for name, described in self.risk_classes.items()
+        }
 
     @property
     def votes(self) -> PrivateVotes | None:
@@ -114,6 +130,9 @@ class Declaration:
             and _ID.fullmatch(self.id)
         ):
             raise TypeError("a number, a text or a list stands where another kind belongs")
+        if self.risk_classes is not None:
+            for region in (self.regions or {}).values():
+                region.within(self.n_shards, self.n_slices)
 
 
 @dataclass(frozen=True)
@@ -140,6 +159,7 @@ def declare(
     random_state: int | None,
     ledger: str | None = None,
     store: str | None = None,
+    risk_classes: Mapping[str, Region] | None = None,
 ) -> Declaration:
     """Check the constants and write them down.
 
@@ -153,6 +173,7 @@ def declare(
         random_state: Root seed, or None for a random one.
         ledger: URL of a PostgreSQL database, or None for SQLite.
         store: Path or URL below which records and checkpoints are to lie, or None.
+        risk_classes: Where subjects of each risk class may go, or None.
 
     Returns:
         The constants.
@@ -176,6 +197,8 @@ def declare(
         encode_target(np.array([], dtype=np.int64), "classification", labels)
     code = code_digest(code_of(learner))
     if ledger is not None:
+        from unlearn.ledger.database import check_url
+
         check_url(ledger)
     return Declaration(
         id=secrets.token_hex(16),
@@ -190,7 +213,42 @@ def declare(
         aggregation=asdict(aggregation) if isinstance(aggregation, PrivateVotes) else aggregation,
         root_seed=secrets.randbits(63) if random_state is None else int(random_state),
         store=None if store is None else normal_location(store),
+        risk_classes=None if risk_classes is None else _described(risk_classes, aggregation, n_shards, n_slices),
     )
+
+
+def _described(
+    risk_classes: Mapping[str, Region], aggregation: str | PrivateVotes, n_shards: int, n_slices: int
+) -> dict[str, Json]:
+    """Risk classes as JSON, checked."""
+    if isinstance(aggregation, PrivateVotes):
+        raise ConfigurationError(
+            "noisy votes promise privacy for a placement that knows nothing of the subjects: leave the risk classes "
+            "out, or join the shards in another way"
+        )
+    if not isinstance(risk_classes, Mapping) or not risk_classes:
+        raise ConfigurationError(
+            "risk classes are a mapping of one name at least to the region its subjects go to, such as {'often': "
+            f"Region(shards=range(2)), 'seldom': Region(shards=range(2, 20))}}, got {risk_classes!r}"
+        )
+    named = {}
+    for name, region in zip(to_ids(list(risk_classes), "risk classes"), risk_classes.values(), strict=True):
+        if not isinstance(region, Region):
+            raise ConfigurationError(f"the risk class {name!r} needs a shards.placement.Region, got {region!r}")
+        try:
+            named[name] = region.within(n_shards, n_slices)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"risk class {name!r}: {error}") from error
+    unused = sorted(set(range(n_shards)).difference(*(region.shards or () for region in named.values())))
+    if unused:
+        raise ConfigurationError(
+            f"no risk class may go to shard {unused[0]}, so it would stay empty: declare fewer shards, or a class that "
+            "uses it"
+        )
+    return {
+        name: {part: [numbers[0], numbers[-1]] for part, numbers in vars(region).items()}
+        for name, region in named.items()
+    }
 
 
 def _check_votes(task: str, random_state: int | None) -> None:
@@ -228,7 +286,8 @@ def write(folder: Path, declaration: Declaration, keys: Secrets) -> None:
         keys: The keys.
     """
     _write(folder / "secrets.json", {name: value.hex() for name, value in vars(keys).items()}, 0o600)
-    number = _WITHOUT_STORE if declaration.store is None else FORMAT
+    number = _WITHOUT_STORE if declaration.store is None else _WITHOUT_RISKS
+    number = number if declaration.risk_classes is None else FORMAT
     _write(folder / "workspace.json", {"format": number, **declaration.to_json()}, 0o644)
     sync_path(folder)
 

@@ -25,8 +25,8 @@ from shards.interrupts import guarded
 from shards.learners import as_learner
 from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
+from shards.placement import Region
 from shards.private_votes import PrivateVotes
-from shards.sources import features_from_table
 from shards.task import Kind
 from unlearn.building import BuildReport
 from unlearn.errors import ConfigurationError, InputError, WorkspaceError
@@ -53,6 +53,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
     executor: str | Executor
     aggregation: str | PrivateVotes | None
     random_state: int | np.random.RandomState | None
+    risk_classes: Mapping[str, Region] | None
 
     @property
     def workspace_(self) -> Workspace:
@@ -65,7 +66,15 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
         check_is_fitted(self)
         return self._handle.open(self.executor)
 
-    def fit(self, X: Any, y: Any, *, subjects: Ids | None = None, record_ids: Ids | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        risk: Ids | Mapping[Any, str] | None = None,
+    ) -> Self:
         """Take the records into a new workspace, and train.
 
         Args:
@@ -74,6 +83,8 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
             y: Targets: `[n]` labels; for regression `[n]` numbers, or `[n, targets]` where the learner can.
             subjects: `[n]` text or int: who may ask for each record to be forgotten; None: every row its own.
             record_ids: `[n]` text or int, unique; None: the row numbers, `"0"`, `"1"`, …
+            risk: Where `risk_classes` are declared: the class of each record's subject, `[n]` texts, a mapping of
+                subjects to classes, or one text for all.
 
         Returns:
             Itself.
@@ -94,7 +105,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
                 X = _as_floats(X)
             workspace = self._create(learner, folder)
             try:
-                workspace.ingest(X, y, subjects=subjects, record_ids=record_ids)
+                workspace.ingest(X, y, subjects=subjects, record_ids=record_ids, risk=risk)
             except BaseException:
                 # Nothing was taken in, so the path is as good as unused.
                 shutil.rmtree(workspace.path if folder else workspace.path.parent)
@@ -115,6 +126,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
         *,
         subjects: Ids | None = None,
         record_ids: Ids | None = None,
+        risk: Ids | Mapping[Any, str] | None = None,
         reconsent: Ids = (),
     ) -> Self:
         """Add a batch of new records, and train on them as well; no step trained before is trained again.
@@ -126,6 +138,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
             y: Targets as in `fit`; labels of `classes_`.
             subjects: As in `fit`; a subject may have had records before.
             record_ids: As in `fit`, new ones; None: `"1:0"`, `"1:1"`, … in the first batch added, then `"2:0"`, …
+            risk: As in `fit`; a subject keeps its class while it has records.
             reconsent: Forgotten subjects or records that may return, because they said so.
 
         Returns:
@@ -140,7 +153,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
         task = workspace.task
         X, y = self._checked(X, y, many=task is not None and task.target.shape != (), reset=False)
         X = _as_declared(X, workspace)
-        workspace.ingest(X, y, subjects=subjects, record_ids=record_ids, reconsent=reconsent)
+        workspace.ingest(X, y, subjects=subjects, record_ids=record_ids, risk=risk, reconsent=reconsent)
         workspace.train()
         return self
 
@@ -253,6 +266,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
                 classes=self._classes(),
                 aggregation=self.aggregation,
                 random_state=_seed(self.random_state),
+                risk_classes=self.risk_classes,
                 executor=self.executor,
             )
         except BaseException:
@@ -287,6 +301,8 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
 
     def _checked_features(self, X: Any, *, reset: bool, y: Any = "no_validation") -> Any:
         """Features as the workspace takes them."""
+        from shards.sources import features_from_table
+
         if _is_mapping(X):
             if reset:
                 # Several arrays have no one number of features, and the names of their columns are unknown.
@@ -347,6 +363,8 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
             mean.
         random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
             int is drawn from. None: fresh and secret.
+        risk_classes: Classes of subjects by how likely they are to ask, and the `shards.placement.Region` each goes to;
+            public constants. None: there are none, and everybody goes anywhere.
 
     Attributes:
         classes_: The labels, sorted, in the dtype they were given in.
@@ -365,6 +383,7 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
         executor: str | Executor = "local",
         aggregation: str | PrivateVotes | None = None,
         random_state: int | np.random.RandomState | None = None,
+        risk_classes: Mapping[str, Region] | None = None,
     ) -> None:
         self.learner = learner
         self.n_shards = n_shards
@@ -374,6 +393,7 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
         self.executor = executor
         self.aggregation = aggregation
         self.random_state = random_state
+        self.risk_classes = risk_classes
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities of the ensemble; with `"vote"`, shares of the votes.
@@ -452,6 +472,8 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
             `"sum"`s (`RidgeLearner`); None: sums where there are some, else the mean.
         random_state: Makes placement and training repeatable, for experiments: int, or a RandomState that one
             int is drawn from. None: fresh and secret.
+        risk_classes: Classes of subjects by how likely they are to ask, and the `shards.placement.Region` each goes to;
+            public constants. None: there are none, and everybody goes anywhere.
     """
 
     _kind = "regression"
@@ -466,6 +488,7 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
         executor: str | Executor = "local",
         aggregation: str | PrivateVotes | None = None,
         random_state: int | np.random.RandomState | None = None,
+        risk_classes: Mapping[str, Region] | None = None,
     ) -> None:
         self.learner = learner
         self.n_shards = n_shards
@@ -474,6 +497,7 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
         self.executor = executor
         self.aggregation = aggregation
         self.random_state = random_state
+        self.risk_classes = risk_classes
 
     def predict(self, X: Any) -> np.ndarray:
         """Predictions of the ensemble.

@@ -11,17 +11,18 @@ import numpy as np
 
 from shards import slicefile
 from shards.digest import Json
-from shards.placement import grouped, place
+from shards.placement import Placement, grouped, keyed_tokens, place
 from shards.records import Records, encode_target, feature_schema, fit_records, make_records
 from shards.task import FieldSchema, Kind, Task
 from shards.train import describe_task, task_from
 from unlearn.erasure import purge_record_files, slice_file_name
 from unlearn.errors import InputError, TombstoneError, some
 from unlearn.ledger import NewRecord, NewSlice
+from unlearn.risk import check_risks, numbered, refuse_two_classes
 from unlearn.site import Site
 
 
-def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any) -> Records:
+def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any, risk: Any = None) -> Records:
     """Turn what the user gives into records of the next batch.
 
     Args:
@@ -30,6 +31,7 @@ def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any) -> Re
         y: Targets.
         subjects: Subject of each record, or None.
         record_ids: Id of each record, or None.
+        risk: Risk class of each record's subject, or None.
 
     Returns:
         The records.
@@ -38,8 +40,8 @@ def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any) -> Re
         InputError: If they cannot be trained on.
     """
     if isinstance(X, Records):
-        if y is not None or subjects is not None or record_ids is not None:
-            raise InputError("Records carry their own y, subjects and record ids: give them alone")
+        if any(item is not None for item in (y, subjects, record_ids, risk)):
+            raise InputError("Records carry their own y, subjects, record ids and risk classes: give them alone")
         return X
     if y is None:
         raise InputError("y is missing: give the targets of the records")
@@ -50,7 +52,7 @@ def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any) -> Re
         names = list(map(str, getattr(X, "column_names", None) or X.columns))
         X = features_from_table(X, names)
         columns = stacked_columns(X, names)
-    records = make_records(X, y, subjects=subjects, record_ids=record_ids, batch=site.ledger.batches())
+    records = make_records(X, y, subjects=subjects, record_ids=record_ids, risk=risk, batch=site.ledger.batches())
     return replace(records, columns=columns)
 
 
@@ -135,7 +137,30 @@ def check_ids(
     return sorted(dead & lifted)
 
 
-def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Sequence[bytes]) -> None:
+def place_batch(site: Site, records: Records) -> Placement:
+    """Where the records of a batch go.
+
+    Args:
+        site: The workspace.
+        records: The batch.
+
+    Returns:
+        Their places.
+
+    Raises:
+        InputError: If their risk classes are not those of the workspace, or of their subjects' other records.
+    """
+    declared, keys = site.declaration, site.keys
+    regions = check_risks(site, records.subjects, records.risks)
+    if regions is not None:
+        tokens = keyed_tokens(keys.pseudonyms, "subject", records.subjects)
+        refuse_two_classes(site, tokens, numbered(site, records.risks))
+    return place(keys.placement, records.subjects, records.record_ids, declared.n_shards, declared.n_slices, regions)
+
+
+def store_batch(
+    site: Site, batch: int, task: Task, records: Records, where: Placement, lifted: Sequence[bytes]
+) -> None:
     """Write a batch's slices and note it in the ledger; on any failure nothing of it stays.
 
     Args:
@@ -143,11 +168,11 @@ def store_batch(site: Site, batch: int, task: Task, records: Records, lifted: Se
         batch: Number of the batch.
         task: The declared task.
         records: The batch, checked.
+        where: Where they go.
         lifted: Tombstones to remove.
     """
     declared = site.declaration
     n_slices = declared.n_slices
-    where = place(site.keys.placement, records.subjects, records.record_ids, declared.n_shards, n_slices)
     site.store.prepare()
     for shard in range(declared.n_shards):
         site.folder(shard).create()

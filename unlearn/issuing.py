@@ -12,14 +12,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from shards.digest import Json
 from shards.files import sync_path
 from unlearn.errors import DamageError, InputError, UnsignedError
-from unlearn.ledger import Evidence, now
+from unlearn.ledger import now
 from unlearn.receipt.envelope import parse_envelope, seal
 from unlearn.receipt.keys import create_key, load_signer, public_pem, rotation
 from unlearn.receipt.predicate import SOFTWARE, Stage, statement
@@ -28,6 +27,8 @@ from unlearn.site import Site
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+
+    from unlearn.ledger import Evidence
 
 GROUP = 100
 """Receipts recorded in one transaction."""
@@ -255,6 +256,8 @@ def rotate_key(site: Site) -> str:
 @cache
 def software_version() -> str:
     """Version of this program."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(SOFTWARE)
     except PackageNotFoundError:

@@ -14,11 +14,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import groupby, pairwise, product
+from itertools import accumulate, groupby, pairwise, product
 
 import numpy as np
 
-from shards.cost_expected import Chain, Expected, RiskClass, Work, blind, expected_recovery
+from shards.cost_expected import Chain, Expected, RiskClass, Spread, Work, blind, expected_recovery, spread_over
+from shards.placement import Region
 from unlearn.desk import DAY, Desk, Simulated, simulate
 from unlearn.errors import ConfigurationError
 
@@ -27,6 +28,9 @@ PAYS = 0.8
 
 SAME = 1.02
 """Costs within this factor are taken for equal: then fewer shards, fewer slices and a shorter window are better."""
+
+APART = 0.9
+"""Risk classes are kept apart if the work is at most this share of what it is otherwise: somebody has to know them."""
 
 SLICES = (1, 2, 3, 5, 10, 20, 50)
 WINDOWS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0, 48.0, 72.0, 168.0, 336.0)
@@ -90,6 +94,7 @@ class Constraints:
         store_bytes: What records and checkpoints may take; None: as much as there is.
         memory_bytes: What all workers' records may take together; None: as much as there is.
         current: S and R of the workspace there is, or None.
+        current_regions: Where it places subjects of each risk class and, last, of all others; empty: anywhere.
     """
 
     records: int
@@ -112,6 +117,7 @@ class Constraints:
     store_bytes: float | None = None
     memory_bytes: float | None = None
     current: tuple[int, int] | None = None
+    current_regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         positive = {
@@ -138,6 +144,11 @@ class Constraints:
             )
         self._check_accuracy()
         self._check_risks()
+        if self.current_regions and (self.current is None or len(self.current_regions) != len(risk_classes(self))):
+            raise ConfigurationError(
+                f"a workspace that places {len(self.current_regions)} risk classes needs its shards and slices, and "
+                "the shares of as many classes; who is left over is the last one"
+            )
 
     @property
     def people(self) -> int:
@@ -181,11 +192,25 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Design:
-    """Shards, slices of a batch, and the hours whose requests are recovered together."""
+    """Shards, slices of a batch, the hours whose requests are recovered together, and where risk classes go.
+
+    Attributes:
+        shards: S.
+        slices: R.
+        window_hours: Hours.
+        regions: Where subjects of each risk class go, all others last; empty: anywhere.
+    """
 
     shards: int
     slices: int
     window_hours: float
+    regions: tuple[Region, ...] = ()
+
+    def spread(self, n_classes: int) -> Spread:
+        """Where subjects of each of so many classes may lie."""
+        if self.regions:
+            return spread_over(self.regions, self.shards, self.slices)
+        return blind(self.shards, self.slices, n_classes)
 
 
 @dataclass(frozen=True)
@@ -254,9 +279,9 @@ class Option:
         return self.predicted.compute_hours_per_day
 
     @property
-    def size(self) -> tuple[int, int, float]:
-        """Shards, slices and window: what is preferred small, in this order."""
-        return self.design.shards, self.design.slices, self.design.window_hours
+    def size(self) -> tuple[int, int, float, bool]:
+        """Shards, slices, window, and whether classes are placed: what is preferred small, in this order."""
+        return self.design.shards, self.design.slices, self.design.window_hours, bool(self.design.regions)
 
 
 @dataclass(frozen=True)
@@ -322,10 +347,8 @@ def plan(constraints: Constraints) -> Plan:
             "shard learns from a part of the data; measure the accuracy with so many before you rely on it."
         )
     if constraints.risks:
-        reasons.append(
-            "Risk classes change next to nothing: placement is blind to them, so the few who ask often are spread over "
-            "shards and slices like everybody."
-        )
+        blind_ones = _best([option for option in designs if not option.design.regions], constraints)
+        reasons.append(_on_risks(sharded, blind_ones))
     return Plan(
         chosen=chosen,
         sharding_pays=pays,
@@ -354,7 +377,7 @@ def rehearse(constraints: Constraints, option: Option, *, days: float, seed: int
         What happened.
     """
     classes, design = risk_classes(constraints), option.design
-    spread = blind(design.shards, design.slices, len(classes))
+    spread = design.spread(len(classes))
     desk = Desk(design.window_hours, constraints.cores, constraints.deadline_hours)
     return simulate(spread, classes, desk, work_of(constraints, option.family), days=days, seed=seed)
 
@@ -446,11 +469,15 @@ def predict(constraints: Constraints, family: Family, design: Design) -> Predict
     """
     classes = risk_classes(constraints)
     work, cores = work_of(constraints, family), constraints.cores
-    spread = blind(design.shards, design.slices, len(classes))
+    spread = design.spread(len(classes))
     found = expected_recovery(spread, classes, design.window_hours, work, cores)
     a_day = DAY / design.window_hours
     recovery = found.most_seconds / 3600
-    each = np.full(design.slices, constraints.records / design.shards / design.slices)
+    each = (
+        _largest(spread, classes)
+        if design.regions
+        else np.full(design.slices, constraints.records / design.shards / design.slices)
+    )
     chain = float(work.visited(each).sum()) * work.seconds_per_visit + design.slices * work.seconds_per_step
     return Predicted(
         requests=found.requests,
@@ -466,8 +493,15 @@ def predict(constraints: Constraints, family: Family, design: Design) -> Predict
         training_hours=chain * math.ceil(design.shards / cores) / 3600,
         store_bytes=constraints.records * constraints.record_bytes
         + design.shards * design.slices * constraints.checkpoint_bytes,
-        memory_bytes=constraints.record_bytes * constraints.records / design.shards * min(cores, design.shards),
+        memory_bytes=constraints.record_bytes * float(each.sum()) * min(cores, design.shards),
     )
+
+
+def _largest(spread: Spread, classes: Sequence[RiskClass]) -> np.ndarray:
+    """Records of each slice of the largest shard, `[R]`."""
+    records = np.array([group.subjects * group.records for group in classes])
+    within: np.ndarray = np.einsum("c,cgr->gr", records, spread.chance)
+    return np.asarray(within[within.sum(axis=1).argmax()])
 
 
 def _of_retraining(found: Expected, classes: Sequence[RiskClass], hours: float) -> float:
@@ -502,6 +536,49 @@ def _designs(constraints: Constraints, family: Family) -> Iterator[Design]:
             continue  # that is retraining
         if shards * pieces <= constraints.records:
             yield Design(shards, pieces, hours)
+            if family is Family.SHARDED and constraints.risks:
+                yield from (
+                    Design(shards, pieces, hours, regions) for regions in placements(constraints, shards, pieces)
+                )
+
+
+def placements(constraints: Constraints, n_shards: int, n_slices: int) -> list[tuple[Region, ...]]:
+    """Ways to keep risk classes apart: in shards of their own, or in slices, who asks most in the last.
+
+    Args:
+        constraints: What is to be planned for.
+        n_shards: S.
+        n_slices: R.
+
+    Returns:
+        Of each way that there is room for, the region of every class; each has as large a part as its share of the
+        records, but at least one.
+    """
+    classes = risk_classes(constraints)
+    records = [group.subjects * group.records for group in classes]
+    shards, slices = _parts(records, n_shards), None
+    rising = sorted(range(len(classes)), key=lambda index: classes[index].rate)
+    in_turn = _parts([records[index] for index in rising], n_slices)
+    if in_turn is not None:
+        slices = [in_turn[rising.index(index)] for index in range(len(classes))]
+    return [
+        *([] if shards is None or len(classes) < 2 else [tuple(Region(part) for part in shards)]),
+        *([] if slices is None or len(classes) < 2 else [tuple(Region(None, part) for part in slices)]),
+    ]
+
+
+def _parts(weights: Sequence[float], count: int) -> list[range] | None:
+    """Numbers below `count`, divided as the weights are, at least one each; None where there are too few."""
+    if len(weights) > count:
+        return None
+    spare, total = count - len(weights), sum(weights)
+    exact = [max(weight / total * count - 1, 0.0) for weight in weights]
+    scale = spare / sum(exact) if sum(exact) else 0.0
+    sizes = [1 + math.floor(share * scale + 1e-9) for share in exact]
+    rest = sorted(range(len(weights)), key=lambda index: -(exact[index] * scale % 1))
+    for index in rest[: count - sum(sizes)]:
+        sizes[index] += 1
+    return [range(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def _assess_all(constraints: Constraints, family: Family) -> list[Option]:
@@ -553,8 +630,17 @@ def _best(options: Sequence[Option], constraints: Constraints) -> Option:
         return min(options, key=lambda option: (len(option.unmet), -(option.accuracy or 0), option.cost, option.size))
     if fitting[0].family is Family.SHARDED and not constraints.accuracy:
         fitting = _fewest_that_pay(fitting, constraints)
+    fitting = _apart_for_a_reason(fitting)
     limit = SAME * min(option.cost for option in fitting)
     return min((option for option in fitting if option.cost <= limit), key=lambda option: option.size)
+
+
+def _apart_for_a_reason(fitting: list[Option]) -> list[Option]:
+    """All of them, or those that are blind to risk classes where the others save next to nothing."""
+    blind_ones = [option for option in fitting if not option.design.regions]
+    if blind_ones and min(option.cost for option in fitting) > APART * min(option.cost for option in blind_ones):
+        return blind_ones
+    return fitting
 
 
 def _fewest_that_pay(fitting: Sequence[Option], constraints: Constraints) -> list[Option]:
@@ -616,6 +702,25 @@ def _on_sharding(sharded: Option, retrained: Option, pays: bool) -> str:
     )
 
 
+def _on_risks(sharded: Option, blind_ones: Option) -> str:
+    """What keeping the classes apart saves."""
+    design = sharded.design
+    if not design.regions:
+        return (
+            "Risk classes change next to nothing: the best sharded design is blind to them, so the few who ask often "
+            "are spread over shards and slices like everybody; keeping them apart would not be cheaper."
+        )
+    # The first class stands for all: either every class has shards of its own, or slices.
+    where = "late slices" if design.regions[0].shards is None else "shards of their own"
+    return (
+        f"The best sharded design keeps those who ask often apart, in {where}: {_work(sharded)}, "
+        f"{_number(sharded.cost / blind_ones.cost)} times the work of the best one with everybody anywhere, "
+        f"which has {blind_ones.design.shards:,} shards. "
+        "Each subject's class must be known when its records come (`unlearn ingest --risk`), and accuracies have to be "
+        "measured anew: shards then differ in whom they learn from."
+    )
+
+
 def _hits(option: Option) -> str:
     requests, hit = _number(option.predicted.requests), _number(option.predicted.shards_hit)
     return (
@@ -633,21 +738,30 @@ def _work(option: Option) -> str:
 
 def _current(constraints: Constraints, shards: int, slices: int) -> Option:
     """The design there is, with its best window."""
-    designs = [Design(shards, slices, hours) for hours in _windows(constraints)]
+    designs = [Design(shards, slices, hours, constraints.current_regions) for hours in _windows(constraints)]
     return _best([_assess(constraints, Family.SHARDED, design) for design in designs], constraints)
 
 
 def _switching(constraints: Constraints, chosen: Option) -> str:
     design = chosen.design
-    if constraints.current == (design.shards, design.slices):
+    if constraints.current == (design.shards, design.slices) and constraints.current_regions == design.regions:
         return "The workspace has these shards and slices already: only the window is to be kept."
     declared = f"unlearn create RUN --learner … --shards {design.shards} --slices {design.slices}"
+    for number, region in enumerate(design.regions):
+        name = f"class{number + 1}" if number < len(constraints.risks) else "others"
+        declared += f" --risk-class {name}:{_spanned(region.shards)}:{_spanned(region.slices)}"
     return (
         "Shards and slices of a workspace never change: placement and every key depend on them. To switch is to create "
         f"another workspace (`{declared}`), to ingest all records again and to train everything (about "
         f"{spelled(chosen.predicted.training_hours)}), and then to delete the old one. Tombstones, receipts and the "
         "log do not move: ingest nobody who was forgotten, and keep the old receipts and key."
     )
+
+
+def _spanned(numbers: range | None) -> str:
+    if numbers is None:
+        return "*"
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
 
 
 NOTES = {

@@ -22,6 +22,7 @@ from unlearn.issuing import receipts_of
 from unlearn.ledger import BuiltStep, now
 from unlearn.lookup import records_of
 from unlearn.request import Request, RequestState
+from unlearn.risk import check_risks, numbered
 from unlearn.site import Site
 
 MEMBERS = 100
@@ -43,6 +44,8 @@ class Presented:
         requests: The requests that they were forgotten by, in the order of the ledger.
         by: Which of them each record was forgotten by.
         names: Their subjects, each once, sorted.
+        shards: `[subjects]` int64, the shard that each of them was in.
+        classes: `[subjects]` int64, number of each one's risk class; zeros where there are none.
         rows: `[n]` number of each record's subject among these.
         set_aside: How many were presented besides, by the reason why they cannot be tested.
     """
@@ -51,6 +54,8 @@ class Presented:
     requests: tuple[Request, ...]
     by: tuple[str, ...]
     names: tuple[str, ...]
+    shards: np.ndarray
+    classes: np.ndarray
     rows: np.ndarray
     set_aside: dict[str, int]
 
@@ -113,11 +118,12 @@ def match(site: Site, records: Records, request_id: str | None) -> Presented:
     chosen = fitted.take(kept)
     theirs = tuple(str(by[row]) for row in kept)
     requests = tuple(request for request in site.ledger.requests() if request.id in theirs)
-    _check_places(site, chosen, theirs, {request.id: request for request in requests})
     names = tuple(sorted(set(chosen.subjects)))
     number = {name: at for at, name in enumerate(names)}
     rows = np.array([number[name] for name in chosen.subjects], dtype=np.int64)
-    return Presented(chosen, requests, theirs, names, rows, aside)
+    shards, classes = _places(site, chosen, names, rows)
+    _check_places(chosen, shards[rows], theirs, {request.id: request for request in requests})
+    return Presented(chosen, requests, theirs, names, shards, classes, rows, aside)
 
 
 def audit_presented(
@@ -152,8 +158,7 @@ def audit_presented(
     _, steps = site.ledger.served()
     steps = sorted(steps, key=lambda step: step.shard)
     declared = site.declaration
-    shards, _ = place_subjects(site.keys.placement, presented.names, declared.n_shards, declared.n_slices)
-    strata = _strata(site, presented)
+    shards, strata = presented.shards, _strata(site, presented)
     column = {step.shard: at for at, step in enumerate(steps)}
     tested = np.flatnonzero([int(shard) in column for shard in shards])
     if len(steps) < 2 or not len(tested):
@@ -194,11 +199,28 @@ def audit_presented(
     return audit_shards(scores, facts, site.task().kind, alpha=alpha, permutations=permutations, seed=seed)
 
 
-def _check_places(site: Site, records: Records, named: Sequence[str], requests: dict[str, Request]) -> None:
+def _places(site: Site, records: Records, names: Sequence[str], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The shard of each subject, and the number of its risk class."""
+    declared = site.declaration
+    regions = check_risks(site, records.subjects, records.risks, "nothing was tested")
+    classes = np.zeros(len(names), dtype=np.int64)
+    if regions is not None:
+        given = numbered(site, records.risks)
+        classes[rows] = given
+        both = sorted({records.subjects[row] for row in np.flatnonzero(classes[rows] != given).tolist()})
+        if both:
+            raise InputError(
+                f"{len(both)} of the presented subjects ({some(both)}) are given two risk classes: give each the "
+                "one it was ingested with; nothing was tested"
+            )
+        known = list((declared.regions or {}).values())
+        regions = [known[number] for number in classes.tolist()]
+    shards, _ = place_subjects(site.keys.placement, names, declared.n_shards, declared.n_slices, regions)
+    return shards, classes
+
+
+def _check_places(records: Records, shards: np.ndarray, named: Sequence[str], requests: dict[str, Request]) -> None:
     """Refuse subjects that the requests cannot have been about: then labels would be made up."""
-    shards, _ = place_subjects(
-        site.keys.placement, records.subjects, site.declaration.n_shards, site.declaration.n_slices
-    )
     wrong = sorted(
         {
             subject
@@ -208,16 +230,18 @@ def _check_places(site: Site, records: Records, named: Sequence[str], requests: 
     )
     if wrong:
         raise InputError(
-            f"{len(wrong)} of the presented subjects ({some(wrong)}) cannot be whose records were forgotten: no record "
-            "of their shard was. Name the column of the subjects as it was when the records were ingested"
+            f"{len(wrong)} of the presented subjects ({some(wrong)}) cannot be whose records were forgotten: no "
+            "record of their shard was. Name the columns of the subjects, and of their risk classes if there are some, "
+            "as they were when the records were ingested"
         )
 
 
 def _strata(site: Site, presented: Presented) -> np.ndarray | None:
     """Groups of subjects inside which labels are exchangeable; None: all are.
 
-    Until a request is recovered, what a shard serves tells the first slice it lost. Slices are random, so that is the
-    same for all whom such requests forgot, but not for others; and batches are not random.
+    A risk class has its own shards. Until a request is recovered, what a shard serves tells the first slice it lost.
+    Slices are random, so that is the same for all of a class whom such requests forgot, but not for others; and batches
+    are not random.
 
     Returns:
         `[subjects]`, or None.
@@ -227,14 +251,15 @@ def _strata(site: Site, presented: Presented) -> np.ndarray | None:
     """
     waiting = {request.id for request in presented.requests if request.state is RequestState.FORGOTTEN}
     if not waiting:
-        return None
+        return presented.classes if site.declaration.regions else None
     if site.ledger.batches() > 1:
         raise InputError(
             f"{len(waiting)} of the requests are not recovered ({some(sorted(waiting))}), and what a shard serves "
             "until then tells in which batch its forgotten records were: run `unlearn recover`, then audit"
         )
-    strata = np.zeros(len(presented.names), dtype=np.int64)
-    strata[presented.rows[[name in waiting for name in presented.by]]] = 1
+    strata = 2 * presented.classes
+    late = np.unique(presented.rows[[name in waiting for name in presented.by]])
+    strata[late] += 1
     return strata
 
 

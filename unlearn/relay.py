@@ -20,14 +20,17 @@ from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from shards.digest import canonical_json
 from shards.interrupts import guarded
 from unlearn.errors import StorageError, UnlearnError
-from unlearn.ledger import Ledger, Submission
-from unlearn.ledger.database import BUSY_SECONDS
+from unlearn.ledger import Submission
+from unlearn.ledger.clock import BUSY_SECONDS
 from unlearn.request import Request, RequestState
+
+if TYPE_CHECKING:
+    from unlearn.ledger import Ledger
 
 POLL_SECONDS = (0.004, 0.032)
 """How soon who waits looks again, at first and at last: many who look often have no time left for anything else."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,10 @@ from shards.train import SliceFile, code_of, learner_from, task_digest, task_fro
 from unlearn.declaration import Declaration, Secrets
 from unlearn.errors import DamageError, WorkspaceError
 from unlearn.inbox import Inbox
-from unlearn.ledger import Ledger, NewSlice
+from unlearn.ledger import NewSlice
+
+if TYPE_CHECKING:
+    from unlearn.ledger import Ledger
 
 ORPHAN_SECONDS = 30.0
 """How long to wait for workers whose driver is gone; they end when they notice, which takes a moment."""

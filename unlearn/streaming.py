@@ -29,6 +29,7 @@ from unlearn.errors import DamageError, InputError
 from unlearn.intake import check_ids, fit_task
 from unlearn.ledger import NewRecord, NewSlice
 from unlearn.progress import progress_bar
+from unlearn.risk import check_risks, numbered, refuse_two_classes
 from unlearn.site import Site
 
 COMMITMENT_BYTES = 32
@@ -47,18 +48,25 @@ class Register:
     Attributes:
         pseudonyms: `[n, 16]` uint8, record tokens as the ledger knows them.
         placement: Where the records go; numbers are int32.
+        owners: `[n, 16]` uint8, tokens of their subjects; empty where there are no risk classes.
+        classes: `[n]` int32, numbers of their subjects' risk classes; likewise.
     """
 
     pseudonyms: np.ndarray
     placement: Placement
+    owners: np.ndarray
+    classes: np.ndarray
 
     @classmethod
-    def empty(cls, n: int) -> Register:
-        """Room for n records."""
+    def empty(cls, n: int, *, classed: bool = False) -> Register:
+        """Room for n records, of subjects that have a risk class or none."""
+        known = n if classed else 0
         numbers = [np.empty(n, dtype=np.int32) for _ in range(2)]
         return cls(
             np.empty((n, TOKEN_BYTES), dtype=np.uint8),
             Placement(numbers[0], numbers[1], np.empty((n, TOKEN_BYTES), dtype=np.uint8)),
+            np.empty((known, TOKEN_BYTES), dtype=np.uint8),
+            np.empty(known, dtype=np.int32),
         )
 
     def __len__(self) -> int:
@@ -113,6 +121,7 @@ def ingest_files(
         roles = replace(roles, features=tuple(name for name in found.schema.names if name not in taken))
     register, labels, lifted = _read_ids(site, found, roles, batch, reconsent, empty, show)
     _refuse_repeated(found, roles, batch, register)
+    refuse_two_classes(site, register.owners, register.classes)
     task, _ = fit_task(site, replace(empty, target=labels))
     _store(site, executor, found, register, (roles, task, batch), lifted, show)
     return batch
@@ -129,7 +138,7 @@ def _read_ids(
 ) -> tuple[Register, np.ndarray, list[bytes]]:
     """Where every record goes, the distinct labels (of classification), and the tombstones that are lifted."""
     declared, keys = site.declaration, site.keys
-    register = Register.empty(found.rows)
+    register = Register.empty(found.rows, classed=declared.regions is not None)
     labels = empty.target
     lifted: set[bytes] = set()
     with progress_bar("reading ids", show=show, unit="records") as start:
@@ -139,8 +148,13 @@ def _read_ids(
             n = len(some.record_ids)
             among = f"among rows {first} to {first + n - 1}: "
             lifted |= set(check_ids(site, some.record_ids, some.subjects, reconsent, among))
-            where = place(keys.placement, some.subjects, some.record_ids, declared.n_shards, declared.n_slices)
-            register.put(first, keyed_tokens(keys.pseudonyms, "record", some.record_ids), where)
+            regions = check_risks(site, some.subjects, some.risks)
+            ids = some.record_ids
+            where = place(keys.placement, some.subjects, ids, declared.n_shards, declared.n_slices, regions)
+            register.put(first, keyed_tokens(keys.pseudonyms, "record", ids), where)
+            if regions is not None:
+                register.owners[first : first + n] = keyed_tokens(keys.pseudonyms, "subject", some.subjects)
+                register.classes[first : first + n] = numbered(site, some.risks)
             if declared.task == "classification" and some.target.ndim == 1:
                 labels = np.unique(np.concatenate([labels, np.unique(some.target)]))
             said(0, 0, first + n)

@@ -30,7 +30,7 @@ from shards.digest import Json, digest_json
 from shards.environment import described_environment
 from shards.executors.base import Executor
 from shards.learners.base import Features
-from shards.placement import place
+from shards.placement import keyed_tokens
 from shards.store import CheckpointHeader
 from shards.train import SliceFile, StepBuilt
 from unlearn.building import chain_order, plan, replay_program
@@ -39,6 +39,7 @@ from unlearn.issuing import Receipt, key_path, receipt_path
 from unlearn.ledger import Ledger, merkle, radix, soundness
 from unlearn.ledger.fold import Built, Derived, Story, fold
 from unlearn.ledger.uncovered import UNCOVERED
+from unlearn.lookup import places_of
 from unlearn.receipt import strict
 from unlearn.receipt.envelope import Trusted, check_signatures, parse_envelope
 from unlearn.receipt.keys import follow, load_signer, public_key_from_pem
@@ -432,6 +433,7 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     found: list[bytes] = []
     listed: set[tuple[bytes, int, int, bytes]] = set()
     subjects: set[bytes] = set()
+    homes: dict[bytes, int] = {}
     for (shard, position), item in sorted(slices.items()):
         data = site.folder(shard).read_records(item.file)
         commitments = slicefile.commitments(data)
@@ -440,14 +442,21 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
                 f"the record file {item.file} of shard {shard} is not the one that was recorded: a record in it was "
                 "changed, added or taken out"
             )
-        _check_placement(site, data, shard, position, item.file)
+        owners = site.tokens("subject", data.subjects)
+        for owner, classes in zip(owners, _check_placement(site, data, shard, position, item.file), strict=True):
+            homes[owner] = classes & homes.get(owner, classes)
+            if not homes[owner]:
+                raise DamageError(
+                    f"records of one subject lie where two risk classes would put them, one in the record file "
+                    f"{item.file} of shard {shard}: somebody moved them"
+                )
         rows = [row.tobytes() for row in commitments]
         listed |= {
             (token, shard, position, row)
             for token, row in zip(site.tokens("record", data.record_ids), rows, strict=True)
         }
         found += rows
-        subjects |= set(site.tokens("subject", data.subjects))
+        subjects |= set(owners)
     named: dict[int, set[str]] = {shard: set() for shard in range(site.declaration.n_shards)}
     for (shard, _), item in slices.items():
         named[shard].add(item.file)
@@ -482,19 +491,26 @@ def _check_records(site: Site, story: Story, predicate: Predicate) -> str:
     )
 
 
-def _check_placement(site: Site, data: slicefile.SliceRecords, shard: int, position: int, file: str) -> None:
-    """Every record lies where the key of this workspace places it, so that its subject's records stay together."""
-    declared = site.declaration
-    placed = place(site.keys.placement, data.subjects, data.record_ids, declared.n_shards, declared.n_slices)
-    if not (
-        (placed.shards == shard).all()
-        and (placed.slices == position % declared.n_slices).all()
-        and np.array_equal(placed.tokens, data.tokens)
-    ):
+def _check_placement(site: Site, data: slicefile.SliceRecords, shard: int, position: int, file: str) -> list[int]:
+    """Every record lies where the key of this workspace places it, so that its subject's records stay together.
+
+    Returns:
+        For each record, the risk classes that put it there, one bit each; 1 where there are no classes.
+
+    Raises:
+        DamageError: If one does not lie where it belongs.
+    """
+    classes = np.zeros(len(data), dtype=object)
+    for number, (shards, slices) in enumerate(places_of(site, data.subjects)):
+        there = (shards == shard) & (slices == position % site.declaration.n_slices)
+        classes += there.astype(object) * (1 << number)
+    tokens = keyed_tokens(site.keys.placement, "order", data.record_ids)
+    if not (classes.astype(bool).all() and np.array_equal(tokens, data.tokens)):
         raise DamageError(
             f"the record file {file} of shard {shard} holds records that do not belong there: the placement key in "
             f"{site.path / 'secrets.json'} is not the one they were taken in with, or somebody moved them"
         )
+    return [int(bits) for bits in classes]
 
 
 def _check_states(site: Site, story: Story, predicate: Predicate) -> str:

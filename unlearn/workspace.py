@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -29,15 +29,13 @@ from shards.interrupts import guarded
 from shards.learners import as_learner
 from shards.learners.base import Features
 from shards.lock import exclusive
+from shards.placement import Region
 from shards.private_votes import PrivateVotes
 from shards.records import is_unicode, to_ids
-from shards.sources import Roles
 from shards.task import Kind, Task
 from shards.train import describe_learner, describe_task, task_from
 from unlearn import declaration as declared
 from unlearn.audit.sisa_test import PERMUTATIONS
-from unlearn.audit.statement import sign_audit
-from unlearn.audit.workspace_audit import AuditResult
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
 from unlearn.erasure import purge_checkpoints, undo_ingest
@@ -55,7 +53,7 @@ from unlearn.errors import (
 from unlearn.exported import KIND, check_exportable, write_program
 from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeated, serve_pending
 from unlearn.inbox import Inbox
-from unlearn.intake import as_records, check_ids, fit_task, store_batch
+from unlearn.intake import as_records, check_ids, fit_task, place_batch, store_batch
 from unlearn.issuing import (
     Receipt,
     current_signer,
@@ -65,15 +63,17 @@ from unlearn.issuing import (
     rotate_key,
     software_version,
 )
-from unlearn.ledger import Artefact, BuiltStep, Database, Ledger, NewSlice, check_repeat, now
-from unlearn.presented import audit_presented
+from unlearn.ledger import Artefact, BuiltStep, NewSlice, now
 from unlearn.progress import progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
 from unlearn.serving import Server, prepare_features, served_contents
 from unlearn.site import Site, store_of
-from unlearn.streaming import ingest_files
 from unlearn.submission import Acceptor
+
+if TYPE_CHECKING:
+    from unlearn.audit.workspace_audit import AuditResult
+    from unlearn.ledger import Database, Ledger
 
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 """What a disk answers when it takes no more."""
@@ -153,6 +153,7 @@ class Workspace:
         executor: str | Executor = "local",
         ledger: str | None = None,
         store: str | None = None,
+        risk_classes: Mapping[str, Region] | None = None,
     ) -> Workspace:
         """Create a workspace.
 
@@ -175,6 +176,9 @@ class Workspace:
             store: Where records and checkpoints lie: None for inside the folder; a path, or the URL of an object store,
                 `s3://bucket/prefix` or `gs://bucket/prefix`, below which the workspace gets a place of its own. What
                 the URL needs besides comes from the environment, of this process and of the workers.
+            risk_classes: Classes of subjects by how likely they are to ask, and where each may go, such as
+                `{"often": Region(shards=range(2)), "seldom": Region(shards=range(2, 20))}`; public constants. Every
+                batch then says the class of each subject. None: there are no classes, and everybody goes anywhere.
 
         Returns:
             The workspace, open.
@@ -197,6 +201,7 @@ class Workspace:
             random_state=random_state,
             ledger=ledger,
             store=store,
+            risk_classes=risk_classes,
         )
         where = _executor(executor)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -303,6 +308,7 @@ class Workspace:
         *,
         subjects: Ids | None = None,
         record_ids: Ids | None = None,
+        risk: Ids | Mapping[Any, str] | None = None,
         reconsent: Ids = (),
     ) -> int:
         """Take in a batch of records. Nothing is trained by it; nothing trained before changes by it.
@@ -312,6 +318,8 @@ class Workspace:
             y: Targets: `[n]` labels, or `[n, ...]` numbers for regression.
             subjects: Whose each record is; None: every record is its own subject.
             record_ids: Unique ids; None: row numbers, `"17"` in the first batch, `"b:17"` in batch b.
+            risk: The declared risk class of each record's subject: `[n]` texts, a mapping of subjects to classes, or
+                one text for all. A subject keeps its class while it has records. None: where none are declared.
             reconsent: Forgotten subjects or records that may return, because they said so.
 
         Returns:
@@ -324,10 +332,12 @@ class Workspace:
         """
         with self._writing():
             batch = self._site.ledger.batches()
-            records = as_records(self._site, X, y, subjects, record_ids)
+            records = as_records(self._site, X, y, subjects, record_ids, risk)
+            # First: a column of classes that nobody named would be taken for a feature.
+            where = place_batch(self._site, records)
             task, records = fit_task(self._site, records)
             lifted = check_ids(self._site, records.record_ids, records.subjects, _named(reconsent, "reconsent"))
-            store_batch(self._site, batch, task, records, lifted)
+            store_batch(self._site, batch, task, records, where, lifted)
             return batch
 
     def ingest_parquet(
@@ -338,6 +348,7 @@ class Workspace:
         subject: str | None = None,
         record_id: str | None = None,
         features: Sequence[str] | None = None,
+        risk: str | None = None,
         reconsent: Ids = (),
         progress: bool | None = None,
     ) -> int:
@@ -354,6 +365,7 @@ class Workspace:
             subject: Column that says whose a record is; None: every record is its own subject.
             record_id: Column of the unique ids; None: row numbers, as in `ingest`.
             features: Feature columns, in order; None: all that have no other role.
+            risk: Column of the subjects' declared risk classes; None: where none are declared.
             reconsent: Forgotten subjects or records that may return, because they said so.
             progress: Show progress bars; None: on a terminal.
 
@@ -366,7 +378,10 @@ class Workspace:
             StorageError: If the disk is full, or the store fails; nothing was changed.
             WorkerLostError: If workers died again and again, perhaps for lack of memory; nothing was changed.
         """
-        roles = Roles(target, subject, record_id, None if features is None else tuple(map(str, features)))
+        from shards.sources import Roles
+        from unlearn.streaming import ingest_files
+
+        roles = Roles(target, subject, record_id, None if features is None else tuple(map(str, features)), risk)
         lifting = _named(reconsent, "reconsent")
         with self._writing():
             return ingest_files(self._site, self._executor, path, roles, lifting, show=progress)
@@ -487,6 +502,8 @@ class Workspace:
             site = self._site
             known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)
             if known is not None:
+                from unlearn.ledger import check_repeat
+
                 repeated = check_repeat(known, drafted.request, drafted.fingerprint, dated=drafted.dated)
                 if isinstance(repeated, IdempotencyError):
                     raise repeated
@@ -710,6 +727,7 @@ class Workspace:
         *,
         subjects: Ids | None = None,
         record_ids: Ids | None = None,
+        risk: Ids | Mapping[Any, str] | None = None,
         request_id: str | None = None,
         alpha: float = 0.05,
         permutations: int = PERMUTATIONS,
@@ -725,6 +743,7 @@ class Workspace:
             y: Targets.
             subjects: Whose each record was; None: every record its own subject.
             record_ids: Ids they were ingested with; None: they are found by their subjects.
+            risk: Risk class of each record's subject, as in `ingest`.
             request_id: Test what this request forgot; None: whatever was forgotten, which finds more.
             alpha: Probability of refuting states that owe nothing to the records.
             permutations: Rearrangements of shard labels to draw.
@@ -738,9 +757,11 @@ class Workspace:
             InputError: If they do not fit, or nothing can be tested; says what to do.
             WorkspaceError: If something is under way that nobody has finished.
         """
+        from unlearn.presented import audit_presented
+
         if request_id is not None:
             self.status(request_id)
-        records = as_records(self._site, X, y, subjects, record_ids)
+        records = as_records(self._site, X, y, subjects, record_ids, risk)
         with self.unchanging() as site:
             return audit_presented(
                 site,
@@ -764,6 +785,8 @@ class Workspace:
         Raises:
             InputError: If the result is of another workspace.
         """
+        from unlearn.audit.statement import sign_audit
+
         if result.facts.workspace != self._site.declaration.id:
             raise InputError(f"this audit is of another workspace than {self.path}: sign it there")
         return sign_audit(result, current_signer(self._site), software_version())
@@ -1075,6 +1098,8 @@ class _Meanwhile:
 
 def _make(folder: Path, declaration: Declaration, random_state: int | None) -> None:
     """Make a workspace's files, so that a folder with a description is a whole workspace."""
+    from unlearn.ledger import Ledger
+
     _make_parents(folder)
     # A folder that is there already may be somebody's current one, or a mounted volume: it is filled, not replaced.
     existed = folder.exists()
@@ -1119,12 +1144,16 @@ def _make_parents(folder: Path) -> None:
 
 
 def _database(folder: Path, declaration: Declaration) -> Database:
+    from unlearn.ledger import Database
+
     if declaration.ledger is None:
         return Database.sqlite(folder / "ledger.db")
     return Database.postgresql(declaration.ledger, declaration.schema)
 
 
 def _open_ledger(folder: Path, declaration: Declaration) -> Ledger:
+    from unlearn.ledger import Database, Ledger
+
     if declaration.ledger is None:
         return Ledger.open(folder / "ledger.db")
     return Ledger(Database.postgresql(declaration.ledger, declaration.schema))

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow  # noqa: F401 - loaded for later: every chain reads slices, and who waits for a worker waits for it here
+
 from shards.calls import CallOrder, make_call, small_value, write_value
 from shards.code import code_digest
 from shards.digest import Json

@@ -34,7 +34,7 @@ from tests.crash.shim import Counted, Fault, Shim
 from tests.crash.story import STEPS
 from unlearn import Workspace
 from unlearn.errors import LockedError
-from unlearn.ledger.ledger import now
+from unlearn.ledger import now
 
 TRIES = 4
 """How often a step is tried when it is refused; a fault that happens once cannot refuse it twice in a row."""

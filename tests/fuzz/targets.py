@@ -29,11 +29,10 @@ from unlearn import declaration, relay
 from unlearn.cli.forget import read_ids
 from unlearn.errors import UnlearnError
 from unlearn.inbox import Inbox
-from unlearn.ledger import Ledger, Submission, radix
+from unlearn.ledger import Ledger, Submission, now, radix
 from unlearn.ledger.chain import Entry
 from unlearn.ledger.events import FIELDS, encode
 from unlearn.ledger.fold import fold
-from unlearn.ledger.ledger import now
 from unlearn.receipt import strict, verify_offline
 from unlearn.receipt.envelope import PAYLOAD_TYPE, to_bytes
 from unlearn.receipt.keys import public_key_from_pem

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from shards.cost import batch_fraction
-from shards.cost_expected import Chain, RiskClass, Spread, Work, blind, expected_recovery, untouched
+from shards.cost_expected import Chain, RiskClass, Spread, Work, blind, expected_recovery, spread_over, untouched
 from shards.errors import ConfigurationError
+from shards.placement import Region
 
 HOURS = 5.0
 TWO_CLASSES = (RiskClass(2, 0.05, records=3.0), RiskClass(1, 0.6, records=2.0))
@@ -61,6 +62,8 @@ def enumerated(spread: Spread, classes: Sequence[RiskClass], work: Work) -> dict
         (blind(2, 2), [RiskClass(3, 0.1, records=4.0)]),
         (blind(1, 3), [RiskClass(2, 0.3)]),
         (blind(3, 1), [RiskClass(2, 0.3)]),
+        (spread_over([Region(range(1)), Region(range(1, 3))], 3, 1), TWO_CLASSES),
+        (spread_over([Region(None, range(1, 2)), Region(range(1, 2), None)], 2, 2), TWO_CLASSES),
         (blind(2, 2, 2), TWO_CLASSES),
         (DEDICATED, TWO_CLASSES),
     ],
@@ -161,3 +164,20 @@ def test_spreads_that_make_no_sense_are_refused() -> None:
         Spread(np.array([2]), np.full((1, 1, 2), 0.5))
     with pytest.raises(ConfigurationError, match="at least 1"):
         blind(0, 5)
+
+
+def test_a_spread_over_regions_is_where_they_may_lie() -> None:
+    """Against every shard on its own."""
+    regions = [Region(range(2), range(1, 3)), Region(range(1, 6)), Region()]
+    found = spread_over(regions, 7, 3)
+    each = np.repeat(found.chance, found.shards, axis=1)
+    for index, region in enumerate(regions):
+        inside = np.zeros((7, 3))
+        inside[np.ix_(region.shards or range(7), region.slices or range(3))] = 1
+        assert each[index] == pytest.approx(inside / inside.sum())
+    assert len(found.shards) == 4
+    whole = spread_over([Region()], 5, 2)
+    assert (whole.shards == blind(5, 2).shards).all()
+    assert whole.chance == pytest.approx(blind(5, 2).chance)
+    with pytest.raises(ConfigurationError, match="they are 0 to 6"):
+        spread_over([Region(range(8))], 7, 3)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import ConfigurationError
-from shards.placement import Placement, grouped, keyed_tokens, place
+from shards.placement import Placement, Region, grouped, keyed_tokens, place, place_subjects
 
 KEY = bytes(range(32))
 names = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=40, unique=True)
@@ -31,6 +31,52 @@ def test_a_record_keeps_its_place_whoever_else_is_there(ids: list[str], shards: 
 def test_records_of_one_subject_share_shard_and_slice() -> None:
     found = place(KEY, ["w"] * 50, [str(i) for i in range(50)], 10, 5)
     assert len(set(found.shards.tolist())) == len(set(found.slices.tolist())) == 1
+
+
+@given(names, st.integers(1, 7), st.integers(1, 4), st.data())
+def test_a_region_keeps_its_subjects_and_moves_nobody_else(
+    ids: list[str], shards: int, slices: int, data: st.DataObject
+) -> None:
+    """Against the definition: the two halves of the digest, each modulo the count, from the first one on."""
+
+    def part(count: int) -> range:
+        first = data.draw(st.integers(0, count - 1))
+        return range(first, data.draw(st.integers(first, count - 1)) + 1)
+
+    kinds = [Region(), Region(part(shards)), Region(None, part(slices)), Region(part(shards), part(slices))]
+    regions = data.draw(st.lists(st.sampled_from(kinds), min_size=len(ids), max_size=len(ids)))
+    found = place(KEY, ids, ids, shards, slices, regions)
+    anywhere = place(KEY, ids, ids, shards, slices)
+    for row, (name, region) in enumerate(zip(ids, regions, strict=True)):
+        digest = hashlib.blake2b(name.encode(), key=KEY, person=b"placement", digest_size=16).digest()
+        among = (region.shards or range(shards), region.slices or range(slices))
+        halves = (int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
+        expected = [numbers[half % len(numbers)] for numbers, half in zip(among, halves, strict=True)]
+        assert [found.shards[row], found.slices[row]] == expected
+        if region == Region():
+            assert (found.shards[row], found.slices[row]) == (anywhere.shards[row], anywhere.slices[row])
+    assert found.tokens.tolist() == anywhere.tokens.tolist()
+
+
+def test_regions_of_nobody() -> None:
+    shards, slices = place_subjects(KEY, [], 3, 2, [])
+    assert shards.tolist() == slices.tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        (Region(range(2, 4)), "shards 2 to 3, but they are 0 to 2"),
+        (Region(None, range(1, 3)), "slices 1 to 2, but they are 0 to 1"),
+        (Region(range(0)), "follow each other"),
+        (Region(range(-1, 2)), "follow each other"),
+        (Region(range(0, 3, 2)), "follow each other"),
+        (Region(range(2, 0, -1)), "follow each other"),
+    ],
+)
+def test_regions_that_are_not_there_are_refused(region: Region, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        place(KEY, ["a"], ["a"], 3, 2, [region])
 
 
 def test_the_key_decides() -> None:

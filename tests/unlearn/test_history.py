@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from shards.errors import NotServingError
 from shards.executors.base import Executor
+from shards.placement import Region
 from tests.cases import (
     CNN,
     EXACT,
@@ -33,7 +35,7 @@ from tests.cases import (
     test_rows,
     trained,
 )
-from unlearn import Workspace
+from unlearn import Workspace, verify
 from unlearn.errors import AlreadyForgottenError, TombstoneError
 from unlearn.request import RequestState
 
@@ -42,11 +44,20 @@ class History:
     """A workspace, what was done to it, and what should therefore be left."""
 
     def __init__(
-        self, folder: Path, case: Case, n_shards: int, n_slices: int, executor: str | Executor = "local"
+        self,
+        folder: Path,
+        case: Case,
+        n_shards: int,
+        n_slices: int,
+        executor: str | Executor = "local",
+        risk_classes: dict[str, Region] | None = None,
     ) -> None:
         self.folder, self.case, self.executor = folder, case, executor
         self.n_shards, self.n_slices = n_shards, n_slices
-        self.workspace = create(folder / "lived", case, n_shards, n_slices, executor=executor)
+        self.risk_classes, self.risk = risk_classes, risk_of if risk_classes else None
+        self.workspace = create(
+            folder / "lived", case, n_shards, n_slices, executor=executor, risk_classes=risk_classes
+        )
         self.batches: list[list[Record]] = []
         self.dead: set[str] = set()
         self.requests = 0
@@ -60,9 +71,9 @@ class History:
         back = {item.subject for item in records} & self.dead
         if back:
             with pytest.raises(TombstoneError):
-                ingest(self.workspace, self.case, records)
+                ingest(self.workspace, self.case, records, risk=self.risk)
         taken = [item for item in records if consenting or item.subject not in back]
-        ingest(self.workspace, self.case, taken, sorted(back) if consenting else ())
+        ingest(self.workspace, self.case, taken, sorted(back) if consenting else (), self.risk)
         self.dead -= back if consenting else set()
         self.batches.append(taken)
 
@@ -90,7 +101,15 @@ class History:
     def check(self) -> None:
         """Train what is missing, and compare with a workspace that never saw what was forgotten."""
         self.workspace.train()
-        fresh = trained(self.folder / "fresh", self.case, self.batches, self.n_shards, self.n_slices)
+        fresh = trained(
+            self.folder / "fresh",
+            self.case,
+            self.batches,
+            self.n_shards,
+            self.n_slices,
+            risk_classes=self.risk_classes,
+            risk=self.risk,
+        )
         status = self.workspace.status()
         assert status.records == len(self.present)
         assert status.steps_missing == 0
@@ -110,11 +129,22 @@ class History:
         fresh.close()
 
 
+def risk_of(subject: str) -> str:
+    """A subject's risk class, where there are two."""
+    return "often" if crc32(subject.encode()) % 3 == 0 else "seldom"
+
+
 @contextmanager
-def history(case: Case, n_shards: int, n_slices: int, executor: str | Executor = "local") -> Iterator[History]:
+def history(
+    case: Case,
+    n_shards: int,
+    n_slices: int,
+    executor: str | Executor = "local",
+    risk_classes: dict[str, Region] | None = None,
+) -> Iterator[History]:
     """What is lived, with any executor; `check` compares it with what is trained here."""
     with tempfile.TemporaryDirectory() as folder:
-        lived = History(Path(folder), case, n_shards, n_slices, executor)
+        lived = History(Path(folder), case, n_shards, n_slices, executor, risk_classes)
         yield lived
         lived.check()
         lived.workspace.close()
@@ -160,9 +190,14 @@ histories = st.tuples(ingests, st.lists(operations, min_size=3, max_size=9)).map
 
 
 def live(
-    case: Case, n_shards: int, n_slices: int, story: Sequence[Operation], executor: str | Executor = "local"
+    case: Case,
+    n_shards: int,
+    n_slices: int,
+    story: Sequence[Operation],
+    executor: str | Executor = "local",
+    risk_classes: dict[str, Region] | None = None,
 ) -> None:
-    with history(case, n_shards, n_slices, executor) as lived:
+    with history(case, n_shards, n_slices, executor, risk_classes) as lived:
         first = 0
         for operation in story:
             if isinstance(operation, Ingest):
@@ -179,6 +214,44 @@ def live(
                     )
             else:
                 getattr(lived, operation)()
+        if risk_classes:
+            check_places(lived)
+
+
+def check_places(lived: History) -> None:
+    """Every record lies where its subject's class may go, and the last receipt and all that is there verify."""
+    site = lived.workspace._site
+    for (shard, position), item in site.ledger.slices().items():
+        for subject in site.folder(shard).read_records(item.file).subjects:
+            region = site.declaration.regions[risk_of(subject)]
+            assert shard in region.shards
+            assert position % lived.n_slices in region.slices
+    lived.recover()
+    requests = lived.workspace.requests()
+    if requests:
+        verify(lived.workspace.receipt(requests[-1].id), lived.workspace.public_key, workspace=lived.workspace)
+
+
+@st.composite
+def divisions(draw: st.DrawFn) -> tuple[int, int, dict[str, Region]]:
+    """Shards, slices, and classes with shards of their own, late slices, both, or overlapping ones."""
+    n_shards, n_slices = draw(st.integers(2, 4)), draw(st.integers(1, 3))
+    own = draw(st.integers(1, n_shards - 1))
+    late = range(draw(st.integers(0, n_slices - 1)), n_slices)
+    often = draw(st.sampled_from([Region(range(own)), Region(None, late), Region(range(own), late)]))
+    seldom = draw(st.sampled_from([Region(), Region(range(own, n_shards))] if often.shards else [Region()]))
+    return n_shards, n_slices, {"often": often, "seldom": seldom}
+
+
+@pytest.mark.parametrize("examples", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_any_history_with_risk_classes_ends_as_if_forgotten_records_never_were(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(design=divisions(), story=histories)
+    def run(design: tuple[int, int, dict[str, Region]], story: list[Operation]) -> None:
+        n_shards, n_slices, risk_classes = design
+        live(SGD, n_shards, n_slices, story, risk_classes=risk_classes)
+
+    run()
 
 
 @settings(max_examples=60)

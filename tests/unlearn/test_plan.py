@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards.cost_expected import expected_recovery, spread_over
+from shards.placement import Region
 from unlearn.cli.output import to_plain
 from unlearn.errors import ConfigurationError
 from unlearn.plan import (
@@ -25,11 +27,13 @@ from unlearn.plan import (
     Plan,
     Risk,
     interpolated_accuracy,
+    placements,
     plan,
     predict,
     rehearse,
     risk_classes,
     spelled,
+    work_of,
 )
 
 CURVE = ((100, 0.88), (1, 0.95), (20, 0.93))
@@ -104,6 +108,61 @@ def test_predictions_come_true_on_the_simulated_desk(constraints: Constraints) -
         assert found.late == 0
 
 
+SKEWED = replace(SMALL, risks=(Risk(0.05, 0.8),))
+
+
+def test_who_asks_often_is_kept_apart_where_that_is_cheaper() -> None:
+    found = plan(SKEWED)
+    best = the(found, Family.SHARDED)
+    said = " ".join(found.reasons)
+    assert best.design.regions
+    assert "keeps those who ask often apart" in said
+    alike = the(plan(SMALL), Family.SHARDED)
+    assert best.cost < 0.8 * alike.cost
+    assert f"{best.cost / alike.cost:.2g} times the work of the best one with everybody anywhere" in said
+    for name in ("class1", "others"):
+        assert f"--risk-class {name}:" in found.switching
+    # Nobody asks more than others: nothing is to be gained.
+    even = plan(replace(SMALL, risks=(Risk(0.3, 0.3),)))
+    assert not the(even, Family.SHARDED).design.regions
+    assert "Risk classes change next to nothing" in " ".join(even.reasons)
+
+
+def test_the_placement_there_is_can_be_named() -> None:
+    apart = (Region(range(1)), Region(range(1, 20)))
+    found = plan(replace(SKEWED, current=(20, 5), current_regions=apart)).current
+    alike = plan(replace(SKEWED, current=(20, 5))).current
+    assert found is not None
+    assert alike is not None
+    assert found.design.regions == apart
+    assert found.cost < 0.8 * alike.cost
+    classes = risk_classes(SKEWED)
+    expected = expected_recovery(
+        spread_over(apart, 20, 5),
+        classes,
+        found.design.window_hours,
+        work_of(SKEWED, Family.SHARDED),
+        SKEWED.cores,
+    )
+    assert found.predicted.visits_per_day == pytest.approx(expected.visits * 24 / found.design.window_hours)
+
+
+@pytest.mark.parametrize(("shards", "slices"), [(1, 1), (2, 1), (3, 3), (20, 5), (7, 2)])
+def test_parts_are_as_large_as_the_classes(shards: int, slices: int) -> None:
+    constraints = replace(SMALL, risks=(Risk(0.1, 0.8), Risk(0.3, 0.1)))
+    ways = placements(constraints, shards, slices)
+    assert len(ways) == (shards >= 3) + (slices >= 3)
+    for regions in ways:
+        numbers = [region.shards or region.slices for region in regions]
+        count = shards if regions[0].shards else slices
+        assert sorted(item for part in numbers for item in part) == list(range(count))
+        for part, share in zip(numbers, (0.1, 0.3, 0.6), strict=True):
+            assert abs(len(part) - share * count) < 1 or len(part) == 1
+        if not regions[0].shards:
+            # Who asks most is in the last slices: 0.8 / 0.1, then 0.1 / 0.3, then 0.1 / 0.6.
+            assert numbers[0].start > numbers[1].start > numbers[2].start
+
+
 def test_an_accuracy_is_never_promised_beyond_what_was_measured() -> None:
     lenient = replace(SMALL, worst_accuracy=0.5)
     assert the(plan(lenient), Family.SHARDED).design.shards == 100
@@ -158,7 +217,7 @@ def test_where_a_million_ask_every_day_sharding_cannot_pay() -> None:
     assert not found.sharding_pays
     assert "Sharding cannot pay" in " ".join(found.reasons)
     assert found.chosen is the(found, Family.RETRAINING)
-    assert "Risk classes change next to nothing" in " ".join(found.reasons)
+    assert "keeps those who ask often apart" in " ".join(found.reasons)
     assert "still holds the data of those who asked" in " ".join(found.reasons)
     exact = plan(replace(HUGE, sums=True))
     assert exact.chosen is the(exact, Family.SUMS)
@@ -261,6 +320,8 @@ def test_risk_classes_hold_all_subjects_and_all_requests() -> None:
         ({"risks": (Risk(0.1, 0.6), Risk(0.1, 0.6))}, "requests of all risk classes"),
         ({"risks": (Risk(0.0, 0.6),)}, "a share of the subjects above 0"),
         ({"risks": (Risk(1.0, 0.6),)}, "not all requests"),
+        ({"current_regions": (Region(), Region())}, "places 2 risk classes"),
+        ({"current": (20, 5), "current_regions": (Region(), Region())}, "places 2 risk classes"),
     ],
 )
 def test_constraints_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from shards.cost import batch_fraction
-from shards.cost_expected import RiskClass, Work, blind, expected_recovery
+from shards.cost_expected import RiskClass, Work, blind, expected_recovery, spread_over
 from shards.cost_realised import Rebuilt, count_records, recovery_cost, training_cost
-from shards.placement import place_subjects
+from shards.placement import Region, place_subjects
 from tests.cases import RIDGE, SGD, Case, Record, create, ingest, placed, record
 from unlearn.building import BuildReport
 from unlearn.declaration import make_secrets
@@ -116,3 +116,91 @@ def test_workspaces_cost_what_is_expected_on_average(tmp_path: Path) -> None:
             expected += left * SGD.make().params()["epochs"] * batch_fraction(shards, slices, requests)
         workspace.close()
     assert visits == pytest.approx(expected, rel=0.1)
+
+
+GUESTS, MEMBERS = 12, 48
+OWNED = 20
+LAYOUT = (5, 4)
+APART = {
+    "shards": {"guest": Region(range(1)), "member": Region(range(1, 5))},
+    "slices": {"guest": Region(None, range(3, 4)), "member": Region(None, range(3))},
+    "both": {"guest": Region(range(1, 2), range(2, 4)), "member": Region()},
+}
+"""Ways to keep guests apart, a fifth of all people, who make four fifths of the requests."""
+
+NAMES = [*(f"guest {i}" for i in range(GUESTS)), *(f"member {i}" for i in range(MEMBERS))]
+
+
+def risk(subject: str) -> str:
+    return subject.split()[0]
+
+
+def ask(rng: np.random.Generator) -> np.ndarray:
+    """Who asks in a window, `[people]` bool: two guests and half a member on average."""
+    return rng.random(GUESTS + MEMBERS) < np.repeat([2 / GUESTS, 0.5 / MEMBERS], [GUESTS, MEMBERS])
+
+
+def laid_out(seed: int, risk_classes: dict[str, Region] | None) -> np.ndarray:
+    """`[people, 2]`: shard and slice of everybody."""
+    regions = None if risk_classes is None else [risk_classes[risk(name)] for name in NAMES]
+    return np.stack(place_subjects(make_secrets(seed).placement, NAMES, *LAYOUT, regions), axis=1)
+
+
+@pytest.mark.parametrize("way", APART)
+def test_keeping_apart_who_asks_often_saves_what_is_predicted(way: str) -> None:
+    """The mean over placements of the exact cost, with classes and without, for the same requests.
+
+    Everybody owns enough records for the rounding of budgets not to matter.
+    """
+    shards, slices = LAYOUT
+    learner = SGD.make()
+    classes = [
+        RiskClass(GUESTS, -np.log1p(-2 / GUESTS), OWNED),
+        RiskClass(MEMBERS, -np.log1p(-0.5 / MEMBERS), OWNED),
+    ]
+    work = Work(epochs=learner.params()["epochs"])
+    means, predicted = [], []
+    for risk_classes in (None, APART[way]):
+        rng = np.random.default_rng(0)
+        visits = []
+        for seed in range(800):
+            where, asked = laid_out(seed, risk_classes), ask(rng)
+            records = count_records(shards, slices, np.repeat(where, OWNED, axis=0))
+            gone = np.repeat(where[asked], OWNED, axis=0)
+            visits.append(recovery_cost(records, gone, slices, learner.budget).visits)
+        means.append(np.mean(visits))
+        spread = blind(*LAYOUT, 2) if risk_classes is None else spread_over(list(risk_classes.values()), *LAYOUT)
+        predicted.append(expected_recovery(spread, classes, 1.0, work, 1).visits)
+    assert means == pytest.approx(predicted, rel=0.1)
+    assert predicted[1] < 0.75 * predicted[0]
+    assert means[1] < 0.75 * means[0]
+
+
+def test_workspaces_that_keep_apart_who_asks_often_make_fewer_visits(tmp_path: Path) -> None:
+    """The same people and requests: each workspace makes exactly the visits of its layout, and those fall."""
+    shards, slices = LAYOUT
+    totals = []
+    for number, risk_classes in enumerate((None, APART["shards"])):
+        workspace = create(tmp_path / str(number), SGD, shards, slices, random_state=7, risk_classes=risk_classes)
+        owners = [name for name in NAMES for _ in range(RECORDS)]
+        batch = [record(row, owner) for row, owner in enumerate(owners)]
+        ingest(workspace, SGD, batch, risk=None if risk_classes is None else risk)
+        budget = workspace._site.learner.budget
+        where = laid_out(7, risk_classes)
+        records = count_records(shards, slices, np.repeat(where, RECORDS, axis=0))
+        assert reported(workspace.train()) == training_cost(records, slices, budget)
+        here, rng, visits = np.ones(len(NAMES), dtype=bool), np.random.default_rng(1), 0
+        for _ in range(4):
+            asked = ask(rng) & here
+            if asked.any():
+                workspace.forget(subjects=[name for name, one in zip(NAMES, asked, strict=True) if one])
+            gone = np.repeat(where[asked], RECORDS, axis=0)
+            report = workspace.recover()
+            assert reported(report) == recovery_cost(records, gone, slices, budget)
+            records = records - count_records(shards, slices, gone)
+            here &= ~asked
+            visits += report.visits
+        workspace.close()
+        totals.append(visits)
+    assert here.sum() < len(NAMES) - 4
+    assert totals[1] < 0.75 * totals[0]

@@ -25,7 +25,6 @@ from tests.loopback_s3 import S3, forget_connections
 from tests.unlearn.helpers import ROOT, canaries, create, filled, hoarding, labels, names, raw
 from unlearn import Workspace, verify
 from unlearn.cli.app import app
-from unlearn.declaration import FORMAT
 from unlearn.errors import ConfigurationError, DamageError, StorageError, VerificationError, WorkspaceError
 
 FORGOTTEN = [3, 17]
@@ -365,7 +364,7 @@ def test_a_description_with_a_store_names_it(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     with closing(create(tmp_path / "ws", hoarding(), store=str(tmp_path / "shared"))) as workspace:
         written = json.loads((workspace.path / "workspace.json").read_text())
-        assert (written.pop("format"), written["store"]) == (FORMAT, str(tmp_path / "shared"))
+        assert (written.pop("format"), written["store"]) == (3, str(tmp_path / "shared"))
         assert workspace.declaration.digest == digest_json("description", written)
     description = json.loads((tmp_path / "ws/workspace.json").read_text())
     (tmp_path / "ws/workspace.json").write_text(json.dumps(description | {"store": 5}))

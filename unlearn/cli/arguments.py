@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from shards.digest import Json
 from shards.interrupts import guarded
 
 if TYPE_CHECKING:
+    from shards.digest import Json
     from shards.executors.base import Executor
+    from shards.placement import Region
     from unlearn.workspace import Workspace
 
 Run: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="The workspace's folder.")]
@@ -25,6 +27,9 @@ AsJson: TypeAlias = Annotated[
 Target: TypeAlias = Annotated[str | None, typer.Option(help="Column of the target.")]
 Subject: TypeAlias = Annotated[str | None, typer.Option(help="Column that says whose a record is.")]
 RecordId: TypeAlias = Annotated[str | None, typer.Option(help="Column of the record ids.")]
+RiskColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--risk", help="Column of the subjects' risk classes, where `create` declared some.")
+]
 Columns: TypeAlias = Annotated[
     str | None, typer.Option(metavar="A,B,…", help="Feature columns, in order.", show_default="all others")
 ]
@@ -32,6 +37,18 @@ Options: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="An option of the learner; the value in JSON, or text."),
 ]
+
+RiskClasses: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME:SHARDS:SLICES",
+        help="A class of subjects and where they go, such as guest:16-19:* (shards 16 to 19) or guest:*:4 (the last of "
+        "5 slices), numbered from 0; repeatable. `ingest --risk` then says each subject's class.",
+        show_default="one for all, anywhere",
+    ),
+]
+
+_NUMBERS = re.compile(r"\*|[0-9]{1,9}(-[0-9]{1,9})?")
 
 EXACT = {
     "ridge": "shards.learners.ridge:RidgeLearner",
@@ -91,6 +108,41 @@ def parse_classes(text: str | None) -> list[Json] | None:
         return list(json.loads(text, parse_constant=_refuse_constant))
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a JSON list ({error})", param_hint="--classes") from error
+
+
+def parse_risk_classes(texts: Sequence[str] | None) -> dict[str, Region] | None:
+    """Read `NAME:SHARDS:SLICES` options.
+
+    Args:
+        texts: As given on the command line; each part a number, the first and the last of some, or `*` for all.
+
+    Returns:
+        Risk class to region; None if there are no classes.
+
+    Raises:
+        BadParameter: If one is not of this form, or repeats a name.
+    """
+    if not texts:
+        return None
+    from shards.placement import Region
+
+    found: dict[str, Region] = {}
+    for text in texts:
+        name, _, numbers = text.partition(":")
+        shards, _, slices = numbers.partition(":")
+        if not (name and _NUMBERS.fullmatch(shards) and _NUMBERS.fullmatch(slices)):
+            raise typer.BadParameter(
+                f"{text!r} is not NAME:SHARDS:SLICES as in guest:16-19:*", param_hint="--risk-class"
+            )
+        if name in found:
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--risk-class")
+        found[name] = Region(_numbers(shards), _numbers(slices))
+    return found
+
+
+def _numbers(text: str) -> range | None:
+    first, _, last = text.partition("-")
+    return None if text == "*" else range(int(first), int(last or first) + 1)
 
 
 def find_code_here() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
+from unlearn.cli.arguments import AsJson, Columns, RecordId, RiskColumn, Run, Subject, Target, opened, split_names
 from unlearn.cli.output import counted, print_json, say
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def audit(
     subject: Subject = None,
     record_id: RecordId = None,
     features: Columns = None,
+    risk: RiskColumn = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the result here, signed as receipts are.")
     ] = None,
@@ -67,7 +68,7 @@ def audit(
 
     with opened(run) as workspace:
         presented = from_file(
-            records, target=target, subject=subject, record_id=record_id, features=split_names(features)
+            records, target=target, subject=subject, record_id=record_id, features=split_names(features), risk=risk
         )
         found = workspace.audit(
             _without_numbers(presented, workspace.status().batches),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from shards.executors.base import Executor
-from unlearn.building import BuildReport
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.output import as_duration, counted, print_json, say
 from unlearn.cli.where import trains
+
+if TYPE_CHECKING:
+    from shards.executors.base import Executor
+    from unlearn.building import BuildReport
 
 TRAIN_EXAMPLE = """\b
 Examples:

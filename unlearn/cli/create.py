@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Options, Run, make_learner, parse_classes, parse_options
+from unlearn.cli.arguments import (
+    AsJson,
+    Options,
+    RiskClasses,
+    Run,
+    make_learner,
+    parse_classes,
+    parse_options,
+    parse_risk_classes,
+)
 from unlearn.cli.output import counted, print_json, say
 
 if TYPE_CHECKING:
@@ -18,6 +27,7 @@ Examples:
   unlearn create runs/people --learner logistic --shards 20 --slices 5
   unlearn create runs/cluster --learner logistic --store s3://bucket/prefix --ledger postgresql://me@host/db
   unlearn create runs/digits --learner mlp --option 'hidden=[64]'
+  unlearn create runs/members --learner logistic --risk-class guest:16-19:* --risk-class member:0-15:*
   unlearn create runs/visits --learner lda --option shrinkage=0.1 --option 'features={"map":"raw","limit":100}'"""
 
 
@@ -74,6 +84,7 @@ def create(
         float | None, typer.Option(help="Of noisy votes: the epsilon that all labels together may reach.")
     ] = None,
     delta: Annotated[float, typer.Option(help="Of noisy votes: the delta it is stated for.")] = 1e-5,
+    risk_class: RiskClasses = None,
     random_state: Annotated[
         int | None,
         typer.Option(help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"),
@@ -114,6 +125,7 @@ def create(
         random_state=random_state,
         store=store,
         ledger=ledger,
+        risk_classes=parse_risk_classes(risk_class),
     )
     declared = workspace.declaration
     if json:
@@ -127,6 +139,7 @@ def create(
                 "classes": declared.classes,
                 "aggregation": declared.aggregation,
                 "store": declared.store,
+                "risk_classes": declared.risk_classes,
             }
         )
         return

@@ -116,9 +116,7 @@ def _say_result(result: DemoResult, workspace: Path | None) -> None:
     say("")
     say("Do the states still know what was forgotten?")
     if result.audit is None:
-        say(
-            "Not audited: too few records were forgotten, or there is one shard alone, and labels of shards tell nothing."
-        )
+        say("Not audited: too few records were forgotten, or there is one shard alone: labels of shards tell nothing.")
     else:
         say_audit(result.audit)
     say("")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.build import say_built
 from unlearn.cli.output import as_duration, counted, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
+    from shards.executors.base import Executor
     from unlearn.request import Request
 
 Subjects: TypeAlias = Annotated[

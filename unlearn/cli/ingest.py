@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shards.digest import Json
-from shards.executors.base import Executor
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
+from unlearn.cli.arguments import AsJson, Columns, RecordId, RiskColumn, Run, Subject, Target, opened, split_names
 from unlearn.cli.output import counted, print_json, say
 from unlearn.cli.where import trains
 from unlearn.errors import InputError
+
+if TYPE_CHECKING:
+    from shards.digest import Json
+    from shards.executors.base import Executor
 
 EXAMPLE = """\b
 Examples:
   unlearn ingest runs/people people.csv --target income --subject person --record-id row
   unlearn ingest runs/people parts/ --target income --subject person --record-id row
+  unlearn ingest runs/members people.csv --target income --subject person --risk membership
   unlearn ingest /shared/runs/people /shared/parts/ --target income --record-id row --address auto"""
 
 
@@ -32,7 +35,7 @@ def ingest(
         Path,
         typer.Argument(
             metavar="FILE",
-            help=".csv, .parquet, or .npz with X, y and optionally subjects, record_ids; or a folder of .parquet "
+            help=".csv, .parquet, or .npz with X, y and optionally subjects, record_ids, risk; or a folder of .parquet "
             "files, which may be larger than memory.",
         ),
     ],
@@ -40,6 +43,7 @@ def ingest(
     subject: Subject = None,
     record_id: RecordId = None,
     features: Columns = None,
+    risk: RiskColumn = None,
     reconsent: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="A forgotten subject or record that agreed to return; repeatable."),
@@ -63,7 +67,13 @@ def ingest(
                 raise InputError(f"{file}: no target column named; give --target")
             before = workspace.status().records
             batch = workspace.ingest_parquet(
-                file, target=target, subject=subject, record_id=record_id, features=chosen, reconsent=reconsent or ()
+                file,
+                target=target,
+                subject=subject,
+                record_id=record_id,
+                features=chosen,
+                risk=risk,
+                reconsent=reconsent or (),
             )
             n = workspace.status().records - before
         else:
@@ -73,6 +83,7 @@ def ingest(
                 subject=subject,
                 record_id=record_id,
                 features=chosen,
+                risk=risk,
                 batch=workspace.status().batches,
             )
             batch = workspace.ingest(records, reconsent=reconsent or ())

@@ -60,7 +60,7 @@ def _escaped(character: str) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn dataclasses and what they hold into what JSON knows; times become ISO 8601.
+    """Turn dataclasses and what they hold into what JSON knows; times become ISO 8601, ranges their first and last.
 
     Args:
         value: Dataclasses, mappings, sequences, times, paths and plain values, nested.
@@ -72,6 +72,8 @@ def to_plain(value: Any) -> Any:
         return {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, range):
+        return [value.start, value.stop - 1]
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if isinstance(value, Enum):

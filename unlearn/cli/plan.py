@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson
+from unlearn.cli.arguments import AsJson, RiskClasses, parse_risk_classes
 from unlearn.cli.output import cell, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ Examples:
   unlearn plan --records 50000 --subjects 5000 --requests-per-day 3 --visits-per-second 40000 --deadline-hours 24
   unlearn plan --records 50000 --requests-per-day 3 --visits-per-second 40000 \\
     --accuracy 1:0.95,20:0.93,100:0.88 --worst-accuracy 0.92 --simulate 90
+  unlearn plan --records 50000 --requests-per-day 3 --visits-per-second 40000 --risk 0.05:0.8 \\
+    --current 20x5 --risk-class guest:19:* --risk-class member:0-18:*
   unlearn plan --records 1e9 --requests-per-day 1e6 --visits-per-second 1e6 --cores 64 --sums --json"""
 
 
@@ -110,7 +112,8 @@ def plan(
         str | None,
         typer.Option(
             metavar="A:B,…",
-            help="Classes of subjects: share of the subjects, share of the requests; who is left is one.",
+            help="Classes of subjects: share of the subjects, share of the requests; who is left is one. Designs that "
+            "keep them apart are tried as well.",
         ),
     ] = None,
     deadline_hours: Annotated[float, typer.Option(help="Until when a request must be recovered.")] = 720.0,
@@ -141,6 +144,7 @@ def plan(
     current: Annotated[
         str | None, typer.Option(metavar="SxR", help="Shards and slices of the workspace there is, to compare.")
     ] = None,
+    risk_class: RiskClasses = None,
     simulate: Annotated[
         float | None, typer.Option(metavar="DAYS", help="Play the recommendation on a simulated desk.")
     ] = None,
@@ -180,6 +184,7 @@ def plan(
         store_bytes=store_bytes,
         memory_bytes=memory_bytes,
         current=design(current),
+        current_regions=tuple((parse_risk_classes(risk_class) or {}).values()),
     )
     found = planned(constraints)
     rehearsed = None
@@ -237,7 +242,8 @@ def named(option: Option) -> str:
     from unlearn.plan import spelled
 
     shards, slices, hours = option.design.shards, option.design.slices, option.design.window_hours
-    return f"{option.family}, {shards:,} x {slices} (shards x slices), recovering every {spelled(hours)}"
+    apart = ", risk classes apart" if option.design.regions else ""
+    return f"{option.family}, {shards:,} x {slices} (shards x slices){apart}, recovering every {spelled(hours)}"
 
 
 def options_table(found: Plan) -> Table:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.build import say_built
 from unlearn.cli.forget import Deadline, IdempotencyKey, IdsFrom, Reason, Records, Subjects, named_ids, say_opening
@@ -17,6 +16,7 @@ from unlearn.cli.output import as_time, counted, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
+    from shards.executors.base import Executor
     from unlearn.building import BuildReport
     from unlearn.request import Request
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shards.executors.base import Executor
 from unlearn.cli.arguments import AsJson, Run, opened
 from unlearn.cli.forget import IdsFrom, Records, Subjects, read_ids
 from unlearn.cli.output import counted, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
+    from shards.executors.base import Executor
     from unlearn.verification import Verification
 
 VERIFY = """\b

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import typer
 
-from shards.executors.base import Executor
+if TYPE_CHECKING:
+    from shards.executors.base import Executor
 
 PANEL = "Where to train"
 
@@ -192,7 +193,7 @@ def trains(command: Callable[..., None]) -> Callable[..., None]:
     Returns:
         The command as the command line is to see it.
     """
-    hints = get_type_hints(command, include_extras=True) | get_type_hints(choose_executor, include_extras=True)
+    hints = _hints(command) | _hints(choose_executor)
     own = [item for name, item in inspect.signature(command).parameters.items() if name != "executor"]
     added = inspect.signature(choose_executor).parameters
 
@@ -209,3 +210,8 @@ def trains(command: Callable[..., None]) -> Callable[..., None]:
         [item.replace(annotation=hints[item.name]) for item in parameters], return_annotation=None
     )
     return run
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations of a function's parameters; the executor is what no option gives, so its class is not loaded."""
+    return get_type_hints(function, localns={"Executor": object}, include_extras=True)

@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unlearn.ledger.clock import now
     from unlearn.ledger.database import Database
     from unlearn.ledger.evidence import Evidence
-    from unlearn.ledger.ledger import Ledger, check_repeat, now
+    from unlearn.ledger.ledger import Ledger, check_repeat
     from unlearn.ledger.rows import (
         Artefact,
         BuiltStep,
@@ -36,7 +37,7 @@ __all__ = [
     "now",
 ]
 
-_HOMES = {"Database": "database", "Evidence": "evidence", "Ledger": "ledger", "check_repeat": "ledger", "now": "ledger"}
+_HOMES = {"Database": "database", "Evidence": "evidence", "Ledger": "ledger", "check_repeat": "ledger", "now": "clock"}
 """Where a name lives, if not in `rows`."""
 
 

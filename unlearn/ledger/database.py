@@ -34,9 +34,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from shards import interrupts
 from shards.files import sync_path
 from unlearn.errors import ConfigurationError, DamageError, InputError, LockedError, StorageError
-
-BUSY_SECONDS = 30
-"""How long a transaction waits for the one before it."""
+from unlearn.ledger.clock import BUSY_SECONDS
 
 HELD_POLL_SECONDS = 0.02
 

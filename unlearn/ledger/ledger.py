@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from unlearn.errors import DamageError, FencedError, IdempotencyError, UnlearnEr
 from unlearn.ledger import chain, recordset
 from unlearn.ledger import schema as s
 from unlearn.ledger.chain import Entry, Head
+from unlearn.ledger.clock import now
 from unlearn.ledger.database import Database, insert_plain, upsert
 from unlearn.ledger.evidence import Evidence, gather_recovery, gather_withdrawal, served
 from unlearn.ledger.migrations import migrate
@@ -930,11 +931,6 @@ class Ledger:
                 page = chain.page(c, start, stop)
             yield from page
             start += len(page)
-
-
-def now() -> datetime:
-    """The time, UTC."""
-    return datetime.now(UTC)
 
 
 def _check_tables(database: Database) -> None:

@@ -494,28 +494,6 @@ def test_every_command_has_help_with_an_example() -> None:
         assert command in unlearn("--help").stdout
 
 
-def test_help_imports_no_heavy_library() -> None:
-    script = (
-        "import sys\n"
-        "sys.argv = ['unlearn', '--help']\n"
-        "from unlearn.cli import main\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit as end:\n"
-        "    assert end.code == 0\n"
-        "heavy = {'torch', 'sklearn', 'pandas', 'scipy', 'torchvision', 'mlxtend', 'matplotlib'}\n"
-        "print('imported:', sorted(heavy & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.stdout.splitlines()[-1] == "imported: []"
-
-
 def test_module_runs_and_keeps_to_its_streams(run: Path) -> None:
     done = in_shell("status", run, "--json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -56,9 +56,24 @@ def test_a_plan_for_machines() -> None:
     assert document(f"{SMALL} --deadline-hours 24")["simulated"] is None
 
 
+def test_a_plan_that_keeps_classes_apart() -> None:
+    skewed = f"{SMALL} {CURVE} --deadline-hours 24 --risk 0.05:0.8 --current 20x5"
+    apart = f"{skewed} --risk-class guest:0:* --risk-class member:1-19:2-4"
+    found = document(apart)["plan"]
+    assert found["current"]["design"]["regions"] == [
+        {"shards": [0, 0], "slices": None},
+        {"shards": [1, 19], "slices": [2, 4]},
+    ]
+    assert "risk classes apart" in unlearn(apart).stdout
+    assert (
+        found["current"]["predicted"]["visits_per_day"]
+        < document(skewed)["plan"]["current"]["predicted"]["visits_per_day"]
+    )
+
+
 def test_the_examples_of_the_help_run() -> None:
     lines = EXAMPLE.replace("\\\n", "").splitlines()[2:]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         result = unlearn(line.strip().removeprefix("unlearn "))
         assert result.exit_code == 0, (line, result.output)
@@ -78,6 +93,8 @@ def test_nothing_fits() -> None:
         ("--accuracy 1:0.9", "belong together"),
         ("--risk 0.5:0.9,0.6:0.1", "more than 1"),
         ("--simulate 0.001", "simulate longer"),
+        ("--current 20x5 --risk 0.1:0.5 --risk-class a:0:*", "places 1 risk classes"),
+        ("--current 20x5 --risk 0.1:0.5 --risk-class a:20:* --risk-class b:*:*", "they are 0 to 19"),
     ],
 )
 def test_constraints_that_make_no_sense_are_one_line(more: str, message: str) -> None:
@@ -101,6 +118,7 @@ def test_constraints_that_make_no_sense_are_one_line(more: str, message: str) ->
         f"{SMALL} --risk 0.5",
         f"{SMALL} --current 20",
         f"{SMALL} --current 0x5",
+        f"{SMALL} --current 2x5 --risk-class guest",
     ],
 )
 def test_misuse(line: str) -> None:
