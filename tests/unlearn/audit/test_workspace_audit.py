@@ -12,7 +12,7 @@ import pytest
 
 from experiments.audit_planted.here import Here
 from experiments.audit_planted.planting import plant
-from shards.placement import place_subjects
+from shards.placement import Region, place_subjects
 from unlearn import Workspace
 from unlearn.audit.statement import read_audit
 from unlearn.audit.workspace_audit import record_scores
@@ -294,3 +294,85 @@ def test_regression_is_audited_too(tmp_path: Path) -> None:
     assert (found.verdict, found.score) == ("not refuted", "minus the squared error")
     plant(workspace, before)
     assert workspace.audit(X[GONE], targets[GONE], **given).verdict == "refuted"
+
+
+# --- risk classes ---------------------------------------------------------------------------------------------------
+
+CLASSES = {"guest": Region(shards=range(2)), "member": Region(shards=range(2, 4))}
+RISK = ["guest" if (i // 2) % 2 else "member" for i in range(N)]
+
+
+def classed(path: Path) -> Workspace:
+    made = Workspace.create(
+        path,
+        memorising(),
+        n_shards=S,
+        n_slices=2,
+        classes=[0, 1, 2],
+        random_state=3,
+        executor=Here(),
+        risk_classes=CLASSES,
+    )
+    made.ingest(*data(range(N)), **names(range(N)), risk=RISK)
+    made.train()
+    return made
+
+
+def test_labels_are_rearranged_inside_risk_classes(tmp_path: Path) -> None:
+    workspace = classed(tmp_path / "w")
+    before = states(workspace)
+    workspace.forget(people(GONE))
+    workspace.recover()
+    risk = [RISK[i] for i in GONE]
+    found = audited(workspace, risk=risk)
+    assert (found.verdict, found.test.n_subjects, found.test.n_strata) == ("not refuted", 40, 2)
+    plant(workspace, {3: before[3]})
+    kept = audited(workspace, risk=risk)
+    assert kept.verdict == "refuted"
+    assert max(kept.test.shards, key=kept.test.shards.__getitem__) == 3
+    workspace.close()
+
+
+def test_risk_classes_have_to_be_those_of_the_ingest(tmp_path: Path) -> None:
+    workspace = classed(tmp_path / "w")
+    workspace.forget(people(GONE))
+    workspace.recover()
+    risk = [RISK[i] for i in GONE]
+    with pytest.raises(InputError, match=r"none is given: give risk, 'guest' or 'member'.*nothing was tested"):
+        audited(workspace)
+    with pytest.raises(InputError, match=r"1 of the presented subjects \('subject-0000'\) are given two risk classes"):
+        audited(workspace, risk=["guest", *risk[1:]])
+    with pytest.raises(InputError, match="'visitor': no risk class of this name was declared"):
+        audited(workspace, risk=["visitor"] * len(risk))
+    # Every shard was hit, so no other class can be told from the right one: labels are wrong, and nothing is found.
+    assert audited(workspace, risk=["member" if name == "guest" else "guest" for name in risk]).verdict == "not refuted"
+    workspace.close()
+
+
+def test_a_workspace_without_risk_classes_takes_none(workspace: Workspace) -> None:
+    workspace.forget(people(GONE))
+    with pytest.raises(InputError, match="created without risk classes: leave risk out"):
+        audited(workspace, risk="guest")
+
+
+# --- heads ----------------------------------------------------------------------------------------------------------
+
+
+def test_heads_on_a_feature_map_are_audited_on_what_the_map_gives(tmp_path: Path) -> None:
+    from shards.learners.mapped import MappedLearner
+    from shards.learners.mlp import MLPLearner
+
+    head = MLPLearner((32,), epochs=60, batch_size=8, learning_rate=0.3)
+    learner = MappedLearner(head, {"map": "fourier", "features": 64, "gamma": 0.2})
+    workspace = Workspace.create(
+        tmp_path / "w", learner, n_shards=S, n_slices=2, classes=[0, 1, 2], random_state=3, executor=Here()
+    )
+    workspace.ingest(*data(range(N)), **names(range(N)))
+    workspace.train()
+    before = states(workspace)
+    workspace.forget(people(GONE))
+    workspace.recover()
+    assert audited(workspace).verdict == "not refuted"
+    plant(workspace, before)
+    assert audited(workspace).verdict == "refuted"
+    workspace.close()
