@@ -22,13 +22,18 @@ _HOMES = {
 }
 """Where each public name lives; its module is imported when the name is first asked for."""
 
+_PARTS = ("audit",)
+"""Packages inside, which are imported likewise."""
+
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for, so that `import unlearn` costs next to nothing."""
+    if name in _PARTS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_PARTS})
