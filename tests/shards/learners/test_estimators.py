@@ -32,7 +32,7 @@ VALUES_OF_PARAMS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES_OF_PARAMS, ids=repr)
+@pytest.mark.parametrize("value", VALUES_OF_PARAMS, ids=lambda value: repr(value).partition(" at 0x")[0])
 def test_descriptions_build_equal_values(value: Any) -> None:
     description = describe(value)
     built = build(json.loads(json.dumps(description)))
