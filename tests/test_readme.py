@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -39,6 +41,7 @@ def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "forgotten" in printed
     assert "receipted" in printed
     assert names["clf"].score(names["X"][1500:], names["y"][1500:]) > 0.8
+    assert names["found"].p_value > 0.0001  # of twenty such audits one refutes at 5 %
 
 
 def test_make_targets_exist() -> None:
@@ -59,11 +62,29 @@ def test_command_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     lines = [line for _, code in BLOCKS for line in code.splitlines() if line.startswith("unlearn ")]
     assert len(lines) >= 7
     for line in lines:
+        if line.startswith("unlearn audit "):
+            forget_more(rows)
         found = next(Path("runs/people/receipts").glob("*-recovered.json"), None)
         request = "" if found is None else found.name.removesuffix("-recovered.json")
         result = CliRunner().invoke(app, shlex.split(line.replace("REQUEST", request))[1:])
-        assert result.exit_code == 0, (line, result.output)
+        # One audit of twenty refutes an honest workspace: that is what its level means.
+        fine = {0, 1} if line.startswith("unlearn audit ") else {0}
+        assert result.exit_code in fine, (line, result.output)
+        assert result.exit_code == 0 or "REFUTED, p = 0.0" in result.output, result.output
     assert len(Path("predictions.csv").read_text().splitlines()) == 3
+    assert (
+        "urn:sisa-unlearn:audit:v1" in base64.b64decode(json.loads(Path("audit.json").read_text())["payload"]).decode()
+    )
+
+
+def forget_more(rows: list[str]) -> None:
+    """Forget as many people as an audit needs, recover, and present their records."""
+    people = [f"p{number}" for number in range(20, 36)]
+    for command in (["forget", "runs/people", *(f"--subject={name}" for name in people)], ["recover", "runs/people"]):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+    presented = [row for row in rows if row.split(",")[1] in people]
+    Path("gone.csv").write_text("\n".join(["row,person,a,b,label", *presented]) + "\n")
 
 
 def test_jobs_run_commands_of_ours() -> None:
