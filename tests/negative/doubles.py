@@ -303,8 +303,14 @@ _SUMS = (
     Control(
         "solved-model-kept",
         "The model solved from the shards' sums is kept in memory after something was forgotten.",
-        (Edit("unlearn.serving", "            self._whole = None\n", ""),),
+        (Edit("unlearn.serving", "self._whole = self._together = None", "self._together = None"),),
         f"{SUMS}::test_what_another_process_forgets_is_in_no_model_kept_in_memory",
+    ),
+    Control(
+        "joined-states-kept",
+        "The states of withdrawn shards are kept in memory, joined with those that serve.",
+        (Edit("unlearn.serving", "self._whole = self._together = None", "self._whole = None"),),
+        "tests/unlearn/test_serving_joined.py::test_nothing_of_a_forgotten_state_stays_in_memory",
     ),
     Control(
         "merged-state-kept",
@@ -734,13 +740,13 @@ _ACCEPTING = (
     Control(
         "pending-served-later",
         "Records are taken in while requests wait that name them.",
-        (Edit("unlearn.workspace", "if serve and self._site.ledger.has_pending():", "if False:"),),
+        (Edit("unlearn.workspace", "            if serve and pending:\n", "            if False:\n"),),
         f"{SUBMISSION}::test_a_new_record_of_a_subject_that_is_asked_to_be_forgotten",
     ),
     Control(
         "served-on-by-training",
         "A training goes on with records that an accepted request names.",
-        (Edit("unlearn.workspace", "if serve and self._site.ledger.has_pending():", "if False:"),),
+        (Edit("unlearn.workspace", "            if serve and pending:\n", "            if False:\n"),),
         f"{SUBMISSION}::test_no_training_uses_what_was_asked_to_be_forgotten",
     ),
     Control(
@@ -771,9 +777,7 @@ _PROVING = (
         (
             Edit(
                 "unlearn.forgetting",
-                "    purge_checkpoints(site, sorted({item.shard for item in erasures}))\n"
-                "    forgotten = site.ledger.tombstones_under_way()\n",
-                "    forgotten = site.ledger.tombstones_under_way()\n"
+                "    purge_checkpoints(site, sorted({item.shard for item in erasures}))\n",
                 "    site.ledger.finish_forget()\n"
                 "    import unlearn.issuing\n"
                 "    unlearn.issuing.issue_due(site)\n"
