@@ -34,9 +34,9 @@ from shards.task import FieldSchema, Task
 # --- the source ----------------------------------------------------------------------------------------------
 
 PINS = {
-    "mlp/1": "d73a1ca5e9872bee4afb9893fb1202388f7ee7b04b59644a8909321e5d893f80",
+    "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
     "sklearn/1": "0bdfb5321ad63c9068d31cdb021750406d14de2e0d2c7a889b43924b1df6345b",
-    "torch/1": "b1fb769404bf6fc4b7eff1b8051b2bd6bfd01fe8ace3cf97a909329b1afcd0c0",
+    "torch/1": "3d82d3fdbe461233e13dc72343aba810454f71fbbbc81a3f77c1e14b0de10b59",
 }
 """Digest of the source of each kernel, by its name."""
 
@@ -83,8 +83,15 @@ SOURCES: dict[type[Learner], tuple[str, ...]] = {
 }
 """What each kernel consists of: modules, or single functions and classes of modules."""
 
-BESIDE = {"shards.learners.base", "shards.learners.torch_checks", "shards.learners.sklearn_checks"}
-"""Imported by a kernel's modules, but only refuses, or is pinned in part."""
+BESIDE = {
+    "shards.learners.base",
+    "shards.learners.joined",
+    "shards.learners.sklearn_checks",
+    "shards.learners.torch_checks",
+    "shards.learners.torch_dense",
+    "shards.learners.torch_modules",
+}
+"""Imported by a kernel's modules, but only refuses, only predicts, or is pinned in part."""
 
 
 def canonical(node: object) -> str:

@@ -199,6 +199,7 @@ READS = {
     *(
         "tombstones",
         "tombstones_under_way",
+        "forgotten_by",
         "count",
         "record_root",
         "tombstone_root",
@@ -301,7 +302,7 @@ def test_reads_change_nothing(ledger: Ledger) -> None:
     prepare(ledger, "record_receipts")
     before = tables(ledger)
     arguments: dict[str, tuple[Any, ...]] = {
-        **dict.fromkeys(("locations", "tombstones", "hit_under_way"), ([token(1)],)),
+        **dict.fromkeys(("locations", "tombstones", "forgotten_by", "hit_under_way"), ([token(1)],)),
         **dict.fromkeys(("request", "request_by_key", "receipt_digests"), ("req-7",)),
         "evidence": ("req-7",),
         "accepted": (["req-7"],),
