@@ -20,7 +20,7 @@ from unlearn.audit.epsilon.gdp import gdp, gdp_grid
 from unlearn.audit.epsilon.multiplicity import alpha_at
 from unlearn.audit.epsilon.one_run import guess
 from unlearn.audit.epsilon.scores import Scores, hold_out
-from unlearn.audit.forgetting_quality import example_epsilon
+from unlearn.audit.quality import example_epsilon
 
 FIXED: dict[str, Callable[..., LowerBound]] = {
     "Clopper-Pearson, fixed threshold": clopper_pearson,

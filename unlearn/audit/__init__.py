@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unlearn.audit.definitions import check_approximate, check_exact
     from unlearn.audit.epsilon.bound import LowerBound, UpperBound, Verdict
     from unlearn.audit.epsilon.check import Claim, check_bound, compare
-    from unlearn.audit.forgetting_quality import forgetting_quality
+    from unlearn.audit.quality import forgetting_quality
     from unlearn.audit.set_test import guess_extremes, set_unlearning_test, toss_coins
     from unlearn.audit.sisa_test import least_detectable, shard_label_test, subject_scores
     from unlearn.audit.statement import read_audit
@@ -46,7 +46,7 @@ _HOMES = {
     "definitions": ("check_approximate", "check_exact"),
     "epsilon.bound": ("LowerBound", "UpperBound", "Verdict"),
     "epsilon.check": ("Claim", "check_bound", "compare"),
-    "forgetting_quality": ("forgetting_quality",),
+    "quality": ("forgetting_quality",),
     "set_test": ("guess_extremes", "set_unlearning_test", "toss_coins"),
     "sisa_test": ("least_detectable", "shard_label_test", "subject_scores"),
     "statement": ("read_audit",),

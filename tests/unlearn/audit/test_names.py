@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import unlearn.audit
 
 
 def test_every_name_is_there_under_its_own_name() -> None:
+    # A module of the same name would take its place as soon as it is imported.
+    assert not {*unlearn.audit.__all__} & {module.name for module in pkgutil.iter_modules(unlearn.audit.__path__)}
     for name in unlearn.audit.__all__:
         found = getattr(unlearn.audit, name)
         assert name == "ATTACKS" or found.__name__ == name

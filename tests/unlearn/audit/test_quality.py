@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from unlearn.audit.forgetting_quality import _above, example_epsilon, forgetting_quality, points_of
+from unlearn.audit.quality import _above, example_epsilon, forgetting_quality, points_of
 from unlearn.errors import ConfigurationError, InputError
 
 DELTA = 1e-5
