@@ -246,6 +246,6 @@ def test_sentences_hold_the_computed_numbers() -> None:
     for text in ("100 scattered requests", "19 of 20 shards", "92.5%", "almost everything", "94.2%"):
         assert text in cost
     assert "does not mean" in guarantee
-    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 2, 1, 0.03, 0.035, "a", "a", PROOF)
+    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 2, 1, 0.03, 0.035, "a", "a", None, PROOF)
     assert "almost" not in sentences(result)[0]
     assert "1 scattered request hit 1 of 20 shards" in sentences(result)[0]
