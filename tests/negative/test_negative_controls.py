@@ -34,7 +34,6 @@ import pytest
 from tests.cases import ROOT
 from tests.negative.doubles import CONTROLS, MARKS, VARIABLE, Control
 
-
 SITE = ROOT / "tests" / "negative" / "site"
 
 SOME = CONTROLS[::3]
