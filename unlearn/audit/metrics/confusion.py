@@ -62,7 +62,7 @@ def swap_labels(labels: np.ndarray, pair: tuple[int, int], share: float, seed: i
         mine = np.flatnonzero(y == own)
         if not len(mine):
             raise InputError(f"class {own} has no record to swap")
-        chosen = np.sort(random.choice(mine, max(1, round(share * len(mine))), replace=False))
+        chosen = np.sort(rng.choice(mine, max(1, round(share * len(mine))), replace=False))
         changed[chosen] = other
         rows.append(chosen)
     return changed, np.concatenate(rows)
