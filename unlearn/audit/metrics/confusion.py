@@ -57,7 +57,7 @@ def swap_labels(labels: np.ndarray, pair: tuple[int, int], share: float, seed: i
     y = classes_of(labels, len(labels), int(np.max(labels, initial=0)) + 1)
     if pair[0] == pair[1] or not 0 < share <= 1:
         raise InputError(f"give two classes and a share in (0, 1], got {pair} and {share}")
-    random, changed, rows = np.random.default_rng(seed), y.copy(), []
+    rng, changed, rows = np.random.default_rng(seed), y.copy(), []
     for own, other in (pair, pair[::-1]):
         mine = np.flatnonzero(y == own)
         if not len(mine):
