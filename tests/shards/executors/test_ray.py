@@ -43,7 +43,7 @@ pytestmark = pytest.mark.ray
 
 X = np.arange(60, dtype=np.float64).reshape(30, 2)
 Y = np.arange(30) % 2
-SOON = 15.0
+SOON = 60.0
 """Seconds within which bad input is refused."""
 
 
