@@ -887,7 +887,8 @@ class Workspace:
                     return artefact
                 file.unlink()
             except BaseException:
-                self.retire(artefact.id)
+                if not file.exists():  # one that could not be removed must stay known
+                    self.retire(artefact.id)
                 raise
             # Something was forgotten meanwhile, perhaps before the artefact was registered.
             self.retire(artefact.id)

@@ -26,7 +26,7 @@ from tests.shards.learners.joined_cases import inputs, task_of, trained
 from tests.unlearn.helpers import canaries, create, filled, hoarding, labels, names, shard_of
 from unlearn import Workspace
 from unlearn.cli.app import app
-from unlearn.errors import ConfigurationError, NotServingError
+from unlearn.errors import ConfigurationError, NotServingError, StorageError
 from unlearn.exported import write_program
 
 PROBE = canaries(range(10_000, 10_040))
@@ -187,6 +187,21 @@ def test_a_module_that_cannot_be_exported(tmp_path: Path) -> None:
     assert not (tmp_path / "model.pt2").exists()
     (artefact,) = workspace.artefacts()
     assert artefact.retired_at is not None
+
+
+def test_a_file_that_cannot_be_removed_stays_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = filled(tmp_path / "ws", mlp())
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch.export, "load", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        workspace.export_model(tmp_path / "model.pt2")
+    monkeypatch.undo()
+    assert (tmp_path / "model.pt2").exists()
+    assert workspace.artefacts()[0].retired_at is None
 
 
 def test_what_predicts_something_else_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
