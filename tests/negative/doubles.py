@@ -328,7 +328,7 @@ _SUMS = (
                 "shares, tied = np.ones_like(places), tied * (tied.cumsum(axis=1) <= places)",
             ),
         ),
-        f"{SUMS}::test_neighbours_are_those_of_all_shards_and_no_byte_of_the_forgotten_stays",
+        f"{SUMS}::test_records_equally_far_away_share_a_place_whichever_was_stored_first",
     ),
     Control(
         "features-by-batch",

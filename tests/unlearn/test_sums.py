@@ -157,6 +157,16 @@ def test_neighbours_are_those_of_all_shards_and_no_byte_of_the_forgotten_stays(t
     assert model(workspace) == model(neighbours("fresh", [row for row in ROWS if row != 7], 2, 1))
 
 
+def test_records_equally_far_away_share_a_place_whichever_was_stored_first(tmp_path: Path) -> None:
+    learner = NeighboursLearner(1, {"map": "raw", "unit": 1 / 16, "limit": 1.0})
+    workspace = Workspace.create(tmp_path / "ws", learner, n_shards=2, n_slices=2, classes=list(range(10)))
+    image = digits()[0][7]
+    workspace.ingest(np.stack([image] * 4), np.array([1, 3, 3, 3]), record_ids=["a", "b", "c", "d"])
+    workspace.train()
+    said = workspace.predict_proba(image[None])[0]
+    assert said[[1, 3]].tolist() == [0.25, 0.75]
+
+
 def test_features_of_a_frozen_module_in_workers(tmp_path: Path) -> None:
     arguments = {"in_features": 64, "out_features": 20}
     features = {"map": "frozen", "module": "torch.nn:Linear", "features": 20, "shape": [64], "arguments": arguments}

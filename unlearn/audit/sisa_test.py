@@ -159,7 +159,7 @@ class _Moments:
     def standardised(self, sums: np.ndarray) -> np.ndarray:
         """The statistics `[4, B]` of sums `[B, S]`; what cannot vary is 0."""
         z = np.divide(sums - self.mean, self.sd, out=np.zeros_like(sums), where=self.sd > 0)
-        total = (sums.sum(axis=1) - self.sum_mean) / self.sum_sd
+        total = (sums.sum(axis=1) - self.sum_mean) / self.sum_sd if self.sum_sd > 0 else np.zeros(len(sums))
         return np.stack([total, z.max(axis=1), -total, -z.min(axis=1)])
 
 

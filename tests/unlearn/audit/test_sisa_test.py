@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from unlearn.audit.sisa_test import (
     STATISTICS,
+    _Moments,
     least_detectable,
     own_advantage,
     power_against,
@@ -37,6 +38,14 @@ def test_p_value_is_that_of_all_arrangements() -> None:
             assert item.value == pytest.approx(value, abs=1e-8)
             assert item.p_value == pytest.approx(expected, abs=0.015)
         assert found.p_value == pytest.approx(p_least, abs=0.015)
+
+
+def test_what_cannot_vary_is_no_evidence() -> None:
+    """Subjects that all know their shard equally well: no rearrangement changes the sum."""
+    moments = _Moments(mean=np.zeros(2), sd=np.array([1.0, 0.0]), sum_mean=3.0, sum_sd=0.0)
+    with np.errstate(all="raise"):
+        found = moments.standardised(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    assert found.tolist() == [[0, 0], [2, 1], [0, 0], [0, 0]]
 
 
 def enumerated(

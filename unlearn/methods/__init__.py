@@ -1,0 +1,1 @@
+"""Approximate unlearning: one paper a file, each with its honest guarantee."""
