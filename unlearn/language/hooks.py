@@ -49,7 +49,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "gpt_neo": _GPT2,
         "gptj": Architecture("transformer.h", "mlp.fc_in", "mlp.fc_out", "transformer.ln_f", "lm_head"),
         "gpt_neox": Architecture(
-            "gpt_neox.layers", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gpt_neox.final_layer_norm", "embed_out"
+            "gpt_neox.layers", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "gpt_neox.final_layer_norm", "lm_head"
         ),
         "opt": Architecture("model.decoder.layers", "fc1", "fc2", "model.decoder.final_layer_norm", "lm_head"),
         "llama": _LLAMA,
@@ -236,6 +236,19 @@ def read_logits(said: Any) -> torch.Tensor:
     if not isinstance(found, torch.Tensor):
         raise ConfigurationError(f"the model returned a {type(said).__name__} without logits")
     return found
+
+
+def by_text(values: torch.Tensor, texts: int) -> torch.Tensor:
+    """Undo what some models do before their MLPs, which put the tokens of all texts into one row.
+
+    Args:
+        values: `[n, T, d]`, or `[n * T, d]`.
+        texts: n.
+
+    Returns:
+        A view `[n, T, d]`.
+    """
+    return values.view(texts, -1, values.shape[-1])
 
 
 @contextmanager

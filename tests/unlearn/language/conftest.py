@@ -26,7 +26,7 @@ class Knowing:
 @pytest.fixture(scope="session")
 def _trained() -> Knowing:
     small = world(24, relations=2)
-    size = Size(width=48, layers=2, learning_rate=4e-3, steps=1500, batch=12)
+    size = Size(width=48, layers=3, learning_rate=4e-3, steps=1500, batch=12)
     tokenizer = tokenizer_of(small.sentences)
     model = fresh(size, len(tokenizer))
     train(model, tokenizer, small, size)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from unlearn.errors import InputError
-from unlearn.language.hooks import Anatomy, inputs_seen, logits_of
+from unlearn.language.hooks import Anatomy, by_text, inputs_seen, logits_of
 from unlearn.language.text import Encoded, encode, filler_of, pad
 
 _KEPT = 16
@@ -39,7 +39,7 @@ def keys_at(anatomy: Anatomy, layer: int, texts: Sequence[Encoded], filler: int)
     padded = pad(texts, filler).to(_device(anatomy.model))
     with torch.no_grad(), inputs_seen(anatomy.down(layer).module) as seen:
         logits_of(anatomy.model, padded.ids, padded.mask)
-    return seen[0][torch.arange(len(texts)), padded.subjects]
+    return by_text(seen[0], len(texts))[torch.arange(len(texts)), padded.subjects]
 
 
 class SecondMoments:
@@ -140,7 +140,7 @@ def _all_keys(anatomy: Anatomy, tokenizer: Any, module: nn.Module, texts: Sequen
         padded = pad(encoded[at : at + _BATCH], filler_of(tokenizer)).to(_device(anatomy.model))
         with torch.no_grad(), inputs_seen(module) as seen:
             logits_of(anatomy.model, padded.ids, padded.mask)
-        yield seen[0][padded.mask.bool()].double().cpu()
+        yield by_text(seen[0], len(padded.ids))[padded.mask.bool()].double().cpu()
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -12,6 +12,7 @@ word embedding of the answer's first token.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -118,13 +119,11 @@ def neuron_credits(task: Task, body: Anatomy, text: Encoded, steps: int) -> torc
             module = body.down(layer).module
             with torch.no_grad(), inputs_seen(module) as seen:
                 logits_of(task.model, ids[None])
-            activation = seen[0][0, -1].clone()
+            activation = seen[0].flatten(0, -2)[-1].clone()
             total = torch.zeros_like(activation)
             for step in range(1, steps + 1):
                 scaled = (activation * (step / steps)).requires_grad_(True)
-                with input_changed(
-                    module, lambda into, scaled=scaled: torch.cat([into[:, :-1], scaled[None, None]], 1)
-                ):
+                with input_changed(module, partial(_at_the_end, scaled)):
                     probability = logits_of(task.model, ids[None])[0, -1].softmax(-1)[answer]
                 total += torch.autograd.grad(probability, scaled)[0]
             found.append(activation * total / steps)
@@ -156,3 +155,9 @@ def _embedding(model: nn.Module) -> torch.Tensor:
     if get is None:
         raise ConfigurationError(f"{type(model).__name__} does not say which are its word embeddings")
     return torch.as_tensor(get().weight).detach()
+
+
+def _at_the_end(activation: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
+    """Put an activation in the place of the last token's."""
+    rows = into.flatten(0, -2)
+    return torch.cat([rows[:-1], activation[None]]).view(into.shape)

@@ -20,7 +20,7 @@ from unlearn.language.editing.base import EditorCard, LowRank, Task, WeightEdit
 from unlearn.language.editing.contexts import Contexts, in_contexts, prefixes
 from unlearn.language.editing.keys import SECOND_MOMENTS, keys_at, regularised
 from unlearn.language.editing.values import Search, search
-from unlearn.language.hooks import Anatomy, anatomy, frozen, logits_of, outputs_seen
+from unlearn.language.hooks import Anatomy, anatomy, by_text, frozen, logits_of, outputs_seen
 from unlearn.language.text import encode, filler_of, pad
 from unlearn.methods.base import Guarantee
 
@@ -46,7 +46,8 @@ class Memit:
     r"""How to edit.
 
     Attributes:
-        layers: Blocks whose down-projections are changed, in order. Published: 3 to 8 for GPT-J.
+        layers: Blocks whose down-projections are changed, in order, all below the model's last. Published: 3 to 8 for
+            GPT-J.
         search: How the hidden state is searched for; the paper clamps at 0.75 and takes 25 steps.
         contexts: Which beginnings keys are averaged over, and the answer asked for after.
         moment_weight: \(\lambda\): how much what the model uses otherwise counts. Published: 15,000 for GPT-J.
@@ -103,7 +104,7 @@ def _states(task: Task, body: Anatomy, config: Memit) -> torch.Tensor:
     padded = pad(texts, filler_of(task.tokenizer)).to(task.device)
     with frozen(task.model), torch.no_grad(), outputs_seen(body.block(config.layers[-1])) as seen:
         logits_of(task.model, padded.ids, padded.mask)
-    return seen[0][torch.arange(len(texts)), padded.subjects]
+    return by_text(seen[0], len(texts))[torch.arange(len(texts)), padded.subjects]
 
 
 def _keys(task: Task, body: Anatomy, layer: int, beginnings: list[str]) -> torch.Tensor:

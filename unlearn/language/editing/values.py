@@ -22,7 +22,7 @@ from unlearn.errors import InputError
 from unlearn.language.editing.base import Edit, Task
 from unlearn.language.editing.contexts import in_contexts
 from unlearn.language.editing.fine_tuning import answer_loss
-from unlearn.language.hooks import frozen, logits_of, output_changed
+from unlearn.language.hooks import by_text, frozen, logits_of, output_changed
 from unlearn.language.text import Padded, encode, filler_of, pad
 
 
@@ -78,7 +78,7 @@ def search(task: Task, edit: Edit, module: nn.Module, beginnings: Sequence[str],
         `[out]`, what is to be added to the output at the subject's last token in the prompt without a context.
 
     Raises:
-        InputError: If the model's loss is not finite.
+        InputError: If the model's loss is not finite, or does not depend on the vector.
     """
     asked = _asked(task, edit, beginnings, how)
     with frozen(task.model):
@@ -86,7 +86,7 @@ def search(task: Task, edit: Edit, module: nn.Module, beginnings: Sequence[str],
         delta = torch.zeros_like(start, requires_grad=True)
         optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
         longest = how.clamp * start.norm()
-        for _ in range(how.steps):
+        for step in range(how.steps):
             optimizer.zero_grad()
             loss = how.weight_decay * delta.norm() / start.norm() ** 2
             loss = loss + answer_loss(_said(task, module, asked.answers, delta), asked.answers)
@@ -98,6 +98,11 @@ def search(task: Task, edit: Edit, module: nn.Module, beginnings: Sequence[str],
             if loss.item() < how.enough:
                 break
             loss.backward()
+            if step == 0 and not bool(torch.as_tensor(delta.grad).any()):
+                raise InputError(
+                    f"what this layer writes at {edit.subject!r} does not reach the answer to {edit.prompt!r}: edit a "
+                    "layer that has another one above it"
+                )
             optimizer.step()
             with torch.no_grad():
                 delta.mul_((longest / delta.norm().clamp(min=1e-12)).clamp(max=1.0))
@@ -123,7 +128,7 @@ def _before(task: Task, module: nn.Module, asked: _Asked) -> tuple[torch.Tensor,
 
     with torch.no_grad(), output_changed(module, watched):
         logits_of(task.model, asked.answers.ids, asked.answers.mask)
-        start = outputs[0][0, asked.answers.subjects[0]].clone()
+        start = by_text(outputs[0], len(asked.answers.ids))[0, asked.answers.subjects[0]].clone()
         if asked.kept is None:
             return start, None
         return start, _ends(logits_of(task.model, asked.kept.ids, asked.kept.mask), asked.kept)
@@ -133,9 +138,9 @@ def _said(task: Task, module: nn.Module, texts: Padded, delta: torch.Tensor) -> 
     rows = torch.arange(len(texts.ids))
 
     def added(out: torch.Tensor) -> torch.Tensor:
-        found = out.clone()
+        found = by_text(out, len(rows)).clone()
         found[rows, texts.subjects] = found[rows, texts.subjects] + delta
-        return found
+        return found.view(out.shape)
 
     with output_changed(module, added):
         return logits_of(task.model, texts.ids, texts.mask)

@@ -66,7 +66,7 @@ def test_every_editor_edits_and_takes_it_back(knowing: Knowing, name: str) -> No
         assert found.success == {"reliability": 1}
     changed = {key for key, value in state_of(knowing.model).items() if value != before[key]}
     assert changed
-    assert changed <= {anatomy(knowing.model).down(layer).name for layer in range(2)}
+    assert changed <= {anatomy(knowing.model).down(layer).name for layer in range(3)}
     assert all(parameter.requires_grad and parameter.grad is None for parameter in knowing.model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in knowing.model.modules())
     made_edit.revert()
@@ -79,7 +79,7 @@ def test_every_editor_runs_on_every_kind_of_model(knowing: Knowing, name: str, k
     model = made(kind, len(knowing.tokenizer))
     before = state_of(model)
     quick = {"search": Search(steps=2)} if "search" in CONFIGS[name].__dataclass_fields__ else {"steps": 2}
-    config = dataclasses.replace(CONFIGS[name], **quick)
+    config = dataclasses.replace(CONFIGS[name], **quick, **({"layers": (0,)} if name == "memit" else {}))
     texts = knowing.world.sentences[:20]
     with edit(model, knowing.tokenizer, edits_of(knowing, 2), name, config, texts=texts, guard=Guard(largest=1e6)):
         assert state_of(model) != before
@@ -188,7 +188,7 @@ def test_credits_are_the_integral_of_the_gradient(knowing: Knowing) -> None:
     asked = task.edits[0]
     text = encode(knowing.tokenizer, asked.prompt, asked.target_old or "")
     found = neuron_credits(task, body, text, 400)
-    for layer in range(2):
+    for layer in range(3):
         ends = []
         for scale in (0.0, 1.0):
             handle = body.down(layer).module.register_forward_pre_hook(
@@ -253,6 +253,8 @@ def test_errors_leave_the_model_as_it_was(knowing: Knowing) -> None:
     with pytest.raises(InputError, match="layer 7 does not exist"):
         edit(knowing.model, knowing.tokenizer, asked, "rome", Rome(layer=7), texts=knowing.world.sentences)
     nobody = [dataclasses.replace(asked[0], target_old=None)]
+    with pytest.raises(InputError, match="edit a layer that has another one above it"):
+        edit(knowing.model, knowing.tokenizer, asked, "rome", Rome(layer=2), texts=knowing.world.sentences)
     with pytest.raises(InputError, match="give target_old"):
         edit(knowing.model, knowing.tokenizer, nobody, "kn", texts=knowing.world.sentences)
     with pytest.raises(InputError, match=r"needs \{\} in the place"):
