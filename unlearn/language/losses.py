@@ -1,24 +1,25 @@
 r"""Losses that unlearn: what is minimised so that a language model stops saying what it should forget.
 
-All are functions of sums of log-probabilities or of logits; none promises anything about the data, so the most that can be
-claimed for a model trained with them is `empirical`, and relearning shows how deep it went.
+All are functions of sums of log-probabilities or of logits; none promises anything about the data, so the most that can
+be claimed for a model trained with them is `empirical`, and relearning shows how deep it went.
 
 With \(\ell_\theta(y \mid x) = \sum_t \log \pi_\theta(y_t \mid x, y_{<t})\) and the model before, `ref`:
 
-| loss | minimised |
-|---|---|
-| gradient ascent (Jang et al. 2023) | \(\ell_\theta / \lvert y \rvert\) |
-| NPO (Zhang et al. 2024) | \(-\tfrac{2}{\beta} \log \sigma\bigl(-\beta (\ell_\theta - \ell_\mathrm{ref})\bigr)\) |
-| SimNPO (Fan et al. 2024) | \(-\tfrac{2}{\beta} \log \sigma\bigl(-\tfrac{\beta}{\lvert y \rvert} \ell_\theta - \gamma\bigr)\) |
-| DPO (Rafailov et al. 2023; as in Zhang et al. 2024) | \(-\tfrac{1}{\beta} \log \sigma\bigl(\beta (\ell_\theta(y_w) -
-  \ell_\mathrm{ref}(y_w)) - \beta (\ell_\theta(y) - \ell_\mathrm{ref}(y))\bigr)\) |
-| UNDIAL (Dong et al. 2024) | cross-entropy to \(\mathrm{softmax}(s_\mathrm{ref} - \gamma \, e_y)\) |
-| WHP (Eldan & Russinovich 2023) | cross-entropy to \(\mathrm{softmax}(s_\mathrm{ref} - \alpha
-  \max(0, s_\mathrm{reinforced} - s_\mathrm{ref}))\) |
-| RMU (Li et al. 2024) | \(\lVert h_\theta - c u \rVert^2\) at one layer, u a fixed random direction |
+- gradient ascent (Jang et al. 2023): \(\ell_\theta / \lvert y \rvert\)
+- NPO (Zhang et al. 2024): \(-\tfrac{2}{\beta} \log \sigma\bigl(-\beta (\ell_\theta - \ell_\mathrm{ref})\bigr)\)
+- SimNPO (Fan et al. 2024): \(-\tfrac{2}{\beta} \log \sigma\bigl(-\tfrac{\beta}{\lvert y \rvert} \ell_\theta -
+  \gamma\bigr)\)
+- DPO (Rafailov et al. 2023; as in Zhang et al. 2024): \(-\tfrac{1}{\beta} \log \sigma\bigl(\beta (\ell_\theta(y_w) -
+  \ell_\mathrm{ref}(y_w)) - \beta (\ell_\theta(y) - \ell_\mathrm{ref}(y))\bigr)\)
+- UNDIAL (Dong et al. 2024): cross-entropy to \(\mathrm{softmax}(s_\mathrm{ref} - \gamma \, e_y)\)
+- WHP (Eldan & Russinovich 2023): cross-entropy to \(\mathrm{softmax}(s_\mathrm{ref} - \alpha \max(0,
+  s_\mathrm{reinforced} - s_\mathrm{ref}))\)
+- RMU (Li et al. 2024): \(\lVert h_\theta - c u \rVert^2\) at one layer, u a fixed random direction
 
-GradDiff and KL are not losses of their own: a loss on the forget set plus `retain_weight` times the likelihood of the
-retain set, or the divergence from the model before on it (`unlearn.language.tuning`).
+The constants before the logarithms are recalled from the papers.
+
+GradDiff and KL are not losses of their own: a loss on the forget set plus a weight times the negative log-likelihood of
+the retain set, or the divergence from the model before on it (`unlearn.language.tuning`).
 """
 
 from __future__ import annotations

@@ -286,8 +286,8 @@ def _fitted(helper: torch.Tensor, vocabulary: int) -> torch.Tensor:
     """Cut a helper's logits to the base model's vocabulary: embeddings are often padded beyond it."""
     if helper.shape[-1] < vocabulary:
         raise InputError(
-            f"a helper knows {helper.shape[-1]} tokens and the base model {vocabulary}: logits can be combined only for "
-            "the same tokens"
+            f"a helper knows {helper.shape[-1]} tokens and the base model {vocabulary}: logits can be combined only "
+            "where each number means the same token"
         )
     return helper[..., :vocabulary]
 
