@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -244,20 +245,20 @@ class _Reader:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._cache: Any = None
-        self._caches = hasattr(model, "config")
+        # What the argument and the result are called depends on the version of transformers.
+        taken = signature(model.forward).parameters
+        self._name = next((name for name in ("cache", "past_key_values") if name in taken), None)
 
     def next(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits `[n, vocabulary]` of what comes after all ids."""
         with frozen(self._model), torch.no_grad():
-            if not self._caches:
+            if self._name is None:
                 return logits_of(self._model, ids)[:, -1]
             positions = (mask.long().cumsum(1) - 1).clamp(min=0)
             new = slice(None) if self._cache is None else slice(-1, None)
-            said = self._model(
-                ids[:, new], attention_mask=mask, position_ids=positions[:, new], past_key_values=self._cache,
-                use_cache=True,
-            )  # fmt: skip
-            self._cache = said.past_key_values
+            options = {"attention_mask": mask, "position_ids": positions[:, new], self._name: self._cache}
+            said = self._model(ids[:, new], use_cache=True, **options)
+            self._cache = said["cache"] if "cache" in said else said["past_key_values"]
             return read_logits(said)[:, -1]
 
 
