@@ -1,0 +1,81 @@
+"""Retraining: a new model, trained on the examples that stay; what every other method is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unlearn.methods.base import Advance, Guarantee, Method, MethodCard
+from unlearn.methods.training import (
+    Descent,
+    Loss,
+    Training,
+    copied,
+    passes,
+    problem,
+    reinitialised,
+    steps_in,
+    training,
+)
+
+CARD = MethodCard(
+    name="retrain",
+    title="Retraining from scratch",
+    guarantee=Guarantee.EXACT,
+    needs=("retain set", "training configuration"),
+    tasks=("classification", "regression"),
+    citation="the definition of exact unlearning: Cao & Yang 2015, Towards Making Systems Forget with Machine "
+    "Unlearning, IEEE S&P; Bourtoule et al. 2021, Machine Unlearning, IEEE S&P, arXiv:1912.03817",
+    statement="The result owes nothing to the forgotten examples, provided that nothing else does: neither the "
+    "untrained model, nor hyper-parameters, nor frozen layers, nor anything else fitted on them.",
+    uses_retain=True,
+    moves_towards_retraining=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainConfig(Training):
+    """How the model was trained, so that it is trained the same way again; see `Training`."""
+
+    epochs: int = 30
+
+
+DEFAULTS = RetrainConfig()
+
+
+def retrain(
+    model: torch.nn.Module,
+    forget: Any,
+    retain: Any,
+    config: RetrainConfig = DEFAULTS,
+    *,
+    initial: torch.nn.Module | None = None,
+    loss: Loss | None = None,
+    advance: Advance | None = None,
+) -> torch.nn.Module:
+    """Train a new model on the examples that stay.
+
+    Args:
+        model: Tells the architecture; not changed, and none of its trained weights is used.
+        forget: Examples to forget; only checked, never trained on.
+        retain: Examples that stay.
+        config: How to train.
+        initial: The untrained model; None: `model`, all of whose trainable layers draw their weights afresh.
+        loss: Mean over a batch, of outputs and targets; None: cross-entropy, or mean squared error.
+        advance: Told of the examples visited.
+
+    Returns:
+        The new model, in the mode of `model`.
+    """
+    posed = problem(CARD, model, forget, retain, loss)
+    student = reinitialised(model, config.seed) if initial is None else copied(initial)
+    with training(student, config.seed) as rng:
+        descent = Descent(student, config, config.epochs * steps_in(posed.retain, config), advance)
+        for batch in passes(posed.retain, config, rng):
+            descent.step(posed.loss(student(batch.inputs), batch.targets), len(batch))
+    return student
+
+
+METHOD = Method(CARD, retrain, RetrainConfig)
