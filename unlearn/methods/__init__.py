@@ -13,12 +13,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unlearn.methods.base import Examples, Guarantee, Method, MethodCard
+    from unlearn.methods.papers.bad_teaching import BadTeacherConfig, bad_teacher
+    from unlearn.methods.papers.fine_tuning import FineTuneConfig, fine_tune
+    from unlearn.methods.papers.gradient_ascent import GradientAscentConfig, gradient_ascent
+    from unlearn.methods.papers.l1_sparse import L1SparseConfig, l1_sparse
+    from unlearn.methods.papers.last_layers import CFkConfig, EUkConfig, cf_k, eu_k
+    from unlearn.methods.papers.neg_grad_plus import NegGradPlusConfig, neg_grad_plus
+    from unlearn.methods.papers.neg_merge import NegMergeConfig, neg_merge
+    from unlearn.methods.papers.random_labelling import RandomLabelsConfig, random_labels
     from unlearn.methods.papers.retraining import RetrainConfig, retrain
+    from unlearn.methods.papers.scrub import ScrubConfig, scrub, scrub_rewind
+    from unlearn.methods.papers.task_arithmetic import TaskArithmeticConfig, task_arithmetic
 
 _REGISTRY = {
     "retrain": ("papers.retraining", "RetrainConfig"),
+    "fine_tune": ("papers.fine_tuning", "FineTuneConfig"),
+    "gradient_ascent": ("papers.gradient_ascent", "GradientAscentConfig"),
+    "random_labels": ("papers.random_labelling", "RandomLabelsConfig"),
+    "cf_k": ("papers.last_layers", "CFkConfig"),
+    "eu_k": ("papers.last_layers", "EUkConfig"),
+    "bad_teacher": ("papers.bad_teaching", "BadTeacherConfig"),
+    "neg_grad_plus": ("papers.neg_grad_plus", "NegGradPlusConfig"),
+    "scrub": ("papers.scrub", "ScrubConfig"),
+    "scrub_rewind": ("papers.scrub", "ScrubConfig"),
+    "l1_sparse": ("papers.l1_sparse", "L1SparseConfig"),
+    "task_arithmetic": ("papers.task_arithmetic", "TaskArithmeticConfig"),
+    "neg_merge": ("papers.neg_merge", "NegMergeConfig"),
 }
-"""Of each method, by its name: the module that holds the function of that name, its configuration and `METHOD`."""
+"""Of each method, by its name: the module that holds the function of that name, its configuration and its `Method`."""
 
 _HOMES = dict.fromkeys(("Examples", "Guarantee", "Method", "MethodCard"), "base") | {
     name: home for function, (home, config) in _REGISTRY.items() for name in (function, config)
@@ -27,15 +49,48 @@ _HOMES = dict.fromkeys(("Examples", "Guarantee", "Method", "MethodCard"), "base"
 
 _PARTS = ("papers",)
 
-__all__ = ["METHODS", "Examples", "Guarantee", "Method", "MethodCard", "RetrainConfig", "retrain"]
+__all__ = [
+    "METHODS",
+    "BadTeacherConfig",
+    "CFkConfig",
+    "EUkConfig",
+    "Examples",
+    "FineTuneConfig",
+    "GradientAscentConfig",
+    "Guarantee",
+    "L1SparseConfig",
+    "Method",
+    "MethodCard",
+    "NegGradPlusConfig",
+    "NegMergeConfig",
+    "RandomLabelsConfig",
+    "RetrainConfig",
+    "ScrubConfig",
+    "TaskArithmeticConfig",
+    "bad_teacher",
+    "cf_k",
+    "eu_k",
+    "fine_tune",
+    "gradient_ascent",
+    "l1_sparse",
+    "neg_grad_plus",
+    "neg_merge",
+    "random_labels",
+    "retrain",
+    "scrub",
+    "scrub_rewind",
+    "task_arithmetic",
+]
 
 
 class _Methods(Mapping[str, "Method"]):
     """All methods by name; the file of one is loaded when it is looked up."""
 
     def __getitem__(self, name: str) -> Method:
-        method: Method = importlib.import_module(f"{__name__}.{_REGISTRY[name][0]}").METHOD
-        return method
+        from unlearn.methods.base import Method
+
+        home = importlib.import_module(f"{__name__}.{_REGISTRY[name][0]}")
+        return next(value for value in vars(home).values() if isinstance(value, Method) and value.card.name == name)
 
     def __contains__(self, name: object) -> bool:
         return name in _REGISTRY

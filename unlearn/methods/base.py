@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     import torch
 
 Need: TypeAlias = Literal[
-    "forget set", "retain set", "labels", "training configuration", "training trajectory", "original model only"
+    "forget set",
+    "retain set",
+    "held-out set",
+    "labels",
+    "training configuration",
+    "training trajectory",
+    "original model only",
 ]
-"""What a method takes beside the model."""
+"""What a method takes beside the model; a held-out set, which nothing was trained on, as `held_out=`."""
 
 Task: TypeAlias = Literal["classification", "regression"]
 """What the model does."""

@@ -5,10 +5,12 @@ A method of this kind reads as its paper's algorithm does:
     posed = problem(CARD, model, forget, retain, loss)
     student = copied(model)
     with training(student, config.seed) as rng:
-        descent = Descent(student, config, config.epochs * steps_in(posed.retain, config), advance)
+        descent = Descent(student, config, config.epochs * steps_in(posed.retain, config.batch_size), advance)
         for batch in passes(posed.retain, config, rng):
             descent.step(posed.loss(student(batch.inputs), batch.targets), len(batch))
     return student
+
+(`fit` is that loop.)
 
 The caller's model is only ever read. Randomness comes from the seed alone, and the global generators of torch are
 left as they were found.
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -94,12 +96,14 @@ class Problem:
         retain: Examples that stay; none only where the method needs none.
         loss: Mean over a batch, of outputs and targets.
         task: What the model does.
+        outputs: Shape of what the model returns for one input: `(classes,)` of a classifier.
     """
 
     forget: Examples
     retain: Examples
     loss: Loss
     task: Task
+    outputs: tuple[int, ...]
 
 
 def problem(card: MethodCard, model: torch.nn.Module, forget: Any, retain: Any, loss: Loss | None = None) -> Problem:
@@ -132,14 +136,38 @@ def problem(card: MethodCard, model: torch.nn.Module, forget: Any, retain: Any, 
         raise InputError(f"{card.name} needs the examples that stay, and retain is empty")
     if wanted.task != kept.task:
         raise InputError(f"targets of forget are for {wanted.task}, those of retain for {kept.task}: give both one way")
-    if loss is None and wanted.task not in card.tasks:
+    if wanted.task not in card.tasks:
         raise InputError(f"{card.name} works on {' and '.join(card.tasks)}, got targets of {wanted.task}")
     _apart(wanted, kept)
-    placed = [_placed(model, given) for given in (wanted, kept)]
-    if loss is None:
-        placed = [_fitting(model, given, name) for given, name in zip(placed, ("forget", "retain"), strict=True)]
-        loss = torch.nn.functional.cross_entropy if wanted.task == "classification" else torch.nn.functional.mse_loss
-    return Problem(placed[0], placed[1], loss, wanted.task)
+    kept, wanted = readied(model, kept, "retain", loss), readied(model, wanted, "forget", loss)
+    used = _LOSSES[wanted.task] if loss is None else loss
+    outputs = tuple(outputs_of(model, wanted.inputs[:1]).shape[1:])
+    return Problem(wanted, kept, used, wanted.task, outputs)
+
+
+_LOSSES: Mapping[Task, Loss] = {
+    "classification": torch.nn.functional.cross_entropy,
+    "regression": torch.nn.functional.mse_loss,
+}
+
+
+def readied(model: torch.nn.Module, given: Examples, name: str, loss: Loss | None = None) -> Examples:
+    """Examples as a model takes them: on its device and in its dtype, with targets that fit its outputs.
+
+    Args:
+        model: The model; only read.
+        given: The examples.
+        name: They are called, in a message.
+        loss: Of the user, who then answers for what fits; None: the loss of the task.
+
+    Returns:
+        The examples, without ids.
+
+    Raises:
+        InputError: If they do not fit.
+    """
+    placed = _placed(model, given)
+    return placed if loss is not None or not len(placed) else _fitting(model, placed, name)
 
 
 def _apart(forget: Examples, retain: Examples) -> None:
@@ -166,9 +194,7 @@ def _placed(model: torch.nn.Module, given: Examples) -> Examples:
 
 def _fitting(model: torch.nn.Module, given: Examples, name: str) -> Examples:
     """Check targets against what the model says to the first row; values take the shape of the outputs."""
-    if not len(given):
-        return given
-    outputs = outputs_of(model, given.take(slice(0, 1)).inputs)
+    outputs = outputs_of(model, given.inputs[:1])
     if given.task == "regression":
         shape = (len(given), *outputs.shape[1:])
         if math.prod(shape) != given.targets.numel():
@@ -195,24 +221,31 @@ def outputs_of(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
     Args:
         model: The model.
-        inputs: `[n, ...]`.
+        inputs: `[n, ...]`, at least one.
 
     Returns:
-        `[n, ...]`, one row an input.
+        `[n, ...]`, one row an input, without a gradient.
 
     Raises:
         InputError: If it returns anything but one tensor with a row for every input.
     """
     student = copied(model).eval()
     with generators_kept(student, 0):
-        outputs = student(inputs)
+        return torch.cat([_rows(student(chunk), len(chunk)) for chunk in torch.split(inputs, _CHUNK)])
+
+
+_CHUNK = 1024
+"""Inputs looked at together where no gradient is kept."""
+
+
+def _rows(outputs: Any, count: int) -> torch.Tensor:
     if not isinstance(outputs, torch.Tensor):
         raise InputError(
             f"the model returns {type(outputs).__name__}, and a method needs one tensor: wrap it in a module whose "
             "forward returns logits or values"
         )
-    if outputs.ndim == 0 or len(outputs) != len(inputs):
-        raise InputError(f"the model returns {list(outputs.shape)} for {len(inputs)} inputs: one row each is needed")
+    if outputs.ndim == 0 or len(outputs) != count:
+        raise InputError(f"the model returns {list(outputs.shape)} for {count} inputs: one row each is needed")
     return outputs
 
 
@@ -399,9 +432,9 @@ def endless(given: Examples, size: int, rng: torch.Generator) -> Iterator[Exampl
         yield from batches(given, size, rng)
 
 
-def steps_in(given: Examples, config: Training) -> int:
-    """Batches of one pass."""
-    return math.ceil(len(given) / config.batch_size)
+def steps_in(given: Examples, size: int) -> int:
+    """Batches of one pass, none of more than `size` examples."""
+    return math.ceil(len(given) / size)
 
 
 class Descent:
@@ -456,3 +489,26 @@ class Descent:
         self._made += 1
         if self._advance is not None:
             self._advance(visited)
+
+
+def fit(
+    student: torch.nn.Module,
+    given: Examples,
+    loss: Loss,
+    config: Training,
+    rng: torch.Generator,
+    advance: Advance | None = None,
+) -> None:
+    """Train on examples as usual.
+
+    Args:
+        student: Changed in place; in training mode.
+        given: The examples.
+        loss: Mean over a batch.
+        config: The settings.
+        rng: Of their order.
+        advance: Told of the examples visited.
+    """
+    descent = Descent(student, config, config.epochs * steps_in(given, config.batch_size), advance)
+    for batch in passes(given, config, rng):
+        descent.step(loss(student(batch.inputs), batch.targets), len(batch))

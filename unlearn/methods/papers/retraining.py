@@ -8,17 +8,7 @@ from typing import Any
 import torch
 
 from unlearn.methods.base import Advance, Guarantee, Method, MethodCard
-from unlearn.methods.training import (
-    Descent,
-    Loss,
-    Training,
-    copied,
-    passes,
-    problem,
-    reinitialised,
-    steps_in,
-    training,
-)
+from unlearn.methods.training import Loss, Training, copied, fit, problem, reinitialised, training
 
 CARD = MethodCard(
     name="retrain",
@@ -32,6 +22,12 @@ CARD = MethodCard(
     "untrained model, nor hyper-parameters, nor frozen layers, nor anything else fitted on them.",
     uses_retain=True,
     moves_towards_retraining=True,
+    published=(
+        (
+            "CIFAR-10, ResNet-18, a random 10 % forgotten: UA 5.24, RA 100.00, TA 94.26, MIA 12.88 (Fan et al. 2024, "
+            "arXiv:2310.12508, Table 1)"
+        ),
+    ),
 )
 
 
@@ -72,9 +68,7 @@ def retrain(
     posed = problem(CARD, model, forget, retain, loss)
     student = reinitialised(model, config.seed) if initial is None else copied(initial)
     with training(student, config.seed) as rng:
-        descent = Descent(student, config, config.epochs * steps_in(posed.retain, config), advance)
-        for batch in passes(posed.retain, config, rng):
-            descent.step(posed.loss(student(batch.inputs), batch.targets), len(batch))
+        fit(student, posed.retain, posed.loss, config, rng, advance)
     return student
 
 
