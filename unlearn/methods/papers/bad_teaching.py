@@ -45,12 +45,14 @@ CARD = MethodCard(
 class BadTeacherConfig(Training):
     """How to train; see `Training`.
 
+    The first step looks at the examples to forget alone, since the student then still is the competent teacher; so
+    where a pass is a single batch, one epoch is not enough.
+
     Attributes:
         temperature: Softens the predictions that are compared.
         retain_share: Share of the examples that stay which is taught, drawn once.
     """
 
-    epochs: int = 1
     learning_rate: float = 1e-4
     optimizer: Literal["sgd", "adam"] = "adam"
     temperature: float = 1.0

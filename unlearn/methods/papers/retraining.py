@@ -14,7 +14,7 @@ CARD = MethodCard(
     name="retrain",
     title="Retraining from scratch",
     guarantee=Guarantee.EXACT,
-    needs=("retain set", "training configuration"),
+    needs=("retain set", "labels", "training configuration"),
     tasks=("classification", "regression"),
     citation="the definition of exact unlearning: Cao & Yang 2015, Towards Making Systems Forget with Machine "
     "Unlearning, IEEE S&P; Bourtoule et al. 2021, Machine Unlearning, IEEE S&P, arXiv:1912.03817",
@@ -63,7 +63,7 @@ def retrain(
         advance: Told of the examples visited.
 
     Returns:
-        The new model, in the mode of `model`.
+        The new model, in the mode of the one it starts from.
     """
     posed = problem(CARD, model, forget, retain, loss)
     student = reinitialised(model, config.seed) if initial is None else copied(initial)
