@@ -22,7 +22,7 @@ _HOMES = {
 }
 """Where each public name lives; its module is imported when the name is first asked for."""
 
-_PARTS = ("audit",)
+_PARTS = ("audit", "methods")
 """Packages inside, which are imported likewise."""
 
 

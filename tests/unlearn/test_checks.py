@@ -270,7 +270,7 @@ def test_methods_on_one_kind_of_model_bring_it() -> None:
 
 def test_methods_are_given_what_they_need_besides() -> None:
     def needing(model: Any, forget: Any, retain: Any, config: Any, *, trail: Any, advance: Any = None) -> Any:
-        assert len(trail) == 162
+        assert len(trail) in (162, 600)
         return GOOD.function(model, forget, retain, config, advance=advance)
 
     method = variant(needing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class _Methods(Mapping[str, "Method"]):
     def __getitem__(self, name: str) -> Method:
         from unlearn.methods.base import Method
 
-        home = importlib.import_module(f"{__name__}.{_REGISTRY[name][0]}")
+        home = _loaded(_REGISTRY[name][0])
         return next(value for value in vars(home).values() if isinstance(value, Method) and value.card.name == name)
 
     def __contains__(self, name: object) -> bool:
@@ -109,10 +110,21 @@ METHODS: Mapping[str, Method] = _Methods()
 def __getattr__(name: str) -> Any:
     """Import what is asked for, so that no method loads another."""
     if name in _PARTS:
-        return importlib.import_module(f"{__name__}.{name}")
+        return _loaded(name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(_loaded(_HOMES[name]), name)
+
+
+def _loaded(home: str) -> ModuleType:
+    from unlearn.errors import ConfigurationError
+
+    try:
+        return importlib.import_module(f"{__name__}.{home}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ConfigurationError("methods need torch: pip install 'sisa-unlearn[torch]'") from error
 
 
 def __dir__() -> list[str]:
