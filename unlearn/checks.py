@@ -184,7 +184,8 @@ def _made(network: Network, task: Task, double: bool) -> _Problem:
     rows = _FORGET + _RETAIN + _HELD_OUT
     inputs = torch.randn(rows, _FEATURES, generator=rng, dtype=dtype)
     if task == "classification":
-        targets = torch.arange(rows) % _CLASSES
+        # What is to be forgotten is of two classes only, so that another forget set is also one of other classes.
+        targets = torch.where(torch.arange(rows) < _FORGET, torch.arange(rows) % 2, torch.arange(rows) % _CLASSES)
         inputs += 2 * torch.eye(_CLASSES, _FEATURES, dtype=dtype)[targets]
     else:
         targets = (inputs.sum(dim=1, keepdim=True) / 2).tanh()

@@ -48,6 +48,16 @@ def test_it_alternates_as_the_loop_written_out() -> None:
     assert near(scrub(teacher, forget, retain, CONFIG), student)
 
 
+def test_the_first_ascent_leads_nowhere() -> None:
+    """At its teacher the student's divergence from it is least, so it has no gradient: one ascent is none."""
+    forget, retain = split()
+    student = plain()
+    said = student(retain.inputs)
+    loss = 0.9 * cross_entropy(said, retain.targets) + 0.7 * apart(said.detach(), said, 2.0)
+    step(student, gradients(student, loss), -0.1)
+    assert near(scrub(plain(), forget, retain, replace(CONFIG, epochs=1, ascents=1)), student)
+
+
 def test_the_student_departs_on_what_goes_more_than_without_ascents() -> None:
     forget, retain = split()
     told = plain()(forget.inputs)
