@@ -90,6 +90,7 @@ def _applies(name: str, method: Method) -> bool:
         "seeds_reproduce": drawn or method.card.guarantee is not Guarantee.CERTIFIED,
         "depends_on_what_it_needs": drawn or method.card.guarantee is not Guarantee.CERTIFIED,
         "moves_towards_retraining": method.card.moves_towards_retraining,
+        "exact_owes_nothing": method.card.guarantee is Guarantee.EXACT,
     }.get(name, True)
 
 
@@ -456,23 +457,50 @@ def _check_progress(subject: _Subject) -> None:
 
 
 def _check_moves(subject: _Subject) -> None:
-    """A linear model under squared loss, or under cross-entropy of overlapping classes: the retrained one is known."""
+    """On a strongly convex problem the retrained model is known, and the result must be nearer to it."""
+    given = _convex(subject)
+    forget, retain = given.take(slice(0, _TURNED)), given.take(slice(_TURNED, None))
+    model, target = _optimum(given), _optimum(retain)
+    result = subject.apply(_Problem(model, forget, retain, _perturbed(retain)))
+    before, after = _distance(model, target), _distance(result, target)
+    if not after < before:
+        subject.fail(f"the distance to the retrained model was {before:.4f}, and is {after:.4f}")
+
+
+def _check_exact(subject: _Subject) -> None:
+    """Two worlds that differ in what is forgotten, and so in the model: afterwards they must not."""
     import torch
 
-    task: Task = "regression" if "regression" in subject.method.card.tasks else "classification"
+    given = _convex(subject)
+    retain = given.take(slice(_TURNED, None))
+    results = []
+    for forget in (given.take(slice(0, _TURNED)), _relabelled(given.take(slice(0, _TURNED)))):
+        pairs = zip(forget, retain, strict=True)
+        model = _optimum(Examples(*(torch.cat(pair) for pair in pairs)))  # type: ignore[arg-type]
+        results.append(subject.apply(_Problem(model, forget, retain, _perturbed(retain))))
+    apart = _distance(*results)
+    if not apart < 1e-6:
+        subject.fail(f"other records, forgotten as well, gave a model {apart:.2g} away: the result owes them something")
+
+
+_TURNED = 100
+"""Rows of the convex problem whose targets speak against the others'; they are to be forgotten."""
+
+
+def _convex(subject: _Subject) -> Examples:
+    """Squared loss, or cross-entropy of overlapping classes: no penalty is needed for one optimum."""
+    import torch
+
     rng = torch.Generator().manual_seed(3)
     inputs = torch.randn(600, _FEATURES, generator=rng, dtype=torch.float64)
     noise = torch.randn(600, _CLASSES, generator=rng, dtype=torch.float64)
     values = inputs[:, :_CLASSES] + noise
-    values[:100] = -values[:100]
-    given = Examples(inputs, values[:, :1] if task == "regression" else values.argmax(dim=1))
-    forget, retain = given.take(slice(0, 100)), given.take(slice(100, None))
-    model, target = _optimum(given), _optimum(retain)
-    held_out = Examples(retain.inputs + 0.01, retain.targets)
-    result = subject.apply(_Problem(model, forget, retain, held_out))
-    before, after = _distance(model, target), _distance(result, target)
-    if not after < before:
-        subject.fail(f"the distance to the retrained model was {before:.4f}, and is {after:.4f}")
+    values[:_TURNED] *= -1
+    return Examples(inputs, values[:, :1] if "regression" in subject.method.card.tasks else values.argmax(dim=1))
+
+
+def _perturbed(given: Examples) -> Examples:
+    return Examples(given.inputs + 0.01, given.targets)
 
 
 def _optimum(given: Examples) -> torch.nn.Module:
@@ -519,5 +547,6 @@ _CHECKS: Mapping[str, Callable[[_Subject], None]] = {
     "bad_input": _check_bad_input,
     "progress": _check_progress,
     "moves_towards_retraining": _check_moves,
+    "exact_owes_nothing": _check_exact,
 }
 """In the order in which they are run, from what the others presuppose."""

@@ -214,6 +214,11 @@ BROKEN: dict[str, tuple[str, str, Callable[[], Method]]] = {
     "looks at no ids": ("bad_input", "among those that stay", lambda: variant(without_ids)),
     "tells nothing": ("progress", r"was told \[\]", lambda: variant(silent)),
     "tells half": ("progress", r"was told \[0.5\]", lambda: variant(boasting)),
+    "is called exact": (
+        "exact_owes_nothing",
+        "the result owes them something",
+        lambda: variant(GOOD.function, guarantee=Guarantee.EXACT),
+    ),
     "goes elsewhere": (
         "moves_towards_retraining",
         "distance to the retrained model",
@@ -234,7 +239,8 @@ def test_each_check_notices_what_is_broken(what: str) -> None:
 
 
 def test_every_check_has_a_broken_method() -> None:
-    assert {check for check, _, _ in BROKEN.values()} == {check for check, _ in method_checks(GOOD)}
+    everything = {check for check, _ in method_checks(METHODS["retrain"])}
+    assert {check for check, _, _ in BROKEN.values()} == everything
 
 
 def test_all_checks_are_run_until_one_fails() -> None:
@@ -290,3 +296,17 @@ def test_noise_that_a_certificate_rests_on_need_not_be_reproduced() -> None:
     secret = {name for name, _ in method_checks(Method(card(Guarantee.CERTIFIED), no_op, Secret))}
     plain = {name for name, _ in method_checks(Method(card(Guarantee.EMPIRICAL), no_op, Secret))}
     assert plain - secret == {"seeds_reproduce", "depends_on_what_it_needs"}
+
+
+def test_a_newton_step_under_squared_loss_is_exact() -> None:
+    def newton(model: Any, forget: Any, retain: Any, config: Any, **options: Any) -> Any:
+        result = copy.deepcopy(model)
+        design = torch.cat([retain.inputs, torch.ones_like(retain.inputs[:, :1])], dim=1)
+        weights = torch.cat([model.weight.T, model.bias[None]]).detach()
+        weights -= torch.linalg.solve(design.T @ design, design.T @ (design @ weights - retain.targets))
+        result.load_state_dict({"weight": weights[:-1].T, "bias": weights[-1]})
+        return result
+
+    checks = dict(method_checks(variant(newton, guarantee=Guarantee.EXACT), network=torch.nn.Linear))
+    checks["exact_owes_nothing"]()
+    checks["moves_towards_retraining"]()
