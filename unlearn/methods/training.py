@@ -227,25 +227,31 @@ def outputs_of(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         `[n, ...]`, one row an input, without a gradient.
 
     Raises:
-        InputError: If it returns anything but one tensor with a row for every input.
+        InputError: If it does not take the inputs, or returns anything but one tensor with a row for each.
     """
     student = copied(model).eval()
     with generators_kept(student, 0):
-        return torch.cat([_rows(student(chunk), len(chunk)) for chunk in torch.split(inputs, _CHUNK)])
+        return torch.cat([_answers(student, chunk) for chunk in torch.split(inputs, _CHUNK)])
 
 
 _CHUNK = 1024
 """Inputs looked at together where no gradient is kept."""
 
 
-def _rows(outputs: Any, count: int) -> torch.Tensor:
+def _answers(student: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    try:
+        outputs = student(inputs)
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the model does not take inputs {list(inputs.shape)} of {inputs.dtype}: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(outputs, torch.Tensor):
         raise InputError(
             f"the model returns {type(outputs).__name__}, and a method needs one tensor: wrap it in a module whose "
             "forward returns logits or values"
         )
-    if outputs.ndim == 0 or len(outputs) != count:
-        raise InputError(f"the model returns {list(outputs.shape)} for {count} inputs: one row each is needed")
+    if outputs.ndim == 0 or len(outputs) != len(inputs):
+        raise InputError(f"the model returns {list(outputs.shape)} for {len(inputs)} inputs: one row each is needed")
     return outputs
 
 

@@ -323,11 +323,18 @@ VALUES = split("regression")
         (CARD, linear(), (FORGET.inputs, FORGET.targets - 1), RETAIN, "targets run from -1"),
         (CARD, linear(), (FORGET.inputs, FORGET.targets[:, None]), RETAIN, r"class numbers \[n\], got \[20, 1\]"),
         (CARD, linear(2), *VALUES, r"targets \[40, 1\], but the model's outputs are \[40, 2\]"),
+        (
+            CARD,
+            linear(),
+            (FORGET.inputs[:, :3], FORGET.targets),
+            RETAIN,
+            r"does not take inputs \[1, 3\] of torch.float64",
+        ),
         (CARD, wrapped(lambda y: (y, y)), FORGET, RETAIN, "returns tuple, and a method needs one tensor"),
         (CARD, wrapped(lambda y: y.sum()), FORGET, RETAIN, r"returns \[\] for 1 inputs"),
         (CARD, wrapped(lambda y: y[:, :, None]), FORGET, RETAIN, r"logits \[batch, classes\]"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_what_does_not_fit_is_an_error(card: Any, model: Any, forget: Any, retain: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
