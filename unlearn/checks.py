@@ -90,6 +90,7 @@ def _applies(name: str, method: Method) -> bool:
         "seeds_reproduce": drawn or method.card.guarantee is not Guarantee.CERTIFIED,
         "depends_on_what_it_needs": drawn or method.card.guarantee is not Guarantee.CERTIFIED,
         "moves_towards_retraining": method.card.moves_towards_retraining,
+        "progress": not method.card.leaves_model,
         "exact_owes_nothing": method.card.guarantee is Guarantee.EXACT,
     }.get(name, True)
 
@@ -326,8 +327,11 @@ def _check_changes(subject: _Subject) -> None:
     problem = subject.problem()
     parameters = dict(problem.model.named_parameters())
     result = subject.apply(problem)
-    if all(torch.equal(value, parameters[name]) for name, value in result.named_parameters()):
+    same = all(torch.equal(value, parameters[name]) for name, value in result.named_parameters())
+    if same and not subject.method.card.leaves_model:
         subject.fail("no parameter has changed: nothing was forgotten")
+    if not same and subject.method.card.leaves_model:
+        subject.fail("the card says that the model stays as it is, but it has changed")
 
 
 def _check_useful(subject: _Subject) -> None:

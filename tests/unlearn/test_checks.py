@@ -164,6 +164,11 @@ BROKEN: dict[str, tuple[str, str, Callable[[], Method]]] = {
     "seeds numpy": ("inputs_unmutated", "global state", lambda: variant(besides(lambda *_: np.random.rand()))),
     "seeds random": ("inputs_unmutated", "global state", lambda: variant(besides(lambda *_: python_random.random()))),
     "does nothing": ("is_no_no_op", "nothing was forgotten", lambda: variant(no_op)),
+    "does something": (
+        "is_no_no_op",
+        "the card says that the model stays",
+        lambda: variant(GOOD.function, leaves_model=True),
+    ),
     "says one thing": ("keeps_what_stays", "the same to every input", lambda: variant(afterwards(scaled(0.0)))),
     "says nothing": ("keeps_what_stays", "not finite", lambda: variant(afterwards(scaled(float("nan"))))),
     "says the contrary": ("keeps_what_stays", "accuracy on what stays fell", lambda: variant(afterwards(contrary))),
@@ -296,6 +301,32 @@ def test_noise_that_a_certificate_rests_on_need_not_be_reproduced() -> None:
     secret = {name for name, _ in method_checks(Method(card(Guarantee.CERTIFIED), no_op, Secret))}
     plain = {name for name, _ in method_checks(Method(card(Guarantee.EMPIRICAL), no_op, Secret))}
     assert plain - secret == {"seeds_reproduce", "depends_on_what_it_needs"}
+
+
+def test_a_model_may_stay_as_it_is_where_its_card_says_so() -> None:
+    @dataclass(frozen=True)
+    class Promise:
+        epsilon: float = 1.0
+
+    private = Method(
+        replace(
+            GOOD.card,
+            guarantee=Guarantee.CERTIFIED,
+            needs=("training configuration",),
+            uses_retain=False,
+            moves_towards_retraining=False,
+            leaves_model=True,
+        ),
+        lambda model, forget, retain, config: left(model, forget, retain),
+        Promise,
+    )
+
+    def left(model: Any, forget: Any, retain: Any) -> Any:
+        problem(private.card, model, forget, retain)
+        return copy.deepcopy(model)
+
+    assert "progress" not in dict(method_checks(private))
+    check_method(private)
 
 
 def test_a_newton_step_under_squared_loss_is_exact() -> None:

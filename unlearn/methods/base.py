@@ -62,6 +62,7 @@ class MethodCard:
         moves_towards_retraining: Whether on a strongly convex problem it ends nearer to the retrained model than the
             model it was given; held against it by `unlearn.checks.check_method`.
         published: Figures of the paper, each with its certainty ("re-check" where it was not looked up).
+        leaves_model: Whether the model stays as it is, since the way it was trained covers the deletion.
     """
 
     name: str
@@ -74,6 +75,7 @@ class MethodCard:
     uses_retain: bool
     moves_towards_retraining: bool
     published: tuple[str, ...] = ()
+    leaves_model: bool = False
 
 
 @dataclass(frozen=True)
