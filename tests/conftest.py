@@ -16,10 +16,13 @@ import pytest
 from tests.crash import tally
 from tests.loopback_s3 import S3, serving
 from tests.ray_head import VARIABLES
+from tests.temporary import keep_in_memory
 
 # Before any numeric library loads: many small computations, where a second thread costs more than it gives.
 for _family in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{_family}_NUM_THREADS", "1")
+
+keep_in_memory()
 
 # Before Ray loads: one that a test starts keeps to the loopback address, and writes nothing into the home directory.
 os.environ.update(VARIABLES)

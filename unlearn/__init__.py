@@ -22,8 +22,8 @@ _HOMES = {
 }
 """Where each public name lives; its module is imported when the name is first asked for."""
 
-_PARTS = ("audit",)
-"""Packages inside, which are imported likewise."""
+_PARTS = ("audit", "checks", "methods")
+"""Parts inside, which are imported likewise."""
 
 
 def __getattr__(name: str) -> Any:

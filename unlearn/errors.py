@@ -28,6 +28,7 @@ __all__ = [
     "ClusterError",
     "CodeError",
     "ConfigurationError",
+    "ConformanceError",
     "DamageError",
     "EnvironmentMismatchError",
     "FencedError",
@@ -75,6 +76,21 @@ class TombstoneError(InputError):
 
 class IdempotencyError(InputError):
     """An idempotency key that was used before for another request."""
+
+
+class ConformanceError(UnlearnError, AssertionError):
+    """Something that does not hold to what its kind promises.
+
+    Args:
+        check: Name of the check.
+        subject: What was checked.
+        message: What was expected, and what was found.
+    """
+
+    def __init__(self, check: str, subject: str, message: str) -> None:
+        super().__init__(f"{subject} fails the check {check!r}: {message}")
+        self.check = check
+        self.subject = subject
 
 
 class ProofError(UnlearnError):

@@ -49,4 +49,4 @@ def test_at_some_random_moments(lanes: Lanes, usual: Usual, tell: Callable[[str]
 @pytest.mark.slow
 @pytest.mark.timeout(14400)
 def test_at_many_random_moments(lanes: Lanes, usual: Usual, tell: Callable[[str], None]) -> None:
-    kill_until(lanes, usual, 200, 60, seed=1, tell=tell)
+    kill_until(lanes, usual, 100, 60, seed=1, tell=tell)

@@ -41,7 +41,7 @@ def test_and_again_while_it_is_settled(lanes: Lanes, usual: Usual, tell: Callabl
 def test_after_some_faults(fault: Fault, lanes: Lanes, usual: Usual, tell: Callable[[str], None]) -> None:
     # Right before a folder is synced: whoever goes on finds the names as they should be, and not durable.
     places = [place for place in usual.places(Counted.ANY) if re.search(r" SYNC \S+ [^.]+$", place[2])]
-    check(lanes.losses_after(BEFORE[fault], fault, selected(places, 24), mixed=0), tell)
+    check(lanes.losses_after(BEFORE[fault], fault, selected(places, 12), mixed=0), tell)
 
 
 @pytest.mark.exhaustive

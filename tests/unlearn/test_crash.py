@@ -317,7 +317,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_state(tmp_path: Path, capsys: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "n_workers", "kills"), [(SGD, 1, 73), (MLP_ADAM, 2, 15)], ids=str)
+@pytest.mark.parametrize(("case", "n_workers", "kills"), [(SGD, 1, 40), (MLP_ADAM, 2, 8)], ids=str)
 def test_killed_many_more_times(
     case: Case, n_workers: int, kills: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

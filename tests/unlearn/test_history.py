@@ -243,7 +243,7 @@ def divisions(draw: st.DrawFn) -> tuple[int, int, dict[str, Region]]:
     return n_shards, n_slices, {"often": often, "seldom": seldom}
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [5, pytest.param(30, marks=pytest.mark.slow)])
 def test_any_history_with_risk_classes_ends_as_if_forgotten_records_never_were(examples: int) -> None:
     @settings(max_examples=examples)
     @given(design=divisions(), story=histories)
@@ -254,7 +254,7 @@ def test_any_history_with_risk_classes_ends_as_if_forgotten_records_never_were(e
     run()
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(n_shards=st.integers(1, 4), n_slices=st.integers(1, 3), story=histories)
 def test_any_history_of_a_continued_model_ends_as_if_forgotten_records_never_were(
     n_shards: int, n_slices: int, story: list[Operation]

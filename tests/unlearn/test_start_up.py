@@ -65,6 +65,8 @@ def loaded(script: str, heavy: set[str]) -> set[str]:
         (HELP.format(arguments='"--help"'), {"numpy"}),
         (HELP.format(arguments='"train", "--help"'), {"numpy"}),
         (HELP.format(arguments='"plan", "--help"'), {"numpy"}),
+        (HELP.format(arguments='"methods", "--help"'), {"numpy"}),
+        ("import unlearn; len(unlearn.methods.METHODS); dir(unlearn.methods)", {"typer", "rich", "numpy"}),
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_used(script: str, besides: set[str]) -> None:

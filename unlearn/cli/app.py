@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from unlearn.cli import artefacts, audit, build, create, demo, forget, ingest, plan, predict, requests, status, verify
+from unlearn.cli import (
+    artefacts,
+    audit,
+    build,
+    create,
+    demo,
+    forget,
+    ingest,
+    methods,
+    plan,
+    predict,
+    requests,
+    status,
+    verify,
+)
 from unlearn.cli.arguments import find_code_here
 from unlearn.cli.failure import Commands
 
@@ -32,7 +46,7 @@ def _common(
     find_code_here()
 
 
-for module in (demo, create, ingest, build, forget, requests, status, predict, verify, audit, artefacts, plan):
+for module in (demo, create, ingest, build, forget, requests, status, predict, verify, audit, artefacts, plan, methods):
     module.register(app)
 
 

@@ -7,7 +7,7 @@ it needs of its arguments, what it guarantees and who published it stand on its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     import torch
 
 Need: TypeAlias = Literal[
-    "forget set", "retain set", "labels", "training configuration", "training trajectory", "original model only"
+    "forget set",
+    "retain set",
+    "held-out set",
+    "labels",
+    "training configuration",
+    "training trajectory",
+    "original model only",
 ]
-"""What a method takes beside the model."""
+"""What a method takes beside the model; a held-out set, which nothing was trained on, as `held_out=`."""
 
 Task: TypeAlias = Literal["classification", "regression"]
 """What the model does."""
@@ -56,6 +62,7 @@ class MethodCard:
         moves_towards_retraining: Whether on a strongly convex problem it ends nearer to the retrained model than the
             model it was given; held against it by `unlearn.checks.check_method`.
         published: Figures of the paper, each with its certainty ("re-check" where it was not looked up).
+        leaves_model: Whether the model stays as it is, since the way it was trained covers the deletion.
     """
 
     name: str
@@ -68,6 +75,7 @@ class MethodCard:
     uses_retain: bool
     moves_towards_retraining: bool
     published: tuple[str, ...] = ()
+    leaves_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,10 +115,12 @@ class Examples:
     Attributes:
         inputs: `[n, ...]` tensor.
         targets: `[n]` int64 class numbers, or `[n]` or `[n, outputs]` floating-point values.
+        ids: `n` of them, which tell whether two sets share an example; None: nothing tells.
     """
 
     inputs: torch.Tensor
     targets: torch.Tensor
+    ids: tuple[Hashable, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -128,7 +138,10 @@ class Examples:
         Returns:
             Those rows.
         """
-        return Examples(self.inputs[rows], self.targets[rows])
+        import torch
+
+        ids = None if self.ids is None else tuple(self.ids[row] for row in torch.arange(len(self))[rows].tolist())
+        return Examples(self.inputs[rows], self.targets[rows], ids)
 
     @property
     def task(self) -> Task:
@@ -144,7 +157,8 @@ def examples(given: Any, name: str) -> Examples:
         name: The argument is called, in a message.
 
     Returns:
-        The examples; floating-point inputs keep their dtype, and integer targets become int64.
+        The examples; floating-point inputs keep their dtype, and integer targets become int64. Those of a
+        `torch.utils.data.Subset` have ids: two subsets of one dataset know what they share.
 
     Raises:
         InputError: If it is none of these, or inputs and targets differ in number, or a number is not finite.
@@ -167,7 +181,9 @@ def examples(given: Any, name: str) -> Examples:
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
             raise InputError(f"{name}: {what} are not all finite: remove or impute what is missing first")
     if not found.targets.is_floating_point():
-        found = Examples(found.inputs, found.targets.to(torch.int64))
+        found = Examples(found.inputs, found.targets.to(torch.int64), found.ids)
+    if found.ids is not None and len(found.ids) != len(found):
+        raise InputError(f"{name}: {len(found)} inputs, but {len(found.ids)} ids")
     return found
 
 
@@ -192,4 +208,17 @@ def _of_dataset(given: Any, name: str) -> Examples:
     pairs = [given[row] for row in range(len(given))]
     inputs = torch.stack([_tensor(pair[0], f"{name}: inputs") for pair in pairs])
     targets = torch.stack([torch.as_tensor(pair[1]) for pair in pairs])
-    return Examples(inputs, targets)
+    return Examples(inputs, targets, _ids(given))
+
+
+def _ids(given: Any) -> tuple[Hashable, ...] | None:
+    """Which rows of which dataset a subset holds, through subsets of subsets."""
+    from torch.utils.data import Subset
+
+    if not isinstance(given, Subset):
+        return None
+    rows = list(range(len(given)))
+    while isinstance(given, Subset):
+        rows = [int(given.indices[row]) for row in rows]
+        given = given.dataset
+    return tuple((id(given), row) for row in rows)

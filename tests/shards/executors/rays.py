@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.temporary import MEMORY, ROOT
+
 # Before Ray loads: no statistics are sent, no token is left in the home directory.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -92,9 +94,12 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 def shared_memory() -> list[Path]:
-    """The files in shared memory that were changed since these tests began; others leave some there as well."""
+    """The files in shared memory that were changed since these tests began; others leave some there as well.
+
+    Those of the tests themselves, who may have their workspaces there, are on what is the disk to them.
+    """
     found = []
-    for path in Path("/dev/shm").rglob("*"):
+    for path in (path for top in MEMORY.iterdir() if top != ROOT for path in (top, *top.rglob("*"))):
         with suppress(FileNotFoundError):
             if path.is_file() and not path.is_symlink() and path.stat().st_mtime >= BEGAN:
                 found.append(path)

@@ -1,0 +1,1 @@
+"""One paper a file; the functions are reached from `unlearn.methods`."""
