@@ -185,7 +185,7 @@ def anatomy(model: nn.Module, layout: Architecture | None = None) -> Anatomy:
         ConfigurationError: If its kind is not known, or a module of the layout does not exist.
     """
     if layout is None:
-        kind = getattr(getattr(model, "config", None), "model_type", None)
+        kind = str(getattr(getattr(model, "config", None), "model_type", None))
         if kind not in ARCHITECTURES:
             raise ConfigurationError(
                 f"where things are in a {type(model).__name__} (model_type {kind!r}) is not known: give layout="

@@ -123,7 +123,7 @@ def tuned(
             if not math.isfinite(loss.item()):
                 raise InputError(f"the loss is {loss.item()}: take a smaller learning_rate than {config.learning_rate}")
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(found.parameters(), 1.0)
             optimizer.step()
     found.zero_grad(set_to_none=True)
@@ -179,7 +179,7 @@ def relearnt(
     optimizer = torch.optim.AdamW(found.parameters(), lr=learning_rate, weight_decay=0.0)
     for _ in range(steps):
         optimizer.zero_grad()
-        _negative(found, asked).backward()
+        torch.autograd.backward(_negative(found, asked))
         optimizer.step()
     found.zero_grad(set_to_none=True)
     return found

@@ -142,7 +142,7 @@ def _tuned(task: Task, config: FineTuning, loss_of: Loss) -> WeightEdit:
                 loss = loss_of(logits_of(task.model, asked.ids, asked.mask), asked)
                 if loss.item() < config.enough:
                     break
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 if math.isfinite(config.box):
                     with torch.no_grad():

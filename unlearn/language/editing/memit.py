@@ -95,7 +95,7 @@ def memit(task: Task, config: Memit) -> WeightEdit:
 
 def _spread(weighted: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     r"""\(K^\top (\lambda C + K K^\top)^{-1}\), `[n, in]`, of keys `[n, in]`."""
-    return torch.linalg.solve(weighted + keys.T @ keys, keys.T).T
+    return torch.as_tensor(torch.linalg.solve(weighted + keys.T @ keys, keys.T).T)
 
 
 def _states(task: Task, body: Anatomy, config: Memit) -> torch.Tensor:
