@@ -1,0 +1,1 @@
+"""Worlds of facts, small enough that a language model learns all of them in minutes on two cores."""

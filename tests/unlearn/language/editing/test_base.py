@@ -1,0 +1,90 @@
+"""Edits lie on a model like sheets on a pile: each can be taken out, and under all are the bytes that were there."""
+
+from __future__ import annotations
+
+import gc
+from weakref import ref
+
+import pytest
+import torch
+
+from tests.unlearn.language.conftest import KINDS, made, state_of
+from unlearn.errors import InputError
+from unlearn.language.editing.base import Dense, Edit, LowRank, WeightEdit
+from unlearn.language.hooks import anatomy
+
+ASKED = [Edit("Ann speaks", "Ann", "Dutch")]
+
+
+def some_edit(model: torch.nn.Module, seed: int, layer: int = 0) -> WeightEdit:
+    rng = torch.Generator().manual_seed(seed)
+    projection = anatomy(model).down(layer)
+    out, into = projection.sizes
+    low = LowRank(torch.randn(out, 2, generator=rng), torch.randn(2, into, generator=rng))
+    return WeightEdit(
+        ASKED, model, {projection.name: low}, frozenset({projection.name} if projection.transposed else ())
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_revert_every_byte_is_as_before(kind: str) -> None:
+    model = made(kind, 20)
+    before, matrix = state_of(model), anatomy(model).down(0).matrix.detach().clone()
+    edit = some_edit(model, 1)
+    with edit:
+        low = edit.differences[anatomy(model).down(0).name]
+        assert torch.allclose(anatomy(model).down(0).matrix, matrix + low.dense())
+        assert edit.active
+        edit.apply()
+        assert torch.allclose(anatomy(model).down(0).matrix, matrix + low.dense()), "it is made once"
+    assert not edit.active
+    assert state_of(model) == before
+    edit.revert()
+    assert state_of(model) == before
+
+
+def test_taken_back_in_any_order() -> None:
+    model = made("gpt2", 20)
+    untouched = state_of(model)
+    edits = [some_edit(model, 1), some_edit(model, 2), some_edit(model, 3, layer=1), some_edit(model, 4)]
+    for edit in edits:
+        edit.apply()
+    edits[1].revert()
+    without = state_of(model)
+    for edit in (edits[0], edits[3], edits[2]):
+        edit.revert()
+    assert state_of(model) == untouched
+    for edit in (edits[0], edits[2], edits[3]):
+        edit.apply()
+    assert state_of(model) == without, "as if the second had never been made"
+
+
+def test_digest_and_size() -> None:
+    model = made("gpt2", 20)
+    one, same, other = some_edit(model, 1), some_edit(model, 1), some_edit(model, 2)
+    assert one.digest == same.digest != other.digest
+    assert one.size == 2 * (32 + 128)
+    name = anatomy(model).down(0).name
+    dense = WeightEdit(ASKED, model, {name: Dense(one.differences[name].dense())}, frozenset([name]))
+    assert dense.size == 32 * 128
+    assert dense.digest != one.digest
+
+
+def test_an_edit_does_not_keep_its_model_alive() -> None:
+    model = made("gpt2", 20)
+    edit, weak = some_edit(model, 1), ref(model)
+    edit.apply()
+    del model
+    gc.collect()
+    assert weak() is None
+    with pytest.raises(InputError, match="does not exist any more"):
+        edit.revert()
+
+
+def test_an_edit_names_its_subject() -> None:
+    with pytest.raises(InputError, match="is not in the prompt"):
+        Edit("Ann speaks", "Bob", "Dutch")
+    with pytest.raises(InputError, match="is not in the prompt"):
+        Edit("Ann speaks", " ", "Dutch")
+    with pytest.raises(InputError, match="is empty"):
+        Edit("Ann speaks", "Ann", " ")

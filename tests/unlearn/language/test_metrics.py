@@ -1,0 +1,74 @@
+"""Scores of edits against asking one prompt at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unlearn.language.conftest import Knowing
+from unlearn.errors import InputError
+from unlearn.language.hooks import logits_of
+from unlearn.language.metrics import Probe, answer_log_probability, answered, generates, score_edit
+from unlearn.language.text import encode
+
+
+def pairs_of(knowing: Knowing) -> list[tuple[str, str]]:
+    known = [(fact.prompt(), f"{fact.answer} .") for fact in knowing.world.facts[:6]]
+    return [*known, ("F0 speaks", "city1"), (knowing.world.facts[0].prompt(), f"{knowing.world.facts[0].answer} L1")]
+
+
+def test_answers_one_by_one(knowing: Knowing) -> None:
+    pairs = pairs_of(knowing)
+    right, likely, said = [], [], []
+    for prompt, answer in pairs:
+        text = encode(knowing.tokenizer, prompt, answer)
+        logits = logits_of(knowing.model, text.ids[None])[0]
+        places = range(text.start, len(text.ids))
+        right.append(all(int(logits[at - 1].argmax()) == int(text.ids[at]) for at in places))
+        likely.append(sum(float(logits[at - 1].double().log_softmax(-1)[text.ids[at]]) for at in places))
+        whole = knowing.model.generate(  # type: ignore[operator]
+            text.ids[None, : text.start], max_new_tokens=len(text.answer), do_sample=False
+        )
+        said.append(whole[0, text.start :].tolist() == text.answer.tolist())
+    assert answered(knowing.model, knowing.tokenizer, pairs, batch=3).tolist() == right
+    assert generates(knowing.model, knowing.tokenizer, pairs).tolist() == said
+    assert np.allclose(answer_log_probability(knowing.model, knowing.tokenizer, pairs, batch=3), likely, atol=1e-4)
+    assert 0 < sum(right) < len(right)
+
+
+def test_an_unedited_model_keeps_everything_and_has_learnt_nothing(knowing: Knowing) -> None:
+    rng = np.random.default_rng(1)
+    fact = knowing.world.facts[3]
+    asked = knowing.world.other(fact, rng)
+    found = score_edit(knowing.model, knowing.tokenizer, [asked], knowing.world.probes(fact, asked, rng))
+    assert found.accuracy == {
+        "reliability": 0, "generalization": 0, "attribute_locality": 1, "shared_name_locality": 1, "locality": 1,
+    }  # fmt: skip
+    assert found.success == {"reliability": 0, "generalization": 0}
+    assert found.numbers["generalization"] == 4
+    assert found.numbers["attribute_locality"] == 1
+
+
+def test_success_is_not_accuracy(knowing: Knowing) -> None:
+    """The old answer made unlikely, but another than the new one likeliest."""
+    fact = knowing.world.facts[3]
+    asked = knowing.world.other(fact, np.random.default_rng(1))
+    head = knowing.model.get_submodule("lm_head")
+
+    def lowered(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
+        found = out.clone()
+        found[..., knowing.tokenizer.convert_tokens_to_ids(asked.target_old)] -= 1e4
+        found[..., 5] += 1e3
+        return found
+
+    handle = head.register_forward_hook(lowered)
+    found = score_edit(knowing.model, knowing.tokenizer, [asked])
+    handle.remove()
+    assert found.accuracy["reliability"] == 0
+    assert found.success["reliability"] == 1
+
+
+def test_nothing_to_score(knowing: Knowing) -> None:
+    with pytest.raises(InputError, match="no edits"):
+        score_edit(knowing.model, knowing.tokenizer, [], [Probe("locality", "F1", "L1")])

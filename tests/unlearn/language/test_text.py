@@ -1,0 +1,68 @@
+"""Positions in texts, with tokenizers that work by words and by bytes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.worlds.facts import tokenizer_of
+from unlearn.errors import ConfigurationError, InputError
+from unlearn.language.text import encode, pad, same_vocabulary
+
+GPT2 = Path(os.environ.get("UNLEARN_DATA", Path(__file__).parents[4] / "shared" / "data")) / "tokenizers" / "gpt2"
+WORDS = tokenizer_of(["the mother tongue of Ann Lee is Dutch ."])
+
+
+def test_the_subjects_last_token_and_the_answer() -> None:
+    found = encode(WORDS, "the mother tongue of Ann Lee is", "Dutch", "Ann Lee")
+    assert WORDS.decode(found.ids[found.subject]) == "Lee"
+    assert WORDS.decode(found.answer) == "Dutch"
+    later = encode(WORDS, "the mother tongue of Ann Lee is", "Dutch", "Ann Lee", prefix="Dutch Ann Lee . ")
+    assert later.subject == (found.subject or 0) + 4
+    assert torch.equal(later.answer, found.answer)
+
+
+@pytest.mark.skipif(not GPT2.is_dir(), reason="needs UNLEARN_DATA/tokenizers/gpt2")
+def test_a_byte_level_tokenizer() -> None:
+    from transformers import GPT2TokenizerFast
+
+    tokenizer = GPT2TokenizerFast(str(GPT2 / "vocab.json"), str(GPT2 / "merges.txt"))
+    for subject in ("Danielle Darrieux", "Łódź"):
+        for prompt in (f"{subject} speaks", f"The tongue of {subject} is", f"{subject}, born as {subject}, speaks"):
+            found = encode(tokenizer, prompt, "English", subject)
+            assert tokenizer.decode(found.answer) == " English"
+            upto = tokenizer.decode(found.ids[: (found.subject or 0) + 1])
+            assert upto.endswith(subject)
+            assert len(upto) <= prompt.index(subject) + len(subject)
+
+
+def test_padding_stands_on_the_right() -> None:
+    texts = [encode(WORDS, "Ann Lee", "is Dutch", "Ann Lee"), encode(WORDS, "Ann", "is")]
+    padded = pad(texts, 0)
+    assert padded.mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert padded.answers.tolist() == [[False, False, True, True], [False, True, False, False]]
+    assert padded.subjects.tolist() == [1, -1]
+
+
+def test_bad_input() -> None:
+    with pytest.raises(InputError, match="is not in the prompt"):
+        encode(WORDS, "Ann speaks", "Dutch", "Bob")
+    with pytest.raises(InputError, match="has no token"):
+        encode(WORDS, "", "Dutch")
+    with pytest.raises(InputError, match="no token of its own"):
+        encode(WORDS, "Ann", " ")
+    with pytest.raises(InputError, match="each number means the same token"):
+        same_vocabulary(WORDS, tokenizer_of(["Ann"]), "base and expert")
+    same_vocabulary(WORDS, WORDS, "both")
+
+
+def test_a_tokenizer_without_offsets() -> None:
+    def slow(text: str, **_: Any) -> Any:
+        raise NotImplementedError
+
+    with pytest.raises(ConfigurationError, match="load the fast version"):
+        encode(slow, "Ann", "Dutch")

@@ -1,0 +1,42 @@
+"""Language models: edits that can be taken back, control while decoding, losses that unlearn, and what they are worth.
+
+Everything works on any causal language model that maps token ids to logits, one of transformers among them; what a
+method needs to know of the model's inside is in `hooks`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unlearn.language.decoding.proxy import ProxyTuner
+    from unlearn.language.editing.base import Edit
+    from unlearn.language.editing.registry import EDITORS, edit
+    from unlearn.language.hooks import ARCHITECTURES, Architecture
+    from unlearn.language.metrics import Probe, score_edit
+
+__all__ = ["ARCHITECTURES", "EDITORS", "Architecture", "Edit", "Probe", "ProxyTuner", "edit", "score_edit"]
+
+_HOMES = {
+    "decoding.proxy": ("ProxyTuner",),
+    "editing.base": ("Edit",),
+    "editing.registry": ("EDITORS", "edit"),
+    "hooks": ("ARCHITECTURES", "Architecture"),
+    "metrics": ("Probe", "score_edit"),
+}
+"""Which module has which names; it is imported when one is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    for module, names in _HOMES.items():
+        if name in names:
+            found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

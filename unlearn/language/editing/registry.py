@@ -1,0 +1,152 @@
+"""Which editors there are, and the one call that edits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlearn.errors import ConfigurationError, InputError
+from unlearn.language.editing import fine_tuning, knowledge_neurons, memit, rome
+from unlearn.language.editing.base import Applied, Edit, EditorCard, Task
+from unlearn.language.hooks import Architecture, frozen, logits_of
+from unlearn.language.text import encode, filler_of, pad
+
+
+@dataclass(frozen=True)
+class Editor:
+    """A card, the function that makes edits, and the type of its configuration.
+
+    Attributes:
+        card: What it is.
+        function: `(task, config)` to an edit that is not yet made.
+        config: A frozen dataclass, all of whose fields have defaults.
+    """
+
+    card: EditorCard
+    function: Callable[[Task, Any], Applied]
+    config: type[Any]
+
+
+_ALL = (
+    Editor(fine_tuning.FT_L, fine_tuning.ft_l, fine_tuning.FineTuning),
+    Editor(fine_tuning.FT_M, fine_tuning.ft_m, fine_tuning.FineTuning),
+    Editor(knowledge_neurons.CARD, knowledge_neurons.kn, knowledge_neurons.KnowledgeNeurons),
+    Editor(rome.CARD, rome.rome, rome.Rome),
+    Editor(memit.CARD, memit.memit, memit.Memit),
+)
+
+EDITORS: Mapping[str, Editor] = MappingProxyType({editor.card.name: editor for editor in _ALL})
+"""Every editor by name."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What an edit must not do to the model.
+
+    Attributes:
+        texts: Perplexity is measured on them; none: what the editor was given.
+        largest: Perplexity after the edit is at most so many times what it was.
+    """
+
+    texts: tuple[str, ...] = ()
+    largest: float = 10.0
+
+
+def edit(
+    model: nn.Module,
+    tokenizer: Any,
+    edits: Sequence[Edit],
+    method: str = "rome",
+    config: Any = None,
+    *,
+    texts: Sequence[str] = (),
+    layout: Architecture | None = None,
+    guard: Guard | None = None,
+) -> Applied:
+    """Change what a language model says about some facts.
+
+    Args:
+        model: A causal language model, of transformers or any other that maps ids `[n, T]` to logits.
+        tokenizer: Its fast tokenizer.
+        edits: What to change, at least one.
+        method: Name of an editor in `EDITORS`.
+        config: Its configuration; None: the defaults, which suit small models.
+        texts: Sentences of the kind the model is used on; ROME and MEMIT learn from them what else the weights do.
+        layout: Where things are in the model; None: what `model.config.model_type` says.
+        guard: What the edit must not do to the model; None: it may multiply the perplexity of the texts by ten.
+
+    Returns:
+        The edit, made. `revert()` takes it back, bytes and all; as a context manager it does so at the end.
+
+    Raises:
+        ConfigurationError: If there is no such editor, its configuration is another's, or the model's inside is not
+            known.
+        InputError: If there are no edits, or the edit would destroy the model, which is then as it was.
+    """
+    if method not in EDITORS:
+        near = get_close_matches(method, EDITORS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EDITORS)}"
+        raise ConfigurationError(f"there is no editor {method!r}: {hint}")
+    if not edits:
+        raise InputError("no edits are given: at least one Edit(prompt, subject, target_new) is needed")
+    editor = EDITORS[method]
+    config = editor.config() if config is None else config
+    if not isinstance(config, editor.config):
+        raise ConfigurationError(f"{method} is configured by a {editor.config.__name__}, got a {type(config).__name__}")
+    guard = Guard() if guard is None else guard
+    watched = list(guard.texts or texts) or [f"{one.prompt} {one.target_new}" for one in edits]
+    before = perplexity(model, tokenizer, watched)
+    if not math.isfinite(before):
+        raise InputError(
+            "the model's logits are not finite before any edit: load it in float32, and look at its weights"
+        )
+    made = editor.function(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
+    made.apply()
+    after = perplexity(model, tokenizer, watched)
+    if not after <= guard.largest * before:
+        made.revert()
+        raise InputError(
+            f"the edit was taken back: it would multiply perplexity by {after / before:.3g}, from {before:.3g} to "
+            f"{after:.3g}, and at most {guard.largest:g} is allowed. Edit fewer facts at once, search with a smaller "
+            "clamp, give more texts, or edit another layer"
+        )
+    return made
+
+
+def perplexity(model: nn.Module, tokenizer: Any, texts: Sequence[str], *, batch: int = 32) -> float:
+    """Exponential of the mean negative log-likelihood of all tokens after the first of each text.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its fast tokenizer.
+        texts: At least one with two tokens.
+        batch: So many at a time.
+
+    Returns:
+        At least 1; infinity or NaN if the logits are not finite.
+
+    Raises:
+        InputError: If no text has two tokens.
+    """
+    encoded = sorted((encode(tokenizer, text) for text in texts), key=lambda text: len(text.ids))
+    device = next(model.parameters()).device
+    total, count = 0.0, 0
+    for at in range(0, len(encoded), batch):
+        padded = pad(encoded[at : at + batch], filler_of(tokenizer)).to(device)
+        with frozen(model), torch.no_grad():
+            said = logits_of(model, padded.ids, padded.mask)[:, :-1].log_softmax(-1)
+        each = -said.gather(2, padded.ids[:, 1:, None])[..., 0]
+        wanted = padded.mask[:, 1:].bool()
+        total += float(each[wanted].double().sum())
+        count += int(wanted.sum())
+    if not count:
+        raise InputError("perplexity needs a text of at least two tokens")
+    mean = total / count
+    return math.exp(mean) if mean < 700 else math.inf

@@ -1,0 +1,174 @@
+"""Text to tokens: where a subject ends in a prompt, and which tokens are the answer.
+
+Positions come from the offsets a fast tokenizer gives, so neither leading spaces nor word-level vocabularies matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unlearn.errors import ConfigurationError, InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A prompt followed by an answer.
+
+    Attributes:
+        ids: `[T]` int64.
+        start: Where the answer begins.
+        subject: Position of the subject's last token; None: there is no subject.
+    """
+
+    ids: torch.Tensor
+    start: int
+    subject: int | None
+
+    @property
+    def answer(self) -> torch.Tensor:
+        """`[T - start]` token ids of the answer."""
+        return self.ids[self.start :]
+
+
+@dataclass(frozen=True, eq=False)
+class Padded:
+    """Several texts side by side, padded on the right.
+
+    Attributes:
+        ids: `[n, T]` int64.
+        mask: `[n, T]` int64, 0 where there is padding.
+        answers: `[n, T]` bool: tokens of the answers.
+        subjects: `[n]` int64: positions of subjects; -1: none.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    answers: torch.Tensor
+    subjects: torch.Tensor
+
+    def to(self, device: torch.device) -> Padded:
+        """The same elsewhere.
+
+        Args:
+            device: Where.
+
+        Returns:
+            All tensors there.
+        """
+        return Padded(*(part.to(device) for part in (self.ids, self.mask, self.answers, self.subjects)))
+
+
+def encode(tokenizer: Any, prompt: str, answer: str = "", subject: str | None = None, *, prefix: str = "") -> Encoded:
+    """Tokenize a prompt and its answer as one text.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers, or whatever takes `return_offsets_mapping=True` as they do.
+        prompt: The prompt; holds the subject, if there is one.
+        answer: What follows it; a space is put between where neither has one.
+        subject: Whose last token is looked for, at its first occurrence in the prompt.
+        prefix: Stands before all.
+
+    Returns:
+        The tokens.
+
+    Raises:
+        ConfigurationError: If the tokenizer gives no offsets.
+        InputError: If the subject is not in the prompt, or a part has no token of its own.
+    """
+    before = f"{prefix}{prompt}"
+    gap = " " if answer and not before.endswith(" ") and not answer.startswith(" ") else ""
+    ids, offsets = _tokens(tokenizer, f"{before}{gap}{answer}")
+    start = next((at for at, (_, end) in enumerate(offsets) if end > len(before)), len(ids)) if answer else len(ids)
+    if answer and start == len(ids):
+        raise InputError(f"the answer {answer!r} has no token of its own after {prompt!r}")
+    if start == 0:
+        raise InputError(f"the prompt {prompt!r} has no token")
+    return Encoded(torch.tensor(ids), start, None if subject is None else _last(prompt, subject, len(prefix), offsets))
+
+
+def pad(texts: Sequence[Encoded], filler: int) -> Padded:
+    """Put texts side by side.
+
+    Args:
+        texts: At least one.
+        filler: Token id in the place of what is missing.
+
+    Returns:
+        All of them, padded on the right.
+    """
+    longest = max(len(text.ids) for text in texts)
+    ids = torch.full((len(texts), longest), filler)
+    mask = torch.zeros((len(texts), longest), dtype=torch.int64)
+    answers = torch.zeros((len(texts), longest), dtype=torch.bool)
+    for row, text in enumerate(texts):
+        ids[row, : len(text.ids)] = text.ids
+        mask[row, : len(text.ids)] = 1
+        answers[row, text.start : len(text.ids)] = True
+    return Padded(ids, mask, answers, torch.tensor([-1 if text.subject is None else text.subject for text in texts]))
+
+
+def filler_of(tokenizer: Any) -> int:
+    """A token id to pad with: its value never matters, since padding stands after what is read.
+
+    Args:
+        tokenizer: It.
+
+    Returns:
+        The padding token, or else the end-of-text token, or else 0.
+    """
+    for name in ("pad_token_id", "eos_token_id"):
+        found = getattr(tokenizer, name, None)
+        if isinstance(found, int):
+            return found
+    return 0
+
+
+def same_vocabulary(first: Any, second: Any, what: str) -> None:
+    """Refuse two tokenizers that number tokens differently.
+
+    Args:
+        first: A tokenizer.
+        second: Another.
+        what: They belong to, in a message.
+
+    Raises:
+        InputError: If a token has another number, or is missing, in one of them.
+    """
+    ours, theirs = first.get_vocab(), second.get_vocab()
+    if ours != theirs:
+        differing = next(token for token in {*ours, *theirs} if ours.get(token) != theirs.get(token))
+        raise InputError(
+            f"the tokenizers of {what} differ, for instance in {differing!r} ({ours.get(differing)} and "
+            f"{theirs.get(differing)}): logits can be combined only where each number means the same token"
+        )
+
+
+def _tokens(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    try:
+        found = tokenizer(text, return_offsets_mapping=True)
+    except NotImplementedError as error:
+        raise ConfigurationError(
+            f"{type(tokenizer).__name__} does not say where tokens stand in the text: load the fast version "
+            "(AutoTokenizer.from_pretrained(…, use_fast=True))"
+        ) from error
+    ids, offsets = list(found["input_ids"]), [(int(start), int(end)) for start, end in found["offset_mapping"]]
+    # A mark of the end, which some tokenizers add, is no part of what is said; one of the beginning stays.
+    while ids and offsets[-1][0] == offsets[-1][1]:
+        ids.pop()
+        offsets.pop()
+    return ids, offsets
+
+
+def _last(prompt: str, subject: str, shift: int, offsets: Sequence[tuple[int, int]]) -> int:
+    at = prompt.find(subject)
+    if not subject or at < 0:
+        raise InputError(f"the subject {subject!r} is not in the prompt {prompt!r}: a prompt must name its subject")
+    end = shift + at + len(subject)
+    found = [place for place, (start, stop) in enumerate(offsets) if start < end and stop > shift + at]
+    if not found:
+        raise InputError(f"the subject {subject!r} has no token of its own in {prompt!r}")
+    return found[-1]
