@@ -67,6 +67,7 @@ def loaded(script: str, heavy: set[str]) -> set[str]:
         (HELP.format(arguments='"plan", "--help"'), {"numpy"}),
         (HELP.format(arguments='"methods", "--help"'), {"numpy"}),
         ("import unlearn; len(unlearn.methods.METHODS); dir(unlearn.methods)", {"typer", "rich", "numpy"}),
+        ("import unlearn; dir(unlearn.language)", {"typer", "rich", "numpy"}),
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_used(script: str, besides: set[str]) -> None:

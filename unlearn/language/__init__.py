@@ -7,6 +7,7 @@ method needs to know of the model's inside is in `hooks`.
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,15 +29,32 @@ _HOMES = {
 """Which module has which names; it is imported when one is first asked for."""
 
 
+_PARTS = ("decoding", "editing", "hooks", "losses", "metrics", "text", "tuning")
+"""Parts inside, which are imported likewise."""
+
+
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import what is asked for, so that looking around costs next to nothing."""
+    if name in _PARTS:
+        return _loaded(name)
     for module, names in _HOMES.items():
         if name in names:
-            found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-            globals()[name] = found
-            return found
+            return getattr(_loaded(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _loaded(home: str) -> ModuleType:
+    from unlearn.errors import ConfigurationError
+
+    try:
+        return importlib.import_module(f"{__name__}.{home}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        raise ConfigurationError(
+            f"this part of unlearn.language needs {error.name}: pip install 'sisa-unlearn[language]'"
+        ) from error
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*globals(), *__all__, *_PARTS})
