@@ -139,6 +139,12 @@ def _neighbours() -> Learner:
     return NeighboursLearner(3, {"map": "raw", "unit": 1 / 4, "limit": 1.0})
 
 
+def _random_trees() -> Learner:
+    from shards.learners.random_trees import RandomTreesLearner
+
+    return RandomTreesLearner(10, 6, low=0.0, high=1.0)
+
+
 SGD = Case("sklearn-sgd", _sgd, torch=False)
 LOGISTIC = Case("sklearn-logistic-refit", _logistic, torch=False)
 MLP_ADAM = Case("mlp-adam", _mlp_adam)
@@ -149,11 +155,12 @@ LDA = Case("lda", _lda, torch=False)
 GAUSSIAN_NB = Case("gaussian-nb", _gaussian_nb, torch=False)
 MULTINOMIAL_NB = Case("multinomial-nb", _multinomial_nb, torch=False)
 NEIGHBOURS = Case("neighbours", _neighbours, torch=False)
+RANDOM_TREES = Case("random-trees", _random_trees, torch=False)
 
 WRITTEN_OUT = Case("written-out", _written_out, torch=False)
 WRITTEN_OUT_MOMENTUM = Case("written-out-momentum", _written_out_momentum, torch=False)
 
-EXACT = (RIDGE, LDA, GAUSSIAN_NB, MULTINOMIAL_NB, NEIGHBOURS)
+EXACT = (RIDGE, LDA, GAUSSIAN_NB, MULTINOMIAL_NB, NEIGHBOURS, RANDOM_TREES)
 """Learners whose shards make one exact model."""
 
 CASES = (SGD, LOGISTIC, MLP_ADAM, MLP_MOMENTUM, CNN, WRITTEN_OUT, WRITTEN_OUT_MOMENTUM, *EXACT)

@@ -114,7 +114,10 @@ def _shares(rig: Rig, warm: Sequence[Fit], beside: Sequence[float], beside_busy:
         ratio("f.kernel", "time in the steps themselves, summed over processes", None, kernel, beside_busy),
         Figure("f.not_training", "share of a warm fit in which workers do not train", median(idle), "share"),
     ]
-    driver, worker = _profile(rig)
+    driver, busy, worker = _profile(rig)
+    what = "driver: ledger, processor time, share of that of a warm fit"
+    used = median(each.cpu for each in warm)
+    figures.append(Figure("f.driver.ledger_cpu", what, busy["ledger"] / used, "share", ours=busy["ledger"]))
     for process, kinds, n in (("driver", driver, 1), ("worker", worker, workers)):
         for kind, value in kinds.items():
             what = f"{process}: {kind}, share of a warm fit" + (" (done again, per worker)" if n > 1 else "")
@@ -123,10 +126,10 @@ def _shares(rig: Rig, warm: Sequence[Fit], beside: Sequence[float], beside_busy:
     return figures
 
 
-def _profile(rig: Rig) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds by kind of work: of the driver in a fit, and of workers around their training."""
+def _profile(rig: Rig) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Seconds by kind of work: of the driver in a fit, of its processor, and of workers around their training."""
     rig.say("fit: profile")
-    with stopwatch() as driver:
+    with stopwatch(time.process_time) as busy, stopwatch() as driver:
         fit(rig)
     with rig.site(rig.trained) as site:
         slices = site.ledger.slices()
@@ -135,7 +138,7 @@ def _profile(rig: Rig) -> tuple[dict[str, float], dict[str, float]]:
             for shard, pieces in enumerate(files):
                 ShardRecords(site.folder(shard), pieces, len(pieces) - 1).up_to(len(pieces) - 1)
         worker["checkpoints"] = _restage(site)
-    return driver, {kind: value for kind, value in worker.items() if value}
+    return driver, busy, {kind: value for kind, value in worker.items() if value}
 
 
 def _restage(site: Site) -> float:

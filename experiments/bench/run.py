@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.bench.bare import BareLoops
 from experiments.bench.figures import Figure
 from experiments.bench.fit import measure_fit
+from experiments.bench.floor import measure_floor
 from experiments.bench.footprint import measure_memory, measure_start
 from experiments.bench.forget import measure_forget
 from experiments.bench.plain import measure_predict, measure_usual
@@ -50,7 +51,9 @@ def measure(setting: Setting, folder: Path, say: Callable[[str], None]) -> Resul
         figures += ones + measure_recover_together(rig, bare, gone)
     warm = next(figure.ours for figure in figures if figure.name == "a.fit_warm")
     figures += measure_usual(rig, warm or 0.0) + measure_predict(rig)
-    figures += measure_memory(rig) + measure_forget(rig, gone) + measure_start(rig)
+    forgets = measure_forget(rig, gone)
+    used = next(figure for figure in forgets if figure.name == "b.forget_cpu")
+    figures += measure_memory(rig) + forgets + measure_floor(rig, used) + measure_start(rig)
     close_workers()
     with rig.site(rig.trained) as site:
         environment = next(iter(site.ledger.environments().values()))

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmark import Benchmark, Figure, Say
+from shards.learners.merging import MergeLearner
+from shards.learners.naive_bayes import GaussianNBLearner
+from shards.learners.random_trees import RandomTreesLearner
 from shards.learners.ridge import RidgeLearner
 from unlearn import Workspace
 
@@ -84,7 +87,7 @@ class Model:
     Args:
         folder: Where to make it.
         images: What to train on.
-        setting: The entries of `config.toml`.
+        learner: What each shard sums.
         n_shards: In how many shards.
         without: Rows to leave out.
     """
@@ -93,14 +96,14 @@ class Model:
         self,
         folder: Path,
         images: Images,
-        setting: Mapping[str, Any],
+        learner: MergeLearner,
         n_shards: int,
         without: frozenset[int] = frozenset(),
     ) -> None:
-        self.images, self.gone = images, set(without)
+        self.images, self.learner, self.gone = images, learner, set(without)
         self.workspace = Workspace.create(
             folder,
-            RidgeLearner(setting["alpha"], setting["features"]),
+            learner,
             n_shards=n_shards,
             classes=list(range(10)),
             random_state=0,
@@ -141,6 +144,10 @@ class Model:
         self.gone |= set(rows)
         return Deletion(*(1e3 * lap for lap in times.laps), 1e3 * summing, 1e3 * (times.cpu + summing))
 
+    def accuracy(self) -> float:
+        """Of the test images."""
+        return float((self.workspace.predict(self.images.test_x) == self.images.test_y).mean())
+
     def model(self) -> bytes:
         """What it says of every test image."""
         return self.workspace.predict_proba(self.images.test_x).tobytes()
@@ -157,12 +164,26 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
     Returns:
         The figures.
     """
-    images, n_shards = mnist(), setting["n_shards"]
+    images = mnist()
+    figures = _ridge(setting, images, folder, say)
+    features, trees = setting["features"], setting["trees"]
+    others: dict[str, MergeLearner] = {
+        "naive_bayes": GaussianNBLearner(setting["var_smoothing"], features),
+        "trees": RandomTreesLearner(
+            trees["trees"], trees["depth"], low=trees["low"], high=trees["high"], features=features
+        ),
+    }
+    for name, learner in others.items():
+        figures += _other(name, learner, setting, images, folder / name, say)
+    return figures
+
+
+def _ridge(setting: Mapping[str, Any], images: Images, folder: Path, say: Say) -> list[Figure]:
+    n_shards = setting["n_shards"]
     say(f"{len(images.x):,} images in {n_shards} shards")
-    model = Model(folder / "lived", images, setting, n_shards)
-    accuracy = (model.workspace.predict(images.test_x) == images.test_y).mean()
+    model = Model(folder / "lived", images, RidgeLearner(setting["alpha"], setting["features"]), n_shards)
     figures = [
-        Figure("accuracy", "test accuracy of the model of all", float(accuracy), "share", at_least=ACCURACY),
+        Figure("accuracy", "test accuracy of the model of all", model.accuracy(), "share", at_least=ACCURACY),
         Figure("train", f"training of {len(images.x):,} images in {n_shards} shards", model.seconds, "s"),
     ]
     random = np.random.default_rng(0)
@@ -179,29 +200,51 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
     took = model.delete(some)
     figures.append(Figure("together", f"deletion of {len(some)} records by one request", took.total, "ms"))
     say("the same without them, from the start")
-    check_equal(model, folder, setting)
+    check_equal(model, folder)
     deleted = len(images.x) - len(model.left())
     what = "images deleted; afterwards the state is that of a fresh training without them, byte for byte"
-    accuracy = (model.workspace.predict(images.test_x) == images.test_y).mean()
     return [
         *figures,
         Figure("deleted", what, deleted, "images"),
-        Figure("accuracy_left", "test accuracy of the model of those left", float(accuracy), "share"),
+        Figure("accuracy_left", "test accuracy of the model of those left", model.accuracy(), "share"),
     ]
 
 
-def check_equal(model: Model, folder: Path, setting: Mapping[str, Any]) -> None:
+def _other(
+    name: str, learner: MergeLearner, setting: Mapping[str, Any], images: Images, folder: Path, say: Say
+) -> list[Figure]:
+    """Another exact learner over the same features: what it predicts, and what some writers cost."""
+    n_shards, some = setting["trees"]["n_shards"], setting["trees"]["writers"]
+    say(f"{name}, in {n_shards} shards")
+    folder.mkdir()
+    model = Model(folder / "lived", images, learner, n_shards)
+    accuracy = model.accuracy()
+    writers = np.random.default_rng(0).permutation(np.unique(images.writer))[:some].tolist()
+    found = [model.delete(np.flatnonzero(images.writer == writer).tolist(), writer) for writer in writers]
+    check_equal(model, folder)
+    what = f"{name}: deletion of a writer, {{}}, median of {len(found)}"
+    parts = (("total", "all included"), ("summing", "summing in the worker"), ("cpu", "processor time"))
+    return [
+        Figure(f"{name}.accuracy", f"{name}: test accuracy of the model of all", accuracy, "share"),
+        Figure(f"{name}.train", f"{name}: training in {n_shards} shards", model.seconds, "s"),
+        *(
+            Figure(f"{name}.writer.{part}", what.format(words), median(getattr(item, part) for item in found), "ms")
+            for part, words in parts
+        ),
+    ]
+
+
+def check_equal(model: Model, folder: Path) -> None:
     """Compare with what never saw the deleted records: the state, and the model in a single shard.
 
     Args:
         model: What lived through the deletions.
         folder: Where to train again.
-        setting: The entries of `config.toml`.
     """
-    gone = frozenset(model.gone)
-    fresh = Model(folder / "fresh", model.images, setting, model.workspace.declaration.n_shards, gone)
+    gone, learner = frozenset(model.gone), model.learner
+    fresh = Model(folder / "fresh", model.images, learner, model.workspace.declaration.n_shards, gone)
     assert fresh.workspace.state_digest() == model.workspace.state_digest(), "the state is not that of a fresh training"
-    single = Model(folder / "single", model.images, setting, 1, gone)
+    single = Model(folder / "single", model.images, learner, 1, gone)
     assert single.model() == model.model(), "the model is not that of a single shard"
 
 

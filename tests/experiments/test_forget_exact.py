@@ -11,6 +11,7 @@ import pytest
 
 from experiments.forget_exact import run
 from experiments.forget_exact.run import ACCURACY, BENCHMARK, DELETION_MS, DRIFT, Deletion, Images, Model
+from shards.learners.ridge import RidgeLearner
 from tests.cases import digits
 
 TINY: dict[str, Any] = {
@@ -19,8 +20,13 @@ TINY: dict[str, Any] = {
     "records": 2,
     "together": 5,
     "alpha": 1.0,
+    "var_smoothing": 0.1,
+    "trees": {"n_shards": 2, "writers": 1, "trees": 10, "depth": 5, "low": 0.0, "high": 1.0},
     "features": {"map": "gradients", "height": 8, "columns": 8, "size": 3, "stride": 2},
 }
+
+
+OTHERS = ("accuracy", "train", "writer.total", "writer.summing", "writer.cpu")
 
 
 def few() -> Images:
@@ -35,6 +41,7 @@ def test_every_figure_is_there_and_finite(tmp_path: Path, monkeypatch: pytest.Mo
     assert figures.keys() == {
         *("accuracy", "train", "together", "deleted", "accuracy_left"),
         *(f"{kind}{part}" for kind in ("writer", "record") for part in parts),
+        *(f"{name}.{what}" for name in ("naive_bayes", "trees") for what in OTHERS),
     }
     assert all(math.isfinite(figure.value) and figure.value > 0 for figure in figures.values())
     assert figures["deleted"].value == 3 * 10 + 2 + 5
@@ -49,12 +56,12 @@ def test_every_figure_is_there_and_finite(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_another_state_fails_the_run(tmp_path: Path) -> None:
-    model = Model(tmp_path / "lived", few(), TINY, 3)
+    model = Model(tmp_path / "lived", few(), RidgeLearner(1.0, TINY["features"]), 3)
     model.delete([5])
-    run.check_equal(model, tmp_path / "right", TINY)
+    run.check_equal(model, tmp_path / "right")
     model.gone.add(6)
     with pytest.raises(AssertionError, match="not that of a fresh training"):
-        run.check_equal(model, tmp_path / "wrong", TINY)
+        run.check_equal(model, tmp_path / "wrong")
 
 
 def test_drift_is_the_last_quarter_over_the_first() -> None:

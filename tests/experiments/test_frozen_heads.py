@@ -19,6 +19,7 @@ from tests.cases import digits
 
 TINY: dict[str, Any] = {
     "n_shards": 5,
+    "n_slices": [1, 2],
     "workers": 1,
     "seed": 0,
     "test_records": 400,
@@ -30,6 +31,9 @@ TINY: dict[str, Any] = {
 }
 
 
+OF_SHARDS = ("accuracy", "training", "forget", "recovery", "visits", "visits_share", "lost")
+
+
 def some() -> Images:
     X, y = digits()
     return Images(X[:1200], y[:1200], [f"p{row // 10}" for row in range(1200)], X[-500:], y[-500:])
@@ -38,23 +42,25 @@ def some() -> Images:
 def test_heads_lose_less_than_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SOURCES", {"digits": some})
     figures = {figure.name: figure for figure in BENCHMARK.measure(TINY, tmp_path, lambda line: None)}
+    cuts = [("heads", 1), ("heads", 2), ("networks", 1)]
     assert figures.keys() == {
-        f"digits.{kind}.{what}"
-        for kind in ("heads", "networks")
-        for what in (
-            *("lost", "forget", "recovery"),
-            *(f"{which}.{of}" for which in ("sharded", "whole") for of in ("accuracy", "training")),
-        )
+        *(f"digits.{kind}.whole.{of}" for kind in ("heads", "networks") for of in ("accuracy", "training")),
+        *(f"digits.{kind}.slices_{n_slices}.{of}" for kind, n_slices in cuts for of in OF_SHARDS),
     }
     assert all(math.isfinite(figure.value) for figure in figures.values())
-    heads, networks = (figures[f"digits.{kind}.lost"] for kind in ("heads", "networks"))
+    heads, networks = (figures[f"digits.{kind}.slices_1.lost"] for kind in ("heads", "networks"))
     assert (heads.at_most, networks.at_most) == (LOST, None)
     assert heads.value < 0.03
     assert heads.value < networks.value
-    assert figures["digits.heads.sharded.accuracy"].value > 0.88
+    assert figures["digits.heads.slices_1.accuracy"].value > 0.88
+    assert figures["digits.heads.slices_2.accuracy"].value > 0.86
     assert heads.value == pytest.approx(
-        figures["digits.heads.whole.accuracy"].value - figures["digits.heads.sharded.accuracy"].value
+        figures["digits.heads.whole.accuracy"].value - figures["digits.heads.slices_1.accuracy"].value
     )
+    # One of five shards is trained again; in two slices, 5/6 of it on average (`shards.cost.slice_factor`).
+    share = {n_slices: figures[f"digits.heads.slices_{n_slices}.visits_share"].value for n_slices in (1, 2)}
+    assert share[1] == pytest.approx(1 / 5, rel=0.1)
+    assert share[2] == pytest.approx(5 / 6 / 5, rel=0.1)
 
 
 def test_images_are_read_colour_by_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

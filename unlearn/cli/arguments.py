@@ -56,6 +56,7 @@ EXACT = {
     "lda": "shards.learners.discriminant:LDALearner",
     "gaussian_nb": "shards.learners.naive_bayes:GaussianNBLearner",
     "multinomial_nb": "shards.learners.naive_bayes:MultinomialNBLearner",
+    "random_trees": "shards.learners.random_trees:RandomTreesLearner",
 }
 """Learners whose shards make one exact model, by name."""
 

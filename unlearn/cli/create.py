@@ -58,9 +58,9 @@ def create(
     learner: Annotated[
         str,
         typer.Option(
-            help="mlp, cnn (torch), logistic, sgd (scikit-learn), ridge, lda, gaussian_nb, multinomial_nb, knn (one "
-            "exact model of all shards), or package.module:name of a module factory, a learner or an estimator, found "
-            "in the current directory or installed."
+            help="mlp, cnn (torch), logistic, sgd (scikit-learn), ridge, lda, gaussian_nb, multinomial_nb, knn, "
+            "random_trees (one exact model of all shards), or package.module:name of a module factory, a learner or an "
+            "estimator, found in the current directory or installed."
         ),
     ],
     shards: Annotated[int, typer.Option(min=1, help="Isolated models the records are spread over.")] = 20,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from shards.digest import Json
 from unlearn.errors import DamageError
@@ -22,6 +22,10 @@ T = TypeVar("T")
 
 PAGE = 10_000
 """Events read at once."""
+
+_OF_REQUEST = (
+    select(s.event.c.number, s.event.c.body).where(s.event.c.request == bindparam("this")).order_by(s.event.c.number)
+)
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,32 @@ def root_at(c: Connection, count: int) -> bytes:
 
 def of_request(c: Connection, request_id: str) -> list[Entry]:
     """The events about a request, in order."""
-    query = select(s.event.c.number, s.event.c.body).where(s.event.c.request == request_id).order_by(s.event.c.number)
-    return [Entry(row.number, bytes(row.body)) for row in c.execute(query)]
+    return [Entry(row.number, bytes(row.body)) for row in c.execute(_OF_REQUEST, {"this": request_id})]
 
 
 def inclusion(c: Connection, number: int, count: int) -> list[bytes]:
     """Proof that an event is among the first `count`."""
     return _over_stored(c, lambda subtree: merkle.inclusion_proof(number, count, subtree))
+
+
+def proven(c: Connection, numbers: Sequence[int]) -> tuple[Head, list[list[bytes]]]:
+    """Size and root of the log, and for each of some events the proof that it is in it.
+
+    Args:
+        c: A connection.
+        numbers: Of the events.
+
+    Returns:
+        What the log comes to, and the proofs.
+    """
+    count = size(c)
+
+    def compute(subtree: merkle.Subtree) -> tuple[bytes, list[list[bytes]]]:
+        proofs = [merkle.inclusion_proof(number, count, subtree) for number in numbers]
+        return merkle.root_at(count, subtree), proofs
+
+    root, proofs = _over_stored(c, compute)
+    return Head(count, root), proofs
 
 
 def consistency(c: Connection, old: int, count: int) -> list[bytes]:

@@ -61,6 +61,7 @@ class Database:
         self._is_closed = False
         self._watches = list[tuple[int, sqlite3.Connection]]()
         self._number = itertools.count()
+        self._kept: tuple[int, int] | None = None
         event.listen(engine, "checkin", self._checked_in)
 
     @classmethod
@@ -299,18 +300,23 @@ class Database:
     def _keep_log(self, otherwise: str) -> None:
         """Make durable what SQLite's write-ahead log holds: SQLite reads what a killed process wrote as it lies.
 
+        Once for each state of it: what this process saw when nobody had written since is durable already.
+
         Args:
             otherwise: What is true if the disk refuses, for the message.
 
         Raises:
             StorageError: If the disk refuses.
         """
-        if self._file is not None:
-            with (
-                self._syncing(otherwise),
-                suppress(FileNotFoundError),
-            ):  # removed with the last connection, or in memory
-                sync_path(self._file.with_name(self._file.name + "-wal"))
+        if self._file is None:
+            return
+        # Asked before: whatever is committed after it gives another number, and is made durable by whoever sees it.
+        version = self.version()
+        if version is not None and version == self._kept:
+            return
+        with self._syncing(otherwise), suppress(FileNotFoundError):  # removed with the last connection, or in memory
+            sync_path(self._file.with_name(self._file.name + "-wal"))
+        self._kept = version
 
     @contextmanager
     def _syncing(self, otherwise: str) -> Iterator[None]:
@@ -349,9 +355,9 @@ def check_url(url: str) -> None:
         )
 
 
-def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT that can say `ON CONFLICT`, in the dialect of the connection."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+def upsert(dialect: str, table: Table) -> Any:
+    """An INSERT that can say `ON CONFLICT`, in a dialect: `"sqlite"`, or else PostgreSQL's."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def insert_plain(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -90,7 +90,7 @@ def gather_withdrawal(c: Connection, shards: Mapping[int, int], removed: Sequenc
     Returns:
         What is there.
     """
-    rows = c.execute(select(s.step).order_by(s.step.c.shard, s.step.c.position)) if shards else ()
+    rows = c.execute(_STEPS) if shards else ()
     hit = [BuiltStep(**row._mapping) for row in rows if row.position >= shards.get(row.shard, row.position + 1)]
     return Before(shards, removed, recordset.root(c), recordset.prune(c, removed), served(c), hit)
 
@@ -106,7 +106,7 @@ def gather_recovery(c: Connection, shards: Mapping[int, int], removed: Sequence[
     Returns:
         The evidence of the recovery.
     """
-    rows = c.execute(select(s.step).order_by(s.step.c.shard, s.step.c.position)) if shards else ()
+    rows = c.execute(_STEPS) if shards else ()
     rebuilt = [row for row in rows if row.position >= shards.get(row.shard, row.position + 1)]
     return {
         "records": describe_root(recordset.root(c)),
@@ -123,10 +123,13 @@ def describe_root(node: radix.Node) -> Json:
 
 def served(c: Connection) -> list[BuiltStep]:
     """Each shard's last built step, by shard."""
-    last = select(s.step.c.shard, func.max(s.step.c.position).label("position")).group_by(s.step.c.shard).subquery()
-    query = (
-        select(s.step)
-        .join(last, (s.step.c.shard == last.c.shard) & (s.step.c.position == last.c.position))
-        .order_by(s.step.c.shard)
-    )
-    return [BuiltStep(**row._mapping) for row in c.execute(query)]
+    return [BuiltStep(**row._mapping) for row in c.execute(_SERVED)]
+
+
+_STEPS = select(s.step).order_by(s.step.c.shard, s.step.c.position)
+_LAST = select(s.step.c.shard, func.max(s.step.c.position).label("position")).group_by(s.step.c.shard).subquery()
+_SERVED = (
+    select(s.step)
+    .join(_LAST, (s.step.c.shard == _LAST.c.shard) & (s.step.c.position == _LAST.c.position))
+    .order_by(s.step.c.shard)
+)

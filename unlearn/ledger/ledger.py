@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Executable, Table, bindparam, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import Row
 
 from shards.digest import Json, canonical_json, digest_json
@@ -297,9 +298,8 @@ class Ledger:
 
     def tombstones_under_way(self) -> set[bytes]:
         """Tokens named by requests that are withdrawn but not yet forgotten."""
-        query = select(s.tombstone.c.token).join(s.request, s.request.c.id == s.tombstone.c.request).where(_under_way())
         with self._read() as c:
-            return {bytes(row.token) for row in c.execute(query)}
+            return {bytes(row.token) for row in c.execute(_TOMBSTONES_UNDER_WAY)}
 
     def hit_under_way(self, tokens: Sequence[bytes]) -> dict[int, int]:
         """What is hit by the requests that are withdrawn, not yet forgotten, and have some tokens to destroy.
@@ -387,11 +387,9 @@ class Ledger:
 
     def steps(self, shard: int | None = None) -> dict[tuple[int, int], BuiltStep]:
         """Built steps, of one shard or of all, by (shard, position)."""
-        query = select(s.step)
-        if shard is not None:
-            query = query.where(s.step.c.shard == shard)
+        query, given = (select(s.step), {}) if shard is None else (_STEPS_OF, {"this": shard})
         with self._read() as c:
-            return {(row.shard, row.position): BuiltStep(**row._mapping) for row in c.execute(query)}
+            return {(row.shard, row.position): BuiltStep(**row._mapping) for row in c.execute(query, given)}
 
     def served(self) -> tuple[int, list[BuiltStep]]:
         """The generation and, read with it in one transaction, each shard's last built step."""
@@ -432,7 +430,7 @@ class Ledger:
         """Keep an environment's description, so that a digest can be explained later."""
         with self._write() as c:
             c.execute(
-                upsert(c, s.environment)
+                upsert(c.dialect.name, s.environment)
                 .values(digest=digest, description=canonical_json(description).decode())
                 .on_conflict_do_nothing()
             )
@@ -440,7 +438,7 @@ class Ledger:
     def environments(self) -> dict[str, Json]:
         """Descriptions of the environments steps were built in, by digest."""
         with self._read() as c:
-            return {row.digest: json.loads(row.description) for row in c.execute(select(s.environment))}
+            return {row.digest: json.loads(row.description) for row in c.execute(_ENVIRONMENTS)}
 
     # Requests accepted
 
@@ -488,7 +486,7 @@ class Ledger:
     def has_pending(self) -> bool:
         """Whether an accepted request waits to be served."""
         with self._read() as c:
-            return c.execute(select(s.pending.c.request).limit(1)).first() is not None
+            return c.execute(_ANY_PENDING).first() is not None
 
     def reseal(self, sealed: Mapping[str, tuple[str, bytes]]) -> None:
         """Replace the encrypted ids of requests that have to wait.
@@ -562,15 +560,11 @@ class Ledger:
 
     def _withdraw(self, c: Connection, item: Withdrawal) -> None:
         request, at = item.request, now()
-        if c.execute(select(s.request.c.id).where(s.request.c.id == request.id)).first() is None:
+        if c.execute(_REQUEST, {"this": request.id}).first() is None:
             _add_requests(c, [(request, item.fingerprint, {})])
-        c.execute(delete(s.pending).where(s.pending.c.request == request.id))
-        here = s.request.c.id == request.id
-        c.execute(
-            update(s.request)
-            .where(here)
-            .values(n_subjects=request.n_subjects, n_records=len(item.gone), withdrawn_at=at.isoformat())
-        )
+        c.execute(_SERVED, {"this": request.id})
+        found_out = {"n_subjects": request.n_subjects, "n_records": len(item.gone), "withdrawn_at": at.isoformat()}
+        c.execute(_FOUND_OUT, {"this": request.id, **found_out})
         tokens = [location.token for location in item.gone]
         commitments = sorted(bytes(row.commitment) for row in _rows(c, s.record, tokens))
         if len(commitments) != len(tokens):
@@ -586,13 +580,13 @@ class Ledger:
         with _tombstones(c, list(item.tombstones)) as said:
             if kinds:
                 # A subject of whom something was forgotten before is in the list already.
-                c.execute(upsert(c, s.tombstone).on_conflict_do_nothing(), kinds)
+                c.execute(_add_new(s.tombstone, c.dialect.name), kinds)
         for part in _chunks(tokens):
             c.execute(delete(s.record).where(s.record.c.token.in_(part)))
         _insert_many(c, s.removed, [{"request": request.id, "commitment": data} for data in commitments])
         places = sorted({(g.shard, g.position) for g in item.gone})
         if places:
-            c.execute(upsert(c, s.erasure).on_conflict_do_nothing(), [{"shard": a, "position": b} for a, b in places])
+            c.execute(_add_new(s.erasure, c.dialect.name), [{"shard": a, "position": b} for a, b in places])
         for shard, position in request.shards.items():
             c.execute(delete(s.step).where((s.step.c.shard == shard) & (s.step.c.position >= position)))
         _taint(c, request, at)
@@ -614,12 +608,8 @@ class Ledger:
 
     def erasures(self) -> list[Erasure]:
         """The slices that still have to be rewritten."""
-        query = select(s.erasure, s.slice_table.c.file, s.slice_table.c.digest).outerjoin(
-            s.slice_table,
-            (s.erasure.c.shard == s.slice_table.c.shard) & (s.erasure.c.position == s.slice_table.c.position),
-        )
         with self._read() as c:
-            return [Erasure(row.shard, row.position, row.file, row.digest) for row in c.execute(query)]
+            return [Erasure(row.shard, row.position, row.file, row.digest) for row in c.execute(_ERASURES)]
 
     def replace_slices(self, rewritten: Mapping[tuple[int, int], NewSlice | None]) -> None:
         """Name the files of rewritten slices.
@@ -631,16 +621,16 @@ class Ledger:
             return
         with self._write() as c:
             for (shard, position), piece in rewritten.items():
-                here = (s.slice_table.c.shard == shard) & (s.slice_table.c.position == position)
-                c.execute(delete(s.slice_table).where(here))
+                here = {"shard": shard, "position": position}
+                c.execute(_NO_SLICE, here)
                 if piece is not None:
-                    c.execute(insert(s.slice_table), vars(piece))
-                c.execute(delete(s.erasure).where((s.erasure.c.shard == shard) & (s.erasure.c.position == position)))
+                    c.execute(_INSERT_SLICE, vars(piece))
+                c.execute(_ERASED, here)
 
     def is_forgetting(self) -> bool:
         """Whether a request is withdrawn and not yet forgotten."""
         with self._read() as c:
-            return c.execute(select(s.request.c.id).where(_under_way()).limit(1)).first() is not None
+            return c.execute(_ANY_UNDER_WAY).first() is not None
 
     def finish_forget(self) -> None:
         """Move the withdrawn requests on, but for those with a slice that could not be rewritten."""
@@ -691,7 +681,7 @@ class Ledger:
     def request(self, request_id: str) -> Request | None:
         """The request with this id, or None."""
         with self._read() as c:
-            row = c.execute(select(s.request).where(s.request.c.id == request_id)).first()
+            row = c.execute(_REQUEST, {"this": request_id}).first()
             return None if row is None else _request(row, _shards(c, row.id))
 
     def request_by_key(self, idempotency_key: str) -> Known | None:
@@ -739,19 +729,8 @@ class Ledger:
 
     def receipts_due(self) -> list[tuple[str, str]]:
         """Request and stage (`"forgotten"`, `"recovered"`) of the receipts that have to be issued, in that order."""
-        past = s.request.c.state.in_([RequestState.FORGOTTEN.value, RequestState.RECOVERED.value])
-        first = select(s.receipt.c.request).where(s.receipt.c.stage == "forgotten")
-        late = s.request.c.state == RequestState.RECOVERED.value
-        queries = {
-            "forgotten": select(s.request.c.id).where(past & s.request.c.id.not_in(first)),
-            "recovered": select(s.request.c.id).where(late),
-        }
         with self._read() as c:
-            return [
-                (name, stage)
-                for stage, query in queries.items()
-                for name in c.execute(query.order_by(s.request.c.number)).scalars()
-            ]
+            return [(name, stage) for stage, query in _DUE.items() for name in c.execute(query).scalars()]
 
     def evidence(self, request_id: str) -> Evidence:
         """What the receipts of a request show, read in one transaction.
@@ -766,28 +745,20 @@ class Ledger:
             DamageError: If it is missing.
         """
         with self._read() as c:
-            row = c.execute(select(s.request).where(s.request.c.id == request_id)).first()
-            parts = {
-                item.part: json.loads(bytes(item.body))
-                for item in c.execute(select(s.evidence).where(s.evidence.c.request == request_id))
-            }
+            this = {"this": request_id}
+            row = c.execute(_REQUEST, this).first()
+            parts = {item.part: json.loads(bytes(item.body)) for item in c.execute(_EVIDENCE, this)}
             if row is None or "withdrawal" not in parts:
                 raise DamageError(f"the ledger {self.name} lacks the evidence of {request_id}: restore it from a copy")
-            head = chain.head(c)
-            entries = [
-                (entry, chain.inclusion(c, entry.number, head.size)) for entry in chain.of_request(c, request_id)
-            ]
-            previous = c.execute(
-                select(s.receipt.c.digest).where(
-                    (s.receipt.c.request == request_id) & (s.receipt.c.stage == "forgotten")
-                )
-            ).scalar()
+            entries = chain.of_request(c, request_id)
+            head, proofs = chain.proven(c, [entry.number for entry in entries])
+            previous = c.execute(_FIRST_RECEIPT, this).scalar()
             return Evidence(
                 request=_request(row, _shards(c, request_id)),
                 withdrawal=parts["withdrawal"],
                 recovery=parts.get("recovery"),
                 head=head,
-                entries=entries,
+                entries=list(zip(entries, proofs, strict=True)),
                 previous=previous,
                 rotations=_rotations(c),
                 artefacts=_tainted(c, request_id),
@@ -803,7 +774,7 @@ class Ledger:
         with self._write() as c:
             at = now()
             for name, stage, digest in issued:
-                c.execute(insert(s.receipt).values(request=name, stage=stage, digest=digest))
+                c.execute(_INSERT_RECEIPT, {"request": name, "stage": stage, "digest": digest})
                 chain.append(c, "receipted", at, request=name, stage=stage, receipt=digest)
                 if stage == "recovered":
                     _move(c, RequestState.RECOVERED, RequestState.RECEIPTED, name)
@@ -824,7 +795,7 @@ class Ledger:
     def signing_keys(self) -> list[tuple[str, str]]:
         """Ids of the signing keys, the current one last, each with the rotation that introduced it (or nothing)."""
         with self._read() as c:
-            return [(row.id, row.rotation) for row in c.execute(select(s.key).order_by(s.key.c.number))]
+            return [(row.id, row.rotation) for row in c.execute(_KEYS)]
 
     def add_key(self, key_id: str, rotation: str) -> None:
         """Sign with another key from here on.
@@ -1009,7 +980,7 @@ def _add_requests(c: Connection, added: Sequence[tuple[Request, str, dict[str, J
     """Note requests, each with its fingerprint and what else its event says, as submitted."""
     if not added:
         return
-    last = c.execute(select(func.max(s.request.c.number))).scalar()
+    last = c.execute(_LAST_REQUEST).scalar()
     rows, drafts, salts = [], [], []
     for number, (request, fingerprint, more) in enumerate(added, 0 if last is None else last + 1):
         deadline = None if request.deadline is None else request.deadline.isoformat()
@@ -1093,18 +1064,15 @@ def _taint(c: Connection, request: Request, at: datetime) -> None:
     """Note which artefacts depend on a slice that a request hits."""
     if not request.shards:
         return
-    source, alive = s.artefact_source, s.artefact.c.retired_at.is_(None)
-    query = select(source).join(s.artefact, s.artefact.c.id == source.c.artefact).where(alive)
-    hit = {row.artefact for row in c.execute(query) if row.position >= request.shards.get(row.shard, row.position + 1)}
+    rows = c.execute(_SOURCES)
+    hit = {row.artefact for row in rows if row.position >= request.shards.get(row.shard, row.position + 1)}
     for name in sorted(hit):
         c.execute(insert(s.taint).values(artefact=name, request=request.id))
         chain.append(c, "artefact-tainted", at, artefact=name, request=request.id)
 
 
 def _tainted(c: Connection, request_id: str) -> list[Artefact]:
-    query = select(s.artefact).join(s.taint, s.taint.c.artefact == s.artefact.c.id)
-    rows = c.execute(query.where(s.taint.c.request == request_id).order_by(s.artefact.c.id))
-    return [_artefact(row, [request_id]) for row in rows]
+    return [_artefact(row, [request_id]) for row in c.execute(_TAINTED, {"this": request_id})]
 
 
 def _artefact(row: Row[Any], tainted_by: Sequence[str]) -> Artefact:
@@ -1120,12 +1088,11 @@ def _artefact(row: Row[Any], tainted_by: Sequence[str]) -> Artefact:
 
 
 def _rotations(c: Connection) -> list[Json]:
-    rows = c.execute(select(s.key.c.rotation).order_by(s.key.c.number)).scalars()
-    return [json.loads(text) for text in rows if text]
+    return [json.loads(row.rotation) for row in c.execute(_KEYS) if row.rotation]
 
 
 def _keep_evidence(c: Connection, request_id: str, part: str, body: Json) -> None:
-    c.execute(insert(s.evidence).values(request=request_id, part=part, body=canonical_json(body)))
+    c.execute(_INSERT_EVIDENCE, {"request": request_id, "part": part, "body": canonical_json(body)})
 
 
 def _chunks(tokens: Sequence[V]) -> Iterator[Sequence[V]]:
@@ -1147,7 +1114,7 @@ def _inserted(c: Connection, rows: list[tuple[bytes, int, int, bytes]]) -> list[
 
 def _insert_many(c: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     for start in range(0, len(rows), ROWS):
-        c.execute(insert(table), rows[start : start + ROWS])
+        c.execute(_insert(table), rows[start : start + ROWS])
 
 
 def _rows(c: Connection, table: Table, tokens: Sequence[bytes]) -> Iterator[Row[Any]]:
@@ -1158,16 +1125,15 @@ def _rows(c: Connection, table: Table, tokens: Sequence[bytes]) -> Iterator[Row[
         yield from (row for row in c.execute(select(table)) if bytes(row.token) in wanted)
         return
     for part in _chunks(tokens):
-        yield from c.execute(select(table).where(table.c.token.in_(part)))
+        yield from c.execute(_with_tokens(table), {"tokens": part})
 
 
 def _get(c: Connection, name: str) -> str | None:
-    return c.execute(select(s.meta.c.value).where(s.meta.c.name == name)).scalar()
+    return c.execute(_VALUE, {"this": name}).scalar()
 
 
 def _set(c: Connection, name: str, value: str) -> None:
-    statement = upsert(c, s.meta).values(name=name, value=value)
-    c.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    c.execute(_put(c.dialect.name), {"name": name, "value": value})
 
 
 def _next_generation(c: Connection) -> None:
@@ -1177,13 +1143,34 @@ def _next_generation(c: Connection) -> None:
 def _move(c: Connection, before: RequestState, after: RequestState, name: str, **values: str) -> None:
     """Move a request along the transition table."""
     check_transition(before, after)
-    here = (s.request.c.id == name) & (s.request.c.state == before.value)
-    c.execute(update(s.request).where(here).values({"state": after.value, **values}))
+    c.execute(_MOVED, {"this": name, "before": before.value, "state": after.value, **values})
 
 
 def _shards(c: Connection, request_id: str) -> dict[int, int]:
-    query = select(s.request_shard).where(s.request_shard.c.request == request_id).order_by(s.request_shard.c.shard)
-    return {row.shard: row.position for row in c.execute(query)}
+    return {row.shard: row.position for row in c.execute(_SHARDS, {"this": request_id})}
+
+
+@cache
+def _insert(table: Table) -> Executable:
+    return insert(table)
+
+
+@cache
+def _add_new(table: Table, dialect: str) -> Any:
+    """Insert, but for what is there."""
+    return upsert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _put(dialect: str) -> Any:
+    """Insert a single value, or replace it."""
+    statement = upsert(dialect, s.meta)
+    return statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
+
+
+@cache
+def _with_tokens(table: Table) -> Executable:
+    return select(table).where(table.c.token.in_(bindparam("tokens", expanding=True)))
 
 
 def _time(text: str) -> datetime:
@@ -1215,3 +1202,63 @@ def _request(row: Row[Any], shards: dict[int, int]) -> Request:
         recovered_at=_time_or_none(row.recovered_at),
         failure=row.failure,
     )
+
+
+# Statements that every request runs: building one takes longer than running it.
+
+_THIS: Any = bindparam("this")
+_VALUE = select(s.meta.c.value).where(s.meta.c.name == _THIS)
+_STEPS_OF = select(s.step).where(s.step.c.shard == _THIS)
+_ENVIRONMENTS = select(s.environment)
+_KEYS = select(s.key).order_by(s.key.c.number)
+
+_REQUEST = select(s.request).where(s.request.c.id == _THIS)
+_LAST_REQUEST = select(func.max(s.request.c.number))
+_FOUND_OUT = update(s.request).where(s.request.c.id == _THIS)
+_MOVED = update(s.request).where((s.request.c.id == _THIS) & (s.request.c.state == bindparam("before")))
+_SHARDS = select(s.request_shard).where(s.request_shard.c.request == _THIS).order_by(s.request_shard.c.shard)
+_ANY_PENDING = select(s.pending.c.request).limit(1)
+_SERVED = delete(s.pending).where(s.pending.c.request == _THIS)
+
+_ANY_UNDER_WAY = select(s.request.c.id).where(_under_way()).limit(1)
+_TOMBSTONES_UNDER_WAY = (
+    select(s.tombstone.c.token).join(s.request, s.request.c.id == s.tombstone.c.request).where(_under_way())
+)
+_ERASURES = select(s.erasure, s.slice_table.c.file, s.slice_table.c.digest).outerjoin(
+    s.slice_table, (s.erasure.c.shard == s.slice_table.c.shard) & (s.erasure.c.position == s.slice_table.c.position)
+)
+_ERASED = delete(s.erasure).where(
+    (s.erasure.c.shard == bindparam("shard")) & (s.erasure.c.position == bindparam("position"))
+)
+_NO_SLICE = delete(s.slice_table).where(
+    (s.slice_table.c.shard == bindparam("shard")) & (s.slice_table.c.position == bindparam("position"))
+)
+_INSERT_SLICE = insert(s.slice_table)
+
+_EVIDENCE = select(s.evidence).where(s.evidence.c.request == _THIS)
+_INSERT_EVIDENCE = insert(s.evidence)
+_FIRST_RECEIPT = select(s.receipt.c.digest).where((s.receipt.c.request == _THIS) & (s.receipt.c.stage == "forgotten"))
+_INSERT_RECEIPT = insert(s.receipt)
+_FIRST = select(s.receipt.c.request).where(s.receipt.c.stage == "forgotten")
+_DUE = {
+    "forgotten": select(s.request.c.id)
+    .where(
+        s.request.c.state.in_([RequestState.FORGOTTEN.value, RequestState.RECOVERED.value])
+        & s.request.c.id.not_in(_FIRST)
+    )
+    .order_by(s.request.c.number),
+    "recovered": select(s.request.c.id)
+    .where(s.request.c.state == RequestState.RECOVERED.value)
+    .order_by(s.request.c.number),
+}
+_SOURCES = (
+    select(s.artefact_source)
+    .join(s.artefact, s.artefact.c.id == s.artefact_source.c.artefact)
+    .where(s.artefact.c.retired_at.is_(None))
+)
+_TAINTED = (
+    select(s.artefact)
+    .join(s.taint, s.taint.c.artefact == s.artefact.c.id)
+    .where(s.taint.c.request == _THIS)
+    .order_by(s.artefact.c.id)
+)

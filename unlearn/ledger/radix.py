@@ -130,7 +130,8 @@ def join(left: Node, right: Node) -> Node:
     count = left.count + right.count
     if count < 2:
         return left if left.count else right
-    return Node(count, hashlib.sha256(_NODE + _entry(left) + _entry(right)).digest())
+    entries = left.count.to_bytes(_COUNT_BYTES) + left.hash + right.count.to_bytes(_COUNT_BYTES) + right.hash
+    return Node(count, hashlib.sha256(_NODE + entries).digest())
 
 
 def subtree(commitments: Sequence[bytes], depth: int) -> Node:
@@ -252,7 +253,7 @@ def prune(
         if stored.count == 1 or depth == cut:
             shown, found = _open(leaves(depth, prefix), asked, depth)
         else:
-            middle = _middle(asked, depth, prefix)
+            middle = _middle(asked, depth, prefix) if asked else 0
             left, left_node = visit(depth + 1, prefix << 1, asked[:middle])
             right, right_node = visit(depth + 1, prefix << 1 | 1, asked[middle:])
             shown, found = [left, right], join(left_node, right_node)
@@ -365,10 +366,6 @@ def _read_hidden(text: str, depth: int) -> Node:
     return Node(count, bytes.fromhex(match[1]))
 
 
-def _entry(node: Node) -> bytes:
-    return node.count.to_bytes(_COUNT_BYTES, "big") + node.hash
-
-
 def _hidden_text(node: Node) -> str:
     return f"h:{node.hash.hex()}:{node.count}"
 
@@ -382,7 +379,7 @@ def _ascending(commitments: Iterable[bytes]) -> list[bytes]:
 
 def _middle(commitments: Sequence[bytes], depth: int, prefix: int) -> int:
     """Where ascending commitments of a subtree go over from its left side to its right one."""
-    return bisect_left(commitments, span(depth + 1, prefix << 1 | 1)[0])
+    return bisect_left(commitments, ((prefix << 1 | 1) << (DEPTH - 1 - depth)).to_bytes(HASH_BYTES))
 
 
 def _open(commitments: Sequence[bytes], asked: Sequence[bytes], depth: int) -> tuple[Json, Node]:
@@ -395,7 +392,7 @@ def _open(commitments: Sequence[bytes], asked: Sequence[bytes], depth: int) -> t
         value = subtree(commitments, depth)
         return _hidden_text(value), value
     prefix = int.from_bytes(commitments[0], "big") >> (DEPTH - depth)
-    middle, asked_middle = _middle(commitments, depth, prefix), _middle(asked, depth, prefix)
+    middle, asked_middle = _middle(commitments, depth, prefix), _middle(asked, depth, prefix) if asked else 0
     left, left_node = _open(commitments[:middle], asked[:asked_middle], depth + 1)
     right, right_node = _open(commitments[middle:], asked[asked_middle:], depth + 1)
     return [left, right], join(left_node, right_node)

@@ -10,19 +10,20 @@ those of any prefix. A change costs as much as the subtrees it touches.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, delete, insert, select
+from sqlalchemy import Column, Connection, Table, select
 from sqlalchemy.engine import Row
 
 from shards.digest import Json
 from unlearn.errors import DamageError
 from unlearn.ledger import radix
 from unlearn.ledger import schema as s
+from unlearn.ledger.database import insert_plain
 
 CUT = 12
 """Depth of the deepest stored nodes: 4,096 subtrees, of 244 members each where there are a million."""
@@ -30,13 +31,16 @@ CUT = 12
 CHUNK = 500
 """Parameters of one statement."""
 
-ROWS_A_QUERY = 64
-"""Rows that are read in the time of one query."""
+ROWS_A_SPAN = 4
+"""Rows that are read one after the other in the time in which the first of a span is found."""
 
 ROWS_A_FETCH = 10_000
 """Rows that are held at a time where all are read."""
 
 TOKEN_BYTES = 16
+
+Place = tuple[int, int]
+"""Of a subtree: its depth, and the bits that its members share, as a number."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +142,8 @@ def update(c: Connection, touched: Iterable[bytes], of: Members = RECORDS) -> ra
     if not changed:
         return root(c, of)
     for part in _chunks(list(changed)):
-        c.execute(delete(of.nodes).where(of.nodes.c.node.in_(part)))
-    rows = [{"node": number, "count": node.count, "hash": node.hash} for number, node in changed.items() if node.count]
-    if rows:
-        c.execute(insert(of.nodes), rows)
+        c.exec_driver_sql(f'DELETE FROM "{of.nodes.name}" WHERE {_among(c, "node", part)}', tuple(part))  # noqa: S608  # nosec B608
+    insert_plain(c, of.nodes, [(number, node.count, node.hash) for number, node in changed.items() if node.count])
     return changed[1]
 
 
@@ -187,9 +189,17 @@ def prune(c: Connection, wanted: Sequence[bytes]) -> Json:
     def node(depth: int, prefix: int) -> radix.Node:
         return near.get((1 << depth) + prefix, radix.EMPTY)
 
-    # Every commitment asked for opens one subtree, and shows a few lone leaves on its way.
-    leaves = _reader(c, RECORDS, len(wanted), node(0, 0).count)
+    leaves = _reader(c, RECORDS, _opened(near, buckets), node(0, 0).count)
     return radix.prune(wanted, leaves=leaves, node=node, cut=CUT)
+
+
+def _opened(near: Mapping[int, radix.Node], buckets: set[int]) -> list[Place]:
+    """Where a proof shows members, ascending: subtrees of one, and those at the cut in which some are asked for."""
+    lone = {number for number, node in near.items() if node.count == 1}
+    numbers = {number for number in lone if number >> 1 not in lone}
+    numbers |= {bucket for bucket in buckets if not any(bucket >> up in lone for up in range(CUT + 1))}
+    places = [(number.bit_length() - 1, number - (1 << number.bit_length() - 1)) for number in numbers]
+    return sorted(places, key=lambda place: place[1] << (CUT - place[0]))
 
 
 def _changed(c: Connection, touched: Iterable[bytes], of: Members) -> dict[int, radix.Node]:
@@ -223,32 +233,61 @@ def _path(buckets: Iterable[int]) -> set[int]:
     return {node for bucket in buckets for shift in range(CUT) for node in (bucket >> shift, (bucket >> shift) ^ 1)}
 
 
-def _reader(c: Connection, of: Members, asked: int, count: int) -> Callable[[int, int], Sequence[bytes]]:
-    """What gives the members that begin with some bits, ascending: by a query each, or by reading all at once."""
-    key = of.columns[0]
-    if asked * ROWS_A_QUERY < count:
+def _reader(c: Connection, of: Members, places: Sequence[Place], count: int) -> Callable[[int, int], Sequence[bytes]]:
+    """What gives the members below each of some places, if it is asked in their order: a few queries for all of them.
 
-        def query(depth: int, prefix: int) -> list[bytes]:
-            first, last = (end[: of.width] for end in radix.span(depth, prefix))
-            rows = c.execute(select(*of.columns).where(key.between(first, last)).order_by(key))
-            return [of.read(row) for row in rows]
+    Args:
+        c: A connection.
+        of: The set.
+        places: Where, ascending.
+        count: How many members there are, as far as is known.
 
-        return query
+    Returns:
+        Depth and prefix to members, ascending.
+    """
+    # Some places at a time: there may be more members than fit in memory.
+    step = max(1, min(CHUNK // 2, ROWS_A_FETCH // ((count >> CUT) + 1)))
+    number = {place: at for at, place in enumerate(places)}
+    held: dict[Place, list[bytes]] = {}
 
-    everything = [of.read(row) for row in c.execute(select(*of.columns).order_by(key))]
+    def below(depth: int, prefix: int) -> list[bytes]:
+        place = depth, prefix
+        if place not in held:
+            held.clear()
+            at = number[place]
+            held.update(_leaves(c, of, places[at : at + step]))
+        return held[place]
 
-    def part(depth: int, prefix: int) -> list[bytes]:
-        low, high = radix.span(depth, prefix)
-        return everything[bisect_left(everything, low) : bisect_right(everything, high)]
+    return below
 
-    return part
+
+def _leaves(c: Connection, of: Members, places: Sequence[Place]) -> dict[Place, list[bytes]]:
+    """The members below some places, ascending, by one query."""
+    spans = {place: radix.span(*place) for place in places}
+    ends = [(low[: of.width], high[: of.width]) for low, high in spans.values()]
+    found = sorted(of.read(row) for row in _between(c, of, ends))
+    return {place: found[bisect_left(found, low) : bisect_right(found, high)] for place, (low, high) in spans.items()}
+
+
+def _between(c: Connection, of: Members, ends: Sequence[tuple[bytes, bytes]]) -> Iterable[Row[Any]]:
+    """Rows of the members between some pairs of ends, in no order."""
+    mark = "?" if c.dialect.name == "sqlite" else "%s"
+    pairs = ", ".join([f"({mark}, {mark})"] * len(ends))
+    key, *_ = names = [f'"{column.name}"' for column in of.columns]
+    # Our own names alone; values are bound. SQLite keeps to the order of a CROSS JOIN, so each pair is looked up.
+    query = (
+        f"WITH span (low, high) AS (VALUES {pairs}) SELECT {', '.join(names)} "  # noqa: S608  # nosec B608
+        f'FROM span CROSS JOIN "{of.columns[0].table.name}" WHERE {key} BETWEEN span.low AND span.high'
+    )
+    return c.exec_driver_sql(query, tuple(end for pair in ends for end in pair)).all()
 
 
 def _subtrees(c: Connection, of: Members, buckets: set[int], count: int) -> dict[int, radix.Node]:
     """The nodes at the cut, computed from their members."""
-    if len(buckets) * ROWS_A_QUERY < count:
-        leaves = _reader(c, of, len(buckets), count)
-        return {bucket: radix.subtree(leaves(CUT, bucket - (1 << CUT)), CUT) for bucket in buckets}
+    if len(buckets) * ROWS_A_SPAN < count:
+        places = [(CUT, bucket - (1 << CUT)) for bucket in sorted(buckets)]
+        leaves = _reader(c, of, places, count)
+        return {(1 << CUT) + place[1]: radix.subtree(leaves(*place), CUT) for place in places}
     # All in order, one subtree at a time: there may be more than fit in memory.
     rows = c.execute(select(*of.columns).order_by(of.columns[0]).execution_options(yield_per=ROWS_A_FETCH))
     found = dict.fromkeys(buckets, radix.EMPTY)
@@ -261,9 +300,16 @@ def _subtrees(c: Connection, of: Members, buckets: set[int], count: int) -> dict
 def _nodes(c: Connection, of: Members, numbers: Sequence[int]) -> dict[int, radix.Node]:
     found = {}
     for part in _chunks(numbers):
-        for number, count, hash_ in c.execute(select(of.nodes).where(of.nodes.c.node.in_(part))):
+        query = f'SELECT "node", "count", "hash" FROM "{of.nodes.name}" WHERE {_among(c, "node", part)}'  # noqa: S608  # nosec B608
+        for number, count, hash_ in c.exec_driver_sql(query, tuple(part)).all():
             found[number] = radix.Node(count, bytes(hash_))
     return found
+
+
+def _among(c: Connection, column: str, values: Sequence[object]) -> str:
+    """That a column is one of some values, which are bound: plain text, since building it costs more than asking."""
+    marks = ", ".join(["?" if c.dialect.name == "sqlite" else "%s"] * len(values))
+    return f'"{column}" IN ({marks})'
 
 
 def _chunks(numbers: Sequence[int]) -> list[Sequence[int]]:

@@ -303,6 +303,7 @@ def test_networks_with_options(tmp_path: Path) -> None:
         ("gaussian_nb", ['features={"map":"raw","limit":64}'], {"var_smoothing": 1e-9}),
         ("multinomial_nb", ["alpha=0.5"], {"alpha": 0.5, "unit": 1.0}),
         ("knn", ["k=3"], {"k": 3}),
+        ("random_trees", ["depth=4", "low=0"], {"depth": 4, "low": 0.0, "high": 8.0}),
     ],
 )
 def test_exact_learners_with_options(tmp_path: Path, name: str, options: list[str], params: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from unlearn.errors import StorageError
 from unlearn.ledger.database import Database
 
 
@@ -118,3 +119,77 @@ def test_one_in_use_is_closed_when_it_no_longer_is(database: Database) -> None:
 
 def test_a_database_that_cannot_be_opened_is_unknown(tmp_path: Path) -> None:
     assert Database.sqlite(tmp_path / "none" / "numbers.db").version() is None
+
+
+# --- what was seen is durable -------------------------------------------------------------------------------------
+
+
+def change_unsynced(path: Path) -> None:
+    """As somebody leaves it who is killed before the disk has it."""
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("PRAGMA synchronous=OFF")
+        other.execute("UPDATE number SET value = value + 1")
+
+
+def look(database: Database) -> int:
+    with database.read() as c:
+        return int(c.exec_driver_sql("SELECT value FROM number").scalar_one())
+
+
+@pytest.fixture
+def synced(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what is synced from here on."""
+    names = list[str]()
+    look(database)
+    monkeypatch.setattr("unlearn.ledger.database.sync_path", lambda path: names.append(path.name))
+    return names
+
+
+def test_the_log_is_synced_by_whoever_saw_that_it_changed_and_by_nobody_else(
+    database: Database, path: Path, synced: list[str]
+) -> None:
+    for value in (1, 2):
+        look(database)
+        assert synced == []
+        change_unsynced(path)
+        assert look(database) == value
+        assert synced == ["numbers.db-wal"]
+        synced.clear()
+    with database.write():
+        assert "numbers.db-wal" not in synced
+    change_unsynced(path)
+    with database.write():
+        assert "numbers.db-wal" in synced
+
+
+def test_what_is_committed_while_the_log_is_synced_is_synced_by_the_next(
+    database: Database, path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(where: Path) -> None:
+        synced.append(where.name)
+        if len(synced) == 1:
+            change_unsynced(path)
+
+    monkeypatch.setattr("unlearn.ledger.database.sync_path", meanwhile)
+    change_unsynced(path)
+    look(database)
+    look(database)
+    assert synced == ["numbers.db-wal"] * 2
+    look(database)
+    assert len(synced) == 2
+
+
+def test_a_sync_that_failed_is_made_again(
+    database: Database, path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(where: Path) -> None:
+        raise OSError(5, "Input/output error", str(where))
+
+    change_unsynced(path)
+    with monkeypatch.context() as broken:
+        broken.setattr("unlearn.ledger.database.sync_path", refuse)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="refused: Input/output error"):
+                look(database)
+    look(database)
+    assert synced == ["numbers.db-wal"]
