@@ -69,6 +69,7 @@ bench: $(DEV) ## measure speed
 	$(BIN)/python -m experiments.bench_growth $(ARGS)
 	$(BIN)/python -m experiments.bench_ledger $(ARGS)
 	$(BIN)/python -m experiments.bench_ingest $(ARGS)
+	$(BIN)/python -m experiments.bench_audit $(ARGS)
 	$(BIN)/python -m experiments.bench_ray $(ARGS)
 
 notebooks: $(DEV) ## run every notebook and keep its output

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.learners.base import Features
+from shards.learners.base import State, StepData
 from shards.placement import place_subjects
 from shards.records import Records, fit_records
 from unlearn.audit.sisa_test import PERMUTATIONS, subject_scores
@@ -121,7 +121,7 @@ def match(site: Site, records: Records, request_id: str | None) -> Presented:
     names = tuple(sorted(set(chosen.subjects)))
     number = {name: at for at, name in enumerate(names)}
     rows = np.array([number[name] for name in chosen.subjects], dtype=np.int64)
-    shards, classes = _places(site, chosen, names, rows)
+    shards, classes = places(site, chosen, names, rows)
     _check_places(chosen, shards[rows], theirs, {request.id: request for request in requests})
     return Presented(chosen, requests, theirs, names, shards, classes, rows, aside)
 
@@ -167,8 +167,8 @@ def audit_presented(
             f"{len(presented.names)} subjects {len(tested)} were in one of these, so there is nothing to compare: run "
             "`unlearn recover`, then audit"
         )
-    members, member_rows, member_labels = _members(site, steps)
-    forgotten_scores, member_scores = _scores(site, steps, presented.records, members)
+    members = members_of(site, steps)
+    forgotten_scores, member_scores = _scores(site, steps, presented.records, members.parts)
     by_subject = subject_scores(forgotten_scores, presented.rows)[tested]
     in_test = np.isin(presented.rows, tested)
     aside = dict(presented.set_aside)
@@ -179,28 +179,57 @@ def audit_presented(
         forgotten=by_subject,
         labels=np.array([column[int(shard)] for shard in shards[tested]], dtype=np.int64),
         strata=None if strata is None else strata[tested],
-        members=subject_scores(member_scores, member_rows) if len(member_rows) else member_scores,
-        member_labels=member_labels,
+        members=subject_scores(member_scores, members.rows) if len(members.rows) else member_scores,
+        member_labels=members.labels,
     )
+    facts = facts_of(site, presented, state_digest, int(in_test.sum()), aside)
+    return audit_shards(scores, facts, site.task().kind, alpha=alpha, permutations=permutations, seed=seed)
+
+
+def facts_of(site: Site, presented: Presented, state_digest: str, n_records: int, set_aside: dict[str, int]) -> Facts:
+    """What an audit says of the workspace and of the records.
+
+    Args:
+        site: The workspace.
+        presented: The forgotten records.
+        state_digest: Of the served states.
+        n_records: How many of them are tested.
+        set_aside: How many are not, by reason.
+
+    Returns:
+        The facts, as of now.
+    """
     receipts = {
         f"{request.id}/{receipt.stage}": receipt.digest
         for request in presented.requests
         for receipt in receipts_of(site, request.id)
     }
-    facts = Facts(
-        workspace=declared.id,
+    return Facts(
+        workspace=site.declaration.id,
         state_digest=state_digest,
         at=now().isoformat(),
         requests=tuple(request.id for request in presented.requests),
         receipts=receipts,
-        n_records=int(in_test.sum()),
-        set_aside=aside,
+        n_records=n_records,
+        set_aside=set_aside,
     )
-    return audit_shards(scores, facts, site.task().kind, alpha=alpha, permutations=permutations, seed=seed)
 
 
-def _places(site: Site, records: Records, names: Sequence[str], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shard of each subject, and the number of its risk class."""
+def places(site: Site, records: Records, names: Sequence[str], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where subjects go, whether or not they have records here.
+
+    Args:
+        site: The workspace.
+        records: Records of theirs, n of them.
+        names: The subjects.
+        rows: `[n]` number of each record's subject.
+
+    Returns:
+        The shard of each subject, and the number of its risk class.
+
+    Raises:
+        InputError: If risk classes are missing or contradict each other.
+    """
     declared = site.declaration
     regions = check_risks(site, records.subjects, records.risks, "nothing was tested")
     classes = np.zeros(len(names), dtype=np.int64)
@@ -263,50 +292,89 @@ def _strata(site: Site, presented: Presented) -> np.ndarray | None:
     return strata
 
 
-def _members(
-    site: Site, steps: Sequence[BuiltStep]
-) -> tuple[list[tuple[Features, np.ndarray]], np.ndarray, np.ndarray]:
-    """Records of some subjects of every shard, each record's subject `[m]`, and each subject's column `[M]`."""
-    parts: list[tuple[Features, np.ndarray]] = []
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Records of some subjects of every shard that serves a state.
+
+    Attributes:
+        parts: The records, some at a time; m in all.
+        rows: `[m]` int64, number of each record's subject.
+        labels: `[M]` int64, column of each subject's shard.
+    """
+
+    parts: list[StepData]
+    rows: np.ndarray
+    labels: np.ndarray
+
+
+def members_of(site: Site, steps: Sequence[BuiltStep], most: int = MEMBERS) -> Members:
+    """Read some subjects that states were trained on.
+
+    Args:
+        site: The workspace.
+        steps: What the shards serve; a column each.
+        most: Subjects of each shard, at most.
+
+    Returns:
+        Their records.
+    """
+    parts: list[StepData] = []
     rows: list[int] = []
     labels: list[int] = []
     for column, step in enumerate(steps):
         number: dict[str, int] = {}
         for (_, position), piece in sorted(site.ledger.slices(step.shard).items()):
-            if position > step.position or len(number) >= MEMBERS:
+            if position > step.position:
                 break
             data = site.folder(step.shard).read_records(piece.file)
             for name in data.subjects:
-                if len(number) < MEMBERS:
+                if len(number) < most:
                     number.setdefault(name, len(labels) + len(number))
             taken = np.flatnonzero([name in number for name in data.subjects])
-            parts.append(({name: array[taken] for name, array in data.features.items()}, data.target[taken]))
+            features = {name: array[taken] for name, array in data.features.items()}
+            parts.append(StepData(features, data.target[taken], data.tokens[taken]))
             rows += [number[data.subjects[row]] for row in taken]
         labels += [column] * len(number)
-    return parts, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64)
+    return Members(parts, np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+def served_state(site: Site, step: BuiltStep) -> State:
+    """Read a state that is served.
+
+    Args:
+        site: The workspace.
+        step: Whose state.
+
+    Returns:
+        It.
+
+    Raises:
+        DamageError: If it is missing, or is not the one that was recorded.
+    """
+    try:
+        checkpoint = site.folder(step.shard).load(step.key)
+    except FileNotFoundError as error:
+        raise DamageError(
+            f"the checkpoint of shard {step.shard} of {site.path} is missing: run `unlearn recover`"
+        ) from error
+    if checkpoint.header.commitment != step.commitment:
+        raise DamageError(
+            f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
+        )
+    return checkpoint.state
 
 
 def _scores(
-    site: Site, steps: Sequence[BuiltStep], records: Records, members: Sequence[tuple[Features, np.ndarray]]
+    site: Site, steps: Sequence[BuiltStep], records: Records, members: Sequence[StepData]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the forgotten records `[n, S]` and of members `[m, S]`, one state in memory at a time."""
     task, learner = site.task(), site.learner
     asked = learner.prepare(records.features, task)
-    members = [(learner.prepare(features, task), target) for features, target in members]
+    known = [(learner.prepare(part.features, task), part.target) for part in members]
     forgotten, compared = [], []
     for step in steps:
-        try:
-            checkpoint = site.folder(step.shard).load(step.key)
-        except FileNotFoundError as error:
-            raise DamageError(
-                f"the checkpoint of shard {step.shard} of {site.path} is missing: run `unlearn recover`"
-            ) from error
-        if checkpoint.header.commitment != step.commitment:
-            raise DamageError(
-                f"the checkpoint of shard {step.shard} is not the one that was recorded: run `unlearn recover`"
-            )
-        predict = learner.predictor(checkpoint.state, task)
+        predict = learner.predictor(served_state(site, step), task)
         forgotten.append(record_scores(predict(asked), records.target, task.kind))
-        parts = [record_scores(predict(features), target, task.kind) for features, target in members]
+        parts = [record_scores(predict(features), target, task.kind) for features, target in known]
         compared.append(np.concatenate([np.empty(0), *parts]))
     return np.stack(forgotten, axis=1), np.stack(compared, axis=1)

@@ -52,6 +52,25 @@ def progress_bar(title: str, *, show: bool | None, unit: str = "record-visits") 
         yield start
 
 
+def counted(starter: ProgressStarter) -> Callable[[int, int], None]:
+    """Fill a bar by what is told of one kind of work: how much is done, and of how much.
+
+    Args:
+        starter: From `progress_bar`; called when something is first told, so that no bar stands where nothing is done.
+
+    Returns:
+        What is told `(done, total)`.
+    """
+    bars: list[Callable[[int, int, int], None]] = []
+
+    def update(done: int, total: int) -> None:
+        if not bars:
+            bars.append(starter(total))
+        bars[0](0, 0, done)
+
+    return update
+
+
 def _silent(total: int) -> Callable[[int, int, int], None]:
     del total
 

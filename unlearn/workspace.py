@@ -31,7 +31,7 @@ from shards.learners.base import Features
 from shards.lock import exclusive
 from shards.placement import Region
 from shards.private_votes import PrivateVotes
-from shards.records import is_unicode, to_ids
+from shards.records import Records, is_unicode, to_ids
 from shards.task import Kind, Task
 from shards.train import describe_learner, describe_task, task_from
 from unlearn import declaration as declared
@@ -64,7 +64,7 @@ from unlearn.issuing import (
     software_version,
 )
 from unlearn.ledger import Artefact, BuiltStep, NewSlice, now
-from unlearn.progress import progress_bar
+from unlearn.progress import counted, progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
 from unlearn.serving import Server, prepare_features, served_contents
@@ -72,6 +72,7 @@ from unlearn.site import Site, store_of
 from unlearn.submission import Acceptor
 
 if TYPE_CHECKING:
+    from unlearn.audit.attack_audit import AttackAudit, AttackPlan
     from unlearn.audit.workspace_audit import AuditResult
     from unlearn.ledger import Database, Ledger
 
@@ -720,6 +721,7 @@ class Workspace:
 
     # Audits
 
+    @overload
     def audit(
         self,
         X: Any,
@@ -729,14 +731,60 @@ class Workspace:
         record_ids: Ids | None = None,
         risk: Ids | Mapping[Any, str] | None = None,
         request_id: str | None = None,
+        attacks: None = None,
+        held_out: Records | None = None,
         alpha: float = 0.05,
+        look: int | None = None,
+        looks: int | None = None,
         permutations: int = PERMUTATIONS,
         seed: int = 0,
-    ) -> AuditResult:
-        """Test whether the served states still know forgotten records, which are presented again.
+        progress: bool | None = None,
+    ) -> AuditResult: ...
 
-        The records are used in memory and stored nowhere. What the test is and needs: `unlearn.audit.sisa_test`. It
-        looks at states: where labels are published by noisy votes, their privacy does not cover what is found.
+    @overload
+    def audit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        risk: Ids | Mapping[Any, str] | None = None,
+        request_id: str | None = None,
+        attacks: AttackPlan | Sequence[str],
+        held_out: Records | None = None,
+        alpha: float = 0.05,
+        look: int | None = None,
+        looks: int | None = None,
+        permutations: int = PERMUTATIONS,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> AttackAudit: ...
+
+    def audit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        subjects: Ids | None = None,
+        record_ids: Ids | None = None,
+        risk: Ids | Mapping[Any, str] | None = None,
+        request_id: str | None = None,
+        attacks: AttackPlan | Sequence[str] | None = None,
+        held_out: Records | None = None,
+        alpha: float = 0.05,
+        look: int | None = None,
+        looks: int | None = None,
+        permutations: int = PERMUTATIONS,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> AuditResult | AttackAudit:
+        """Test whether what is served still knows forgotten records, which are presented again.
+
+        The records are used in memory and stored nowhere. Without attacks, the states are asked which shard each
+        subject was in: what that test is and needs, says `unlearn.audit.sisa_test`. With attacks, the served model is
+        asked who is in the data, and whether forgotten subjects look like held-out ones: `unlearn.audit.attack_audit`.
+        Both look at states: where labels are published by noisy votes, their privacy does not cover what is found.
 
         Args:
             X: Features, as in `ingest`; or `Records`, without y.
@@ -745,9 +793,14 @@ class Workspace:
             record_ids: Ids they were ingested with; None: they are found by their subjects.
             risk: Risk class of each record's subject, as in `ingest`.
             request_id: Test what this request forgot; None: whatever was forgotten, which finds more.
-            alpha: Probability of refuting states that owe nothing to the records.
-            permutations: Rearrangements of shard labels to draw.
+            attacks: Names of membership-inference attacks, or a plan with all that can be set; None: none.
+            held_out: For attacks: records that never came (`shards.records.make_records`, `shards.sources`).
+            alpha: Probability of refuting what owes nothing to the records.
+            look: Number of this audit among several of the same claim, from 1: it is made at its share of alpha.
+            looks: How many there will be, declared beforehand; None: no end is declared.
+            permutations: Rearrangements to draw.
             seed: They are drawn from.
+            progress: Whether to show a bar while shadow models are trained; None: on a terminal.
 
         Returns:
             The result: verdict, p-value, what would have been found.
@@ -755,25 +808,65 @@ class Workspace:
         Raises:
             UnknownIdError: If records match no request, or none can be tested; says why.
             InputError: If they do not fit, or nothing can be tested; says what to do.
+            ConfigurationError: If there are fewer looks than this one.
             WorkspaceError: If something is under way that nobody has finished.
         """
-        from unlearn.presented import audit_presented
-
+        if attacks is None and held_out is not None:
+            raise InputError("held-out records are for attacks: name some, or leave them out")
         if request_id is not None:
             self.status(request_id)
+        level = alpha
+        if look is not None or looks is not None:
+            from unlearn.audit.epsilon.multiplicity import alpha_at
+
+            level = alpha_at(1 if look is None else look, alpha=alpha, looks=looks)
         records = as_records(self._site, X, y, subjects, record_ids, risk)
+        if attacks is not None:
+            return self._attacked(records, request_id, attacks, held_out, level, permutations, seed, progress)
+        from unlearn.presented import audit_presented
+
         with self.unchanging() as site:
             return audit_presented(
                 site,
                 records,
                 request_id,
                 state_digest=self.state_digest(),
-                alpha=alpha,
+                alpha=level,
                 permutations=permutations,
                 seed=seed,
             )
 
-    def sign_audit(self, result: AuditResult) -> bytes:
+    def _attacked(
+        self,
+        records: Records,
+        request_id: str | None,
+        attacks: AttackPlan | Sequence[str],
+        held_out: Records | None,
+        alpha: float,
+        permutations: int,
+        seed: int,
+        progress: bool | None,
+    ) -> AttackAudit:
+        from unlearn.attacked import attack_presented
+        from unlearn.audit.attack_audit import AttackPlan
+
+        named = (attacks,) if isinstance(attacks, str) else attacks
+        plan = named if isinstance(named, AttackPlan) else AttackPlan(tuple(named))
+        with self.unchanging() as site, progress_bar("shadow models", show=progress, unit="states") as starter:
+            return attack_presented(
+                site,
+                records,
+                request_id,
+                plan,
+                held_out,
+                state_digest=self.state_digest(),
+                alpha=alpha,
+                permutations=permutations,
+                seed=seed,
+                progress=counted(starter),
+            )
+
+    def sign_audit(self, result: AuditResult | AttackAudit) -> bytes:
         """State an audit's result, signed with the key that signs receipts.
 
         Args:

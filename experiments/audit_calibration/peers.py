@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtrc, betaincinv
 
-from unlearn.audit.epsilon.clopper_pearson import upper_limit
+from unlearn.audit.binomial import upper_limit
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,10 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unlearn.audit.attack_audit import AttackAudit, AttackPlan
     from unlearn.audit.attacks import ATTACKS
     from unlearn.audit.definitions import check_approximate, check_exact
     from unlearn.audit.epsilon.bound import LowerBound, UpperBound, Verdict
     from unlearn.audit.epsilon.check import Claim, check_bound, compare
+    from unlearn.audit.epsilon.multiplicity import alpha_at, best_of, holm, over_looks
     from unlearn.audit.quality import forgetting_quality
     from unlearn.audit.set_test import guess_extremes, set_unlearning_test, toss_coins
     from unlearn.audit.sisa_test import least_detectable, shard_label_test, subject_scores
@@ -22,18 +24,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTACKS",
+    "AttackAudit",
+    "AttackPlan",
     "AuditResult",
     "Claim",
     "LowerBound",
     "UpperBound",
     "Verdict",
+    "alpha_at",
+    "best_of",
     "check_approximate",
     "check_bound",
     "check_exact",
     "compare",
     "forgetting_quality",
     "guess_extremes",
+    "holm",
     "least_detectable",
+    "over_looks",
     "read_audit",
     "set_unlearning_test",
     "shard_label_test",
@@ -42,10 +50,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "attack_audit": ("AttackAudit", "AttackPlan"),
     "attacks": ("ATTACKS",),
     "definitions": ("check_approximate", "check_exact"),
     "epsilon.bound": ("LowerBound", "UpperBound", "Verdict"),
     "epsilon.check": ("Claim", "check_bound", "compare"),
+    "epsilon.multiplicity": ("alpha_at", "best_of", "holm", "over_looks"),
     "quality": ("forgetting_quality",),
     "set_test": ("guess_extremes", "set_unlearning_test", "toss_coins"),
     "sisa_test": ("least_detectable", "shard_label_test", "subject_scores"),

@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import comb, ndtri
 
+from unlearn.audit.binomial import lower_limit, upper_limit
 from unlearn.audit.epsilon.bound import Verdict
-from unlearn.audit.epsilon.clopper_pearson import FIXED, RUNS, certifiable_epsilon, upper_limit
+from unlearn.audit.epsilon.clopper_pearson import FIXED, RUNS, certifiable_epsilon
 from unlearn.audit.epsilon.inputs import Floats, check_alpha
 from unlearn.audit.epsilon.scores import RATES, Scores, tails, thresholds
 from unlearn.errors import ConfigurationError, InputError
@@ -252,10 +253,9 @@ def check_approximate(
             "collect more runs, or name fewer rates"
         )
     hits_in, share = seen.n_in - seen.false_negatives, alpha / (4 * count)
-    low_in, high_in = 1 - upper_limit(seen.false_negatives, seen.n_in, share), upper_limit(hits_in, seen.n_in, share)
+    low_in, high_in = lower_limit(hits_in, seen.n_in, share), upper_limit(hits_in, seen.n_in, share)
     hits_out = seen.false_positives
-    low_out = 1 - upper_limit(seen.n_out - hits_out, seen.n_out, share)
-    high_out = upper_limit(hits_out, seen.n_out, share)
+    low_out, high_out = lower_limit(hits_out, seen.n_out, share), upper_limit(hits_out, seen.n_out, share)
     with np.errstate(divide="ignore"):
         low, high = low_in / high_out, np.where(low_out > 0, high_in / np.maximum(low_out, 1e-300), np.inf)
         bounds = np.maximum(np.log(low), -np.log(high))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PREDICT_CHUNK = 512
 
 _BYTES = 8
-"""Of a parameter and its momentum."""
+"""Of a parameter, and of what it was before."""
 
 _CACHE = 8 * 2**20
 """So many bytes of parameters in one stack: in a larger one, every update waits for the memory."""
@@ -180,14 +180,14 @@ class StackedMLP:
         for number, group in enumerate(groups):
             rows = [self.minibatches(np.flatnonzero(member[model]), visits, seed, model) for model in group]
             weights, biases = _first(sizes, [model_seed(seed, model) for model in group])
-            moving = [torch.zeros_like(value) for value in (*weights, *biases)]
+            before = [value.clone() for value in (*weights, *biases)]
             room = np.empty((len(group) * (self.batch_size + 1), X.shape[1]), dtype=np.float32)
             for step, window in enumerate(zip(*rows, strict=True)):
                 chosen = np.concatenate(window)
                 # numpy gathers rows faster than torch; "clip" writes where it is told to.
                 x = np.take(inputs, chosen, axis=0, out=room[: len(chosen)], mode="clip")
                 given = torch.from_numpy(x).view(len(group), -1, X.shape[1])
-                self._update(given, torch.from_numpy(labels[chosen]), weights, biases, moving)
+                self._update(given, torch.from_numpy(labels[chosen]), weights, biases, before)
                 if progress is not None and (step % 64 == 0 or step == each - 1):
                     progress(number * each + step + 1, len(groups) * each)
             found.append((weights, biases))
@@ -202,10 +202,16 @@ class StackedMLP:
         classes: torch.Tensor,
         weights: list[torch.Tensor],
         biases: list[torch.Tensor],
-        moving: list[torch.Tensor],
+        before: list[torch.Tensor],
     ) -> None:
-        """One minibatch of every model: v := momentum v + g + decay w; w := w - rate v, as torch's SGD."""
+        """One minibatch of every model, as torch's SGD: v := momentum v + g + decay w, then w := w - rate v.
+
+        As v is (w before - w) / rate, the same without v: w := (1 + momentum - rate decay) w - momentum (w before) -
+        rate g [Polyak 1964]. That goes over the parameters twice where v would be gone over three times.
+        """
         import torch
+
+        keep = 1 + self.momentum - self.learning_rate * self.weight_decay
 
         models, batch, _ = x.shape
         layers = [x, *_forward(x, weights, biases)]
@@ -213,17 +219,17 @@ class StackedMLP:
         gradient[torch.arange(models * batch), classes] -= 1
         gradient = gradient.view(models, batch, -1)
         for number in range(len(weights) - 1, -1, -1):
-            below = layers[number]
-            push, push_bias = moving[number], moving[len(weights) + number]
-            push.baddbmm_(below.transpose(1, 2), gradient, beta=self.momentum, alpha=1 / batch)
-            push_bias.mul_(self.momentum).add_(gradient.sum(dim=1, keepdim=True), alpha=1 / batch)
-            if self.weight_decay:
-                push.add_(weights[number], alpha=self.weight_decay)
-                push_bias.add_(biases[number], alpha=self.weight_decay)
+            below, bias = layers[number], len(weights) + number
+            rate = self.learning_rate / batch
+            before[number].baddbmm_(below.transpose(1, 2), gradient, beta=-self.momentum, alpha=-rate)
+            before[number].add_(weights[number], alpha=keep)
+            before[bias].mul_(-self.momentum).add_(gradient.sum(dim=1, keepdim=True), alpha=-rate)
+            before[bias].add_(biases[number], alpha=keep)
             if number:  # by the weights as they were
-                gradient = torch.bmm(gradient, weights[number].transpose(1, 2)).mul_(below > 0)
-            weights[number].add_(push, alpha=-self.learning_rate)
-            biases[number].add_(push_bias, alpha=-self.learning_rate)
+                gradient = torch.bmm(gradient, weights[number].transpose(1, 2))
+                gradient = torch.ops.aten.threshold_backward(gradient, below, 0)
+            weights[number], before[number] = before[number], weights[number]
+            biases[number], before[bias] = before[bias], biases[number]
 
 
 def _forward(

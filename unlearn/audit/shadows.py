@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from shards.digest import derive_seed
-from shards.learners.base import Learner, Predictor, StepContext, StepData
+from shards.learners.base import Learner, Predictor, State, StepContext, StepData
 from shards.task import FieldSchema, Task
 from unlearn.audit.attacks.base import classes_of
 from unlearn.errors import ConfigurationError, InputError
@@ -227,19 +227,8 @@ class LearnerClassifier:
         Raises:
             ConfigurationError: If the learner does not take such records.
         """
-        schema = FieldSchema(X.shape[1:], X.dtype.str)
-        task = Task("classification", {"x": schema}, FieldSchema((), "<i8"), tuple(range(self._n_classes)))
-        if "classification" not in self._learner.kinds():
-            raise ConfigurationError(
-                f"{type(self._learner).__name__} does not classify, so it cannot be a shadow model"
-            )
-        self._learner.check(task)
-        context = StepContext(task, self._seed, 0, 0, self._learner.visits(len(X), 1))
-        names = np.zeros((len(X), 16), dtype=np.uint8)
-        names[:, :8] = np.arange(len(X), dtype="<u8")[:, None].view(np.uint8)
-        # What a step is given, it may not change.
-        data = StepData({"x": X}, y.astype(np.int64), names)
-        self._predict = self._learner.predictor(self._learner.train_step(None, data, context), task)
+        task = task_of(self._learner, X, self._n_classes)
+        self._predict = self._learner.predictor(trained_state(self._learner, task, X, y, self._seed), task)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -257,6 +246,48 @@ class LearnerClassifier:
         if self._predict is None:
             raise InputError("this shadow model was not trained: call fit first")
         return self._predict({"x": X})
+
+
+def task_of(learner: Learner, X: np.ndarray, n_classes: int) -> Task:
+    """What a shadow model of a learner predicts from what.
+
+    Args:
+        learner: What is trained.
+        X: `[n, ...]` records.
+        n_classes: C.
+
+    Returns:
+        The task.
+
+    Raises:
+        ConfigurationError: If the learner does not take such records.
+    """
+    task = Task(
+        "classification", {"x": FieldSchema(X.shape[1:], X.dtype.str)}, FieldSchema((), "<i8"), tuple(range(n_classes))
+    )
+    if "classification" not in learner.kinds():
+        raise ConfigurationError(f"{type(learner).__name__} does not classify, so it cannot be a shadow model")
+    learner.check(task)
+    return task
+
+
+def trained_state(learner: Learner, task: Task, X: np.ndarray, y: np.ndarray, seed: int) -> State:
+    """Train one step over all records.
+
+    Args:
+        learner: What is trained.
+        task: See `task_of`.
+        X: `[n, ...]`.
+        y: `[n]` int, classes 0 to C - 1.
+        seed: Root seed of the step.
+
+    Returns:
+        The state.
+    """
+    names = np.zeros((len(X), 16), dtype=np.uint8)
+    names[:, :8] = np.arange(len(X), dtype="<u8")[:, None].view(np.uint8)
+    data = StepData({"x": X}, y.astype(np.int64), names)
+    return learner.train_step(None, data, StepContext(task, seed, 0, 0, learner.visits(len(X), 1)))
 
 
 def learner_factory(learner: Learner, n_classes: int) -> Factory:

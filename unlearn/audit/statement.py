@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from shards.digest import Json, canonical_json
-from unlearn.audit.workspace_audit import AuditResult
 from unlearn.receipt import strict
 from unlearn.receipt.envelope import open_envelope, seal
 from unlearn.receipt.keys import STATEMENT_TYPE
@@ -23,12 +22,15 @@ from unlearn.receipt.strict import ReceiptError
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
+    from unlearn.audit.attack_audit import AttackAudit
+    from unlearn.audit.workspace_audit import AuditResult
+
 AUDIT_TYPE = "urn:sisa-unlearn:audit:v1"
 
 _MAX_NAME = 256
 
 
-def sign_audit(result: AuditResult, signer: CryptoSigner, software_version: str) -> bytes:
+def sign_audit(result: AuditResult | AttackAudit, signer: CryptoSigner, software_version: str) -> bytes:
     """State an audit's result, signed.
 
     Args:
@@ -63,7 +65,7 @@ def read_audit(data: bytes, keys: Sequence[SSlibKey]) -> dict[str, Any]:
         keys: Public keys that are trusted.
 
     Returns:
-        What `AuditResult.to_json` gave. It is as true as whoever signed it is trustworthy.
+        What `to_json` of the result gave. It is as true as whoever signed it is trustworthy.
 
     Raises:
         InputError: If no key is given, or one of another kind.

@@ -9,23 +9,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unlearn.cli.arguments import AsJson, Columns, RecordId, RiskColumn, Run, Subject, Target, opened, split_names
+from unlearn.cli.attack_output import list_attacks, say_attacks
 from unlearn.cli.output import counted, print_json, say
 
 if TYPE_CHECKING:
     from shards.records import Records
+    from unlearn.audit.attack_audit import AttackAudit
     from unlearn.audit.workspace_audit import AuditResult
 
 EXAMPLE = """\b
 Examples:
   unlearn audit runs/people --records gone.csv --target income --subject person --record-id row
-  unlearn audit runs/people --records gone.npz --request req-0123456789abcdef --out audit.json"""
+  unlearn audit runs/people --records gone.npz --request req-0123456789abcdef --out audit.json
+  unlearn audit --list-attacks
+  unlearn audit runs/people --records gone.npz --held-out never_came.npz --attack loss --attack rmia --shadows 16"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         help="Test whether the model still knows forgotten records. The workspace does not have them any more: whoever "
-        "holds them presents them again; they are read, and stored nowhere. Exit status 1 if it does.",
+        "holds them presents them again; they are read, and stored nowhere. The states are asked which shard each "
+        "subject was in; or, with --attack, the model is attacked: who is in the data, and do forgotten subjects look "
+        "like such as never came (--held-out)? Exit status 1 if it knows them.",
         epilog=EXAMPLE,
     )(audit)
 
@@ -54,39 +60,122 @@ def audit(
         Path | None, typer.Option(metavar="FILE", help="Write the result here, signed as receipts are.")
     ] = None,
     alpha: Annotated[float, typer.Option(help="Probability of a false alarm.", min=0.0001, max=0.5)] = 0.05,
-    permutations: Annotated[int, typer.Option(help="Rearrangements of shard labels to draw.", min=1)] = 9_999,
+    look: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of this audit among several of the same claim, from 1: alpha is spent over them.", min=1
+        ),
+    ] = None,
+    looks: Annotated[
+        int | None, typer.Option(help="How many looks there will be.", min=1, show_default="no end is declared")
+    ] = None,
+    permutations: Annotated[int, typer.Option(help="Rearrangements to draw.", min=1)] = 9_999,
     seed: Annotated[int, typer.Option(help="They are drawn from it; choose it before you look.", min=0)] = 0,
+    attack: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Attack the served model; repeatable.", show_default=False)
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="For attacks: records like the forgotten ones that never came, same columns."
+        ),
+    ] = None,
+    primary: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The attack that counts.", show_default="all do, and share alpha (Holm)"),
+    ] = None,
+    shadows: Annotated[
+        int, typer.Option(help="Shadow models to train for attacks that compare with some; even, 4 at least.", min=0)
+    ] = 0,
+    members: Annotated[
+        int, typer.Option(help="For attacks: subjects of each shard to compare with, and to train shadows on.", min=1)
+    ] = 100,
+    coins: Annotated[
+        bool,
+        typer.Option(
+            "--coins",
+            help="For attacks: fair coins decided which of the presented and held-out subjects were ingested at all; "
+            "bounds epsilon as well.",
+        ),
+    ] = False,
+    list_all: Annotated[
+        bool,
+        typer.Option("--list-attacks", help="Print every attack, and end.", is_eager=True, callback=list_attacks),
+    ] = False,
     *,
     json: AsJson = False,
 ) -> None:
     """Audit a workspace.
 
     Raises:
+        BadParameter: If what is for attacks is given without any.
         Exit: With status 1 if the model was found to know forgotten records.
     """
     from shards.sources import from_file
 
-    with opened(run) as workspace:
-        presented = from_file(
-            records, target=target, subject=subject, record_id=record_id, features=split_names(features), risk=risk
+    del list_all
+    if not attack and (held_out is not None or primary is not None or shadows or coins):
+        raise typer.BadParameter(
+            "--held-out, --primary, --shadows and --coins are for attacks: name some with --attack"
         )
+
+    def read(file: Path) -> Records:
+        return from_file(
+            file, target=target, subject=subject, record_id=record_id, features=split_names(features), risk=risk
+        )
+
+    with opened(run) as workspace:
+        presented = read(records)
+        batches = workspace.status().batches
+        plan, others = None, None
+        if attack:
+            from unlearn.audit.attack_audit import AttackPlan
+
+            plan = AttackPlan(tuple(attack), primary, shadows, members, tossed=coins)
+            others = None if held_out is None else _strangers(read(held_out), batches + 1)
         found = workspace.audit(
-            _without_numbers(presented, workspace.status().batches),
+            _without_numbers(presented, batches),
             request_id=request,
+            attacks=plan,
+            held_out=others,
             alpha=alpha,
+            look=look,
+            looks=looks,
             permutations=permutations,
             seed=seed,
+            progress=None if not json else False,
         )
         if out is not None:
             out.write_bytes(workspace.sign_audit(found))
-    if json:
-        print_json({"verdict": found.verdict, **found.to_json()})
-    else:
-        say_audit(found)
-        if out is not None:
-            say(f"signed statement written to {out}")
+    _tell(found, out, json=json)
     if found.verdict == "refuted":
         raise typer.Exit(1)
+
+
+def _tell(found: AuditResult | AttackAudit, out: Path | None, *, json: bool) -> None:
+    from unlearn.audit.attack_audit import AttackAudit
+
+    if json:
+        print_json({"verdict": found.verdict, **found.to_json()})
+        return
+    if isinstance(found, AttackAudit):
+        say_attacks(found)
+    else:
+        say_audit(found)
+    if out is not None:
+        say(f"signed statement written to {out}")
+
+
+def _strangers(records: Records, batch: int) -> Records:
+    """Held-out records that come without ids are given numbers that nobody has."""
+    from shards.records import numbered_ids
+
+    if records.record_ids != numbered_ids(len(records), 0):
+        return records
+    ids = numbered_ids(len(records), batch)
+    return replace(
+        records, record_ids=ids, subjects=ids if records.subjects == records.record_ids else records.subjects
+    )
 
 
 def _without_numbers(records: Records, batches: int) -> Records:

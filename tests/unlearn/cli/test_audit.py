@@ -17,6 +17,7 @@ from experiments.audit_planted.planting import plant
 from shards.learners.neighbours import NeighboursLearner
 from shards.sources import from_file
 from unlearn import Workspace
+from unlearn.audit.attacks import ATTACKS
 from unlearn.audit.statement import read_audit
 from unlearn.cli.app import app
 from unlearn.receipt import public_key_from_pem
@@ -94,6 +95,59 @@ def test_an_honest_deletion(life: tuple[Path, Path, str], tmp_path: Path) -> Non
     workspace.close()
 
 
+def never_came(folder: Path) -> Path:
+    """A table of people who never came."""
+    rng = np.random.default_rng(5)
+    held = folder / "held.csv"
+    with held.open("w", newline="", encoding="utf-8") as file:
+        rows = [[f"h{i}", f"v{i // 2}", *rng.normal(size=4).round(4), rng.choice(["no", "yes"])] for i in range(GONE)]
+        csv.writer(file).writerows([["row", "person", "a", "b", "c", "d", "buys"], *rows])
+    return held
+
+
+def test_attacks(life: tuple[Path, Path, str], tmp_path: Path) -> None:
+    run, gone, _ = life
+    workspace = recovered(run)
+    twin = Workspace.create(tmp_path / "twin", LEARNER, n_shards=4, random_state=1, executor=Here())
+    twin.ingest(from_file(run.parent / "all.csv", target="buys", subject="person", record_id="row"))
+    twin.train()
+    before = served(twin)
+    twin.close()
+    held = never_came(tmp_path)
+    attack = ("audit", run, "--records", gone, *ROLES, "--permutations", 999, "--attack", "loss")
+    both = (*attack, "--held-out", held, "--attack", "difficulty", "--shadows", 4)
+    out = tmp_path / "audit.json"
+    said = unlearn(*both, "--out", out)
+    assert (said.exit_code, said.stderr) == (0, "")
+    for text in (
+        "75 subjects of the data, 25 forgotten by 1 request, 25 held out",
+        "members of the data against all others: AUC 0.",
+        "forgotten against held out: AUC 0.",
+        "not refuted, p = ",
+        "2 hypotheses, Holm",
+    ):
+        assert text in said.stdout
+    signed = read_audit(out.read_bytes(), [public_key_from_pem(workspace.public_key.encode())])
+    found = json.loads(unlearn(*both, "--json").stdout)
+    assert found.pop("verdict") == "not refuted"
+    for each in (found, signed):
+        del each["facts"]["at"]
+    assert found == signed
+    assert [one["attack"] for one in found["findings"]] == ["loss", "difficulty"]
+    said = unlearn(*attack)
+    assert said.exit_code == 0
+    assert "no verdict: nothing was held out" in said.stdout
+    said = unlearn(*both, "--look", 2, "--looks", 2, "--coins", "--primary", "loss", "--json")
+    found = json.loads(said.stdout)
+    assert (found["alpha"], found["plan"]["tossed"], found["plan"]["primary"]) == (0.025, True, "loss")
+    assert found["findings"][0]["canaries"]["guesses"] == 24
+    plant(workspace, before)
+    workspace.close()
+    said = unlearn(*both)
+    assert said.exit_code == 1
+    assert "REFUTED, p = 0.00" in said.stdout
+
+
 def test_a_model_that_still_knows_them(life: tuple[Path, Path, str]) -> None:
     run, gone, _ = life
     workspace = recovered(run)
@@ -105,6 +159,42 @@ def test_a_model_that_still_knows_them(life: tuple[Path, Path, str]) -> None:
     said = unlearn("audit", run, "--records", gone, *ROLES, "--permutations", 999)
     assert said.exit_code == 1
     assert "REFUTED, p = 0.00" in said.stdout
+
+
+def test_held_out_people_need_no_ids(life: tuple[Path, Path, str], tmp_path: Path) -> None:
+    run, gone, _ = life
+    workspace = recovered(run)
+    rng = np.random.default_rng(5)
+    records = from_file(gone, target="buys", subject="person", record_id="row")
+    np.savez(tmp_path / "gone.npz", X=records.features["x"], y=records.target, subjects=np.array(records.subjects))
+    np.savez(tmp_path / "held.npz", X=rng.normal(size=(30, 4)), y=rng.choice(["no", "yes"], 30))
+    workspace.close()
+    files = ("--records", tmp_path / "gone.npz", "--held-out", tmp_path / "held.npz")
+    found = json.loads(unlearn("audit", run, *files, "--attack", "loss", "--json", "--permutations", 99).stdout)
+    assert (found["forgotten"], found["held_out"]) == (25, 30)
+
+
+def test_attacks_that_cannot_be_made_say_what_to_give(life: tuple[Path, Path, str]) -> None:
+    run, gone, _ = life
+    attack = ("audit", run, "--records", gone, *ROLES, "--attack")
+    said = unlearn(*attack, "lira_online", "--attack", "gradient_norm")
+    assert said.exit_code == 1
+    assert "lira_online needs" in said.stderr
+    assert "gradient_norm needs a torch module" in said.stderr
+    assert said.stderr.count("\n") == 1
+    said = unlearn(*attack, "rmia")
+    assert (said.exit_code, "give --shadows N" in said.stderr) == (1, True)
+    said = unlearn("audit", run, "--records", gone, *ROLES, "--shadows", 4)
+    assert (said.exit_code, "name some with --attack" in said.output) == (2, True)
+
+
+def test_attacks_are_listed() -> None:
+    said = unlearn("audit", "--list-attacks")
+    assert said.exit_code == 0
+    lines = {line.split()[0]: line for line in said.stdout.splitlines() if line.split()}
+    assert set(ATTACKS) <= lines.keys()
+    for name, where in {"loss": "--attack", "rmia": "with --shadows N", "u_lira": "from Python alone"}.items():
+        assert where in lines[name]
 
 
 def test_strangers_are_refused(life: tuple[Path, Path, str], tmp_path: Path) -> None:

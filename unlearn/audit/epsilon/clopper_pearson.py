@@ -22,10 +22,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
+from unlearn.audit.binomial import upper_limit
 from unlearn.audit.epsilon.bound import Basis, LowerBound
-from unlearn.audit.epsilon.inputs import Floats, check_alpha, check_certifiable, check_count, check_delta, check_k
+from unlearn.audit.epsilon.inputs import Floats, check_alpha, check_certifiable, check_claim, check_count, check_delta
 from unlearn.audit.epsilon.scores import RATES, Scores, tails, thresholds
 from unlearn.errors import InputError
 
@@ -34,25 +34,6 @@ RUNS = (
     "unlearned and retrained runs differ in nothing but the records to be forgotten",
 )
 FIXED = "attack, threshold and direction were fixed without the judged runs"
-
-
-def upper_limit(errors: npt.ArrayLike, n: npt.ArrayLike, alpha: float) -> Floats:
-    r"""The exact one-sided upper confidence limit of a binomial rate.
-
-    \(U = \mathrm{BetaInv}(1-\alpha; x+1, n-x)\), and 1 if x = n: the p at which x or fewer errors of n have probability
-    alpha.
-
-    Args:
-        errors: `[...]` errors x.
-        n: `[...]` trials.
-        alpha: Probability that the limit is below the rate, at most.
-
-    Returns:
-        `[...]` float64 in (0, 1].
-    """
-    x, n = np.broadcast_arrays(np.asarray(errors, dtype=np.float64), np.asarray(n, dtype=np.float64))
-    limit: Floats = np.where(x >= n, 1.0, betaincinv(x + 1, np.maximum(n - x, 1), 1 - alpha))
-    return limit
 
 
 def epsilon_of_rates(a: npt.ArrayLike, b: npt.ArrayLike, delta: float) -> Floats:
@@ -199,9 +180,7 @@ def clopper_pearson_grid(
         ConfigurationError: If alpha, delta, k or a rate cannot be.
         InputError: If a score cannot be, or runs are too few to refute anything.
     """
-    check_alpha(alpha)
-    check_delta(delta)
-    check_k(k)
+    check_claim(delta, alpha, k)
     seen = tails(scores, thresholds(calibration, rates))
     tests = len(seen.thresholds)
     certifiable = certifiable_epsilon(seen.n_in, seen.n_out, delta=delta, alpha=alpha, tests=tests)
@@ -250,9 +229,7 @@ def check_errors(
     Raises:
         InputError: If there is no run on one side.
     """
-    check_alpha(alpha)
-    check_delta(delta)
-    check_k(k)
+    check_claim(delta, alpha, k)
     if n_in < 1 or n_out < 1:
         raise InputError(f"there must be runs on both sides, got {n_in} unlearned and {n_out} retrained")
     check_count("false positives", false_positives, n_out)

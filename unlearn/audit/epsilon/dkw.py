@@ -21,7 +21,7 @@ import numpy as np
 
 from unlearn.audit.epsilon.bound import Basis, LowerBound
 from unlearn.audit.epsilon.clopper_pearson import RUNS, epsilon_of_rates, estimate_of_rates
-from unlearn.audit.epsilon.inputs import check_alpha, check_certifiable, check_delta, check_k
+from unlearn.audit.epsilon.inputs import check_certifiable, check_claim
 from unlearn.audit.epsilon.scores import Counts, Scores
 
 BANDS = 4
@@ -57,9 +57,7 @@ def dkw(scores: Scores, *, delta: float, alpha: float = 0.05, k: int = 1) -> Low
         ConfigurationError: If alpha, delta or k cannot be.
         InputError: If runs are too few to refute anything.
     """
-    check_alpha(alpha)
-    check_delta(delta)
-    check_k(k)
+    check_claim(delta, alpha, k)
     n_in, n_out = len(scores.ins), len(scores.outs)
     wide_in, wide_out = band(n_in, alpha), band(n_out, alpha)
     certifiable = float(epsilon_of_rates(min(1.0, wide_out), min(1.0, wide_in), delta))

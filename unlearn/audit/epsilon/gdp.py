@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr, ndtri
 
+from unlearn.audit.binomial import upper_limit
 from unlearn.audit.epsilon.bound import Basis, LowerBound
-from unlearn.audit.epsilon.clopper_pearson import FIXED, RUNS, check_errors, upper_limit
-from unlearn.audit.epsilon.inputs import Floats, check_alpha, check_certifiable, check_delta, check_k
+from unlearn.audit.epsilon.clopper_pearson import FIXED, RUNS, check_errors
+from unlearn.audit.epsilon.inputs import Floats, check_certifiable, check_claim, check_delta
 from unlearn.audit.epsilon.scores import RATES, Scores, tails, thresholds
 from unlearn.audit.epsilon.search import last_rejected
 from unlearn.errors import ConfigurationError
@@ -156,9 +157,7 @@ def gdp_grid(
         ConfigurationError: If alpha, delta, k or a rate cannot be.
         InputError: If a score cannot be, or runs are too few to refute anything.
     """
-    check_alpha(alpha)
-    check_delta(delta)
-    check_k(k)
+    check_claim(delta, alpha, k)
     seen = tails(scores, thresholds(calibration, rates))
     tests = len(seen.thresholds)
     errors = np.stack([seen.false_positives, seen.false_negatives])

@@ -72,6 +72,22 @@ def check_k(k: int) -> None:
         raise ConfigurationError(f"k, the number of records deleted together, must be at least 1, got {k!r}")
 
 
+def check_claim(delta: float, alpha: float, k: int) -> None:
+    """Refuse what no claim can say, or no audit of one.
+
+    Args:
+        delta: Of an (epsilon, delta) claim.
+        alpha: Total probability of a false alarm.
+        k: Records deleted together.
+
+    Raises:
+        ConfigurationError: If one of them cannot be.
+    """
+    check_alpha(alpha)
+    check_delta(delta)
+    check_k(k)
+
+
 def check_count(name: str, count: int, total: int) -> None:
     """Refuse a count outside its range.
 

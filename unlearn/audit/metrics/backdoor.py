@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unlearn.audit.metrics.estimate import Estimate, as_json, lower, proportion, upper
+from unlearn.audit.binomial import lower_limit, upper_limit
+from unlearn.audit.metrics.estimate import Estimate, as_json, proportion
 from unlearn.errors import InputError
 
 
@@ -67,7 +68,7 @@ def verify_by_backdoor(
             raise InputError(f"{name}: {count} successes of {n} queries are impossible, or too few")
     if not 0 < alpha < 1:
         raise InputError(f"alpha must lie between 0 and 1, got {alpha}")
-    chance, works = upper(*without, alpha / 2), lower(*kept, alpha / 2)
+    chance, works = float(upper_limit(*without, alpha / 2)), float(lower_limit(*kept, alpha / 2))
     # P[Bin >= t] <= alpha / 2 from t = ppf + 1 on.
     rejects_from = int(binom.ppf(1 - alpha / 2, queries, chance)) + 1
     p = min(1.0, float(binom.sf(successes - 1, queries, chance)) + alpha / 2)

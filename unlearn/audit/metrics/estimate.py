@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from unlearn.audit.binomial import lower_limit, upper_limit
 from unlearn.errors import InputError
 
 Verdict = Literal["measured", "too few samples"]
@@ -79,27 +80,6 @@ def checked_confidence(confidence: float) -> float:
     return confidence
 
 
-def upper(count: int, n: int, alpha: float) -> float:
-    """Clopper and Pearson's one-sided upper bound of a proportion.
-
-    Args:
-        count: Successes.
-        n: Trials; 0 gives 1.
-        alpha: Probability, at most, that the truth is larger.
-
-    Returns:
-        Between 0 and 1.
-    """
-    from scipy.stats import beta
-
-    return 1.0 if count >= n else float(beta.ppf(1 - alpha, count + 1, n - count))
-
-
-def lower(count: int, n: int, alpha: float) -> float:
-    """The lower bound; see `upper`."""
-    return 1 - upper(n - count, n, alpha) if n else 0.0
-
-
 def proportion(count: int, n: int, confidence: float = CONFIDENCE, note: str = "") -> Estimate:
     """A share of independent trials, with Clopper and Pearson's interval.
 
@@ -120,7 +100,8 @@ def proportion(count: int, n: int, confidence: float = CONFIDENCE, note: str = "
     tail = (1 - checked_confidence(confidence)) / 2
     verdict: Verdict = "measured" if n else "too few samples"
     value = count / n if n else None
-    return Estimate(value, lower(count, n, tail), upper(count, n, tail), confidence, "Clopper-Pearson", verdict, note)
+    low, high = float(lower_limit(count, n, tail)), float(upper_limit(count, n, tail))
+    return Estimate(value, low, high, confidence, "Clopper-Pearson", verdict, note)
 
 
 def mean(values: np.ndarray, confidence: float = CONFIDENCE, note: str = "") -> Estimate:
@@ -178,8 +159,8 @@ def paired_difference(
         raise InputError(f"give bools of the same records, got {a.dtype} {a.shape} and {b.dtype} {b.shape}")
     n, more, less = len(a), int((a & ~b).sum()), int((~a & b).sum())
     tail = (1 - checked_confidence(confidence)) / 4
-    low = lower(more, n, tail) - upper(less, n, tail)
-    high = upper(more, n, tail) - lower(less, n, tail)
+    low = float(lower_limit(more, n, tail) - upper_limit(less, n, tail))
+    high = float(upper_limit(more, n, tail) - lower_limit(less, n, tail))
     method = "Clopper-Pearson of the records that differ, by Bonferroni"
     verdict: Verdict = "measured" if n else "too few samples"
     return Estimate((more - less) / n if n else None, low, high, confidence, method, verdict, note)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from unlearn.audit.attacks.base import Decisions, Sample
-from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, checked_confidence, lower, proportion, upper
+from unlearn.audit.binomial import lower_limit, upper_limit
+from unlearn.audit.metrics.estimate import CONFIDENCE, Estimate, as_json, checked_confidence, proportion
 from unlearn.errors import InputError
 
 FPRS = (0.001, 0.01)
@@ -114,10 +115,10 @@ def tpr_at_fpr(sample: Sample, fpr: float, confidence: float = CONFIDENCE) -> Es
     value = _count_above(inside, threshold) / m
     # The i-th highest non-member, from 1, lies below the population's threshold only if fewer than i reach it,
     at_most = int(binom.ppf(tail, n, fpr))  # P[Bin < at_most] <= tail < P[Bin <= at_most]
-    low = lower(_count_above(inside, outside[at_most - 1]), m, tail) if at_most >= 1 else 0.0
+    low = float(lower_limit(_count_above(inside, outside[at_most - 1]), m, tail)) if at_most >= 1 else 0.0
     # and above it only if i or more exceed it.
     at_least = int(binom.ppf(1 - tail, n, fpr)) + 1  # P[Bin >= at_least] <= tail
-    high = upper(_count_above(inside, outside[at_least - 1]), m, tail) if at_least <= n else 1.0
+    high = float(upper_limit(_count_above(inside, outside[at_least - 1]), m, tail)) if at_least <= n else 1.0
     needed = non_members_needed(fpr, confidence)
     method = "order statistics of non-members, Clopper-Pearson of members, by Bonferroni"
     if n < needed:
@@ -183,7 +184,8 @@ def judge(decisions: Decisions, confidence: float = CONFIDENCE) -> DecisionResul
     hits = int((decisions.called & decisions.is_member).sum()), int(decisions.is_member.sum())
     alarms = int((decisions.called & ~decisions.is_member).sum()), int((~decisions.is_member).sum())
     advantage = hits[0] / hits[1] - alarms[0] / alarms[1]
-    low, high = lower(*hits, tail) - upper(*alarms, tail), upper(*hits, tail) - lower(*alarms, tail)
+    low = float(lower_limit(*hits, tail) - upper_limit(*alarms, tail))
+    high = float(upper_limit(*hits, tail) - lower_limit(*alarms, tail))
     method = "Clopper-Pearson of both rates, by Bonferroni"
     return DecisionResult(
         proportion(*hits, confidence),

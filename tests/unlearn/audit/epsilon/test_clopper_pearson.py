@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from unlearn.audit.binomial import upper_limit
 from unlearn.audit.epsilon.bound import Basis, LowerBound, Verdict
 from unlearn.audit.epsilon.clopper_pearson import (
     certifiable_epsilon,
@@ -16,22 +17,9 @@ from unlearn.audit.epsilon.clopper_pearson import (
     clopper_pearson_grid,
     epsilon_of_rates,
     runs_needed,
-    upper_limit,
 )
 from unlearn.audit.epsilon.scores import Scores, hold_out, tails, thresholds
 from unlearn.errors import ConfigurationError, InputError
-
-
-@pytest.mark.parametrize(("errors", "n"), [(0, 5), (2, 5), (4, 5), (7, 30), (0, 1)])
-def test_the_limit_is_where_so_few_errors_have_probability_alpha(errors: int, n: int) -> None:
-    limit = float(upper_limit(errors, n, 0.03))
-    assert math.fsum(math.comb(n, i) * limit**i * (1 - limit) ** (n - i) for i in range(errors + 1)) == pytest.approx(
-        0.03, rel=1e-9
-    )
-
-
-def test_the_limit_of_all_errors_is_one() -> None:
-    assert upper_limit([5, 1], [5, 1], 0.05).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.1])

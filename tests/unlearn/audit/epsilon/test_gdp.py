@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from unlearn.audit.binomial import upper_limit
 from unlearn.audit.epsilon.bound import Basis
-from unlearn.audit.epsilon.clopper_pearson import upper_limit
 from unlearn.audit.epsilon.gdp import gdp, gdp_delta, gdp_epsilon, gdp_grid, gdp_mu, mu_of_rates
 from unlearn.audit.epsilon.scores import Scores, hold_out
 from unlearn.errors import ConfigurationError, InputError
