@@ -55,7 +55,6 @@ crash must not give answers for nothing.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -154,7 +153,7 @@ class PrivateVotes:
 
         Args:
             counts: `[n, classes]` votes.
-            noise: Where the noise comes from: `system_noise`, unless it is a test.
+            noise: Where the noise comes from: `shards.noise.system_normal`, unless it is a test.
 
         Returns:
             `[n]` int64.
@@ -226,21 +225,3 @@ def noisy_labels(counts: np.ndarray, sigma: float, noise: Noise) -> np.ndarray:
     rows, classes = counts.shape
     labels: np.ndarray = (counts + sigma * noise((rows, classes))).argmax(axis=1)
     return labels.astype(np.int64)
-
-
-def system_noise(shape: tuple[int, int]) -> np.ndarray:
-    """Standard normal numbers from the operating system's secure source: no seed, no state, never repeatable.
-
-    By Box and Muller, from 53 random bits for each uniform number, so none is above 8.7 in size.
-
-    Args:
-        shape: Shape of the result.
-
-    Returns:
-        float64.
-    """
-    size = math.prod(shape)
-    bits = np.frombuffer(secrets.token_bytes(16 * size), dtype=np.uint64).reshape(2, size) >> np.uint64(11)
-    radius, angle = (bits.astype(np.float64) + 0.5) * 2.0**-53
-    normal: np.ndarray = np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * angle)
-    return normal.reshape(shape)

@@ -3,7 +3,8 @@
 A step's key is the digest of everything that determines the bytes of its checkpoint: the learner with every
 hyper-parameter, the user's code, the task, the root seed, shard and position, the parent's key, the records
 visited (as salted commitments), the budget, and the environment: numeric libraries, CPU and kernel. Two steps
-with equal keys have equal checkpoints; that is all that caching, crash recovery and verification need.
+with equal keys have equal checkpoints; that is all that caching, crash recovery and verification need. Where a
+learner is not `reproducible`, they are draws from one distribution, and verification cannot compare them.
 
 Positions count the slices of all batches: slice r of batch b is position `b * n_slices + r`. A step over no
 records at all is void: it has no checkpoint, and the next one starts from nothing.

@@ -133,6 +133,7 @@ def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str,
         privacy=None
         if votes is None
         else {"sigma": votes.sigma, "max_epsilon": votes.max_epsilon, "delta": votes.delta},
+        reproducible=site.learner.reproducible,
     )
 
 

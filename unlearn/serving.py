@@ -18,7 +18,8 @@ from shards.ensemble import Member, combine, combine_joined, merged
 from shards.errors import DamageError
 from shards.learners.base import Features, Joined, Predictor, State
 from shards.learners.merging import MergeLearner
-from shards.private_votes import PrivateVotes, system_noise, vote_counts
+from shards.noise import system_normal
+from shards.private_votes import PrivateVotes, vote_counts
 from shards.records import check_features, make_features
 from shards.task import Task
 from unlearn.intake import is_table
@@ -125,7 +126,7 @@ class Server:
         counts = self._asked(lambda members: vote_counts([member.predict(features) for member in members]))
         # Durable before anything is handed out: a crash must not give answers for nothing.
         self._site.ledger.publish(len(counts), votes.spend)
-        return votes.labels(counts, system_noise)
+        return votes.labels(counts, system_normal)
 
     def _declared(self) -> Task:
         return self._site.task() if self._task is None else self._task

@@ -8,7 +8,8 @@ Steps 1 to 10 need nothing but the receipt and a public key (`unlearn.receipt.of
 14. its record files hold exactly the records of the log, and none that the receipt says are gone;
 15. its checkpoints are exactly those of the log, each the state that was committed to;
 16. every receipt ever issued is there and unchanged;
-17. with `replay`: trained again in fresh processes, every step gives the state that is stored.
+17. with `replay`: trained again in fresh processes, every step gives the state that is stored; where training adds
+    fresh secret noise there is nothing to compare, and the step says so.
 
 The first step that fails raises `VerificationError`.
 """
@@ -44,7 +45,7 @@ from unlearn.receipt import strict
 from unlearn.receipt.envelope import Trusted, check_signatures, parse_envelope
 from unlearn.receipt.keys import follow, load_signer, public_key_from_pem
 from unlearn.receipt.offline import Step, verify_offline
-from unlearn.receipt.predicate import Predicate, read_statement
+from unlearn.receipt.predicate import RECOVERED_GUARANTEE, Predicate, read_statement
 from unlearn.receipt.strict import ReceiptError
 from unlearn.request import Request, RequestState
 from unlearn.site import Site
@@ -70,6 +71,14 @@ TOLERANCE = 1e-3
 
 PROBES = 256
 """Records of a shard on which such predictions are compared, at most."""
+
+
+NOT_COMPARABLE = (
+    "Nothing was trained again: noise that privacy rests on is fresh and secret in every training, so stored states "
+    "cannot be compared with others byte for byte. What they were trained on follows from the log and from steps 14 "
+    "and 15 alone."
+)
+"""What step 17 finds where a learner is not `reproducible`."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,7 @@ def verify(
     )
     steps = list(found.steps)
     at, since = found.predicate.request.recovered_at or found.predicate.request.forgotten_at, None
+    comparable = True
     if workspace is not None:
         opened = workspace if isinstance(workspace, Workspace) else _open(workspace, executor)
         try:
@@ -176,6 +186,7 @@ def verify(
                 later = (entry.event for entry in site.ledger.entries(found.predicate.log.size - 1))
                 at = next(later).at
                 since = dict(sorted(Counter(event.kind for event in later).items()))
+                comparable = site.learner.reproducible
                 if replay:
                     steps.append(_replay(opened, site, shards, tolerance))
         finally:
@@ -187,7 +198,7 @@ def verify(
         tuple(steps),
         found.payload,
         found.signers,
-        not_looked_at=_not_looked_at(workspace is not None, replay, shards is not None),
+        not_looked_at=_not_looked_at(workspace is not None, replay and comparable, shards is not None),
     )
 
 
@@ -276,6 +287,11 @@ def _check_identity(site: Site, predicate: Predicate) -> str:
         raise DamageError(
             f"the description of {site.path} (workspace.json) is not the one the receipt was issued under: it was "
             "changed since"
+        )
+    if predicate.stage == "recovered" and (predicate.guarantee == RECOVERED_GUARANTEE) != site.learner.reproducible:
+        raise DamageError(
+            "the receipt speaks of states that are equal byte for byte where training adds fresh noise, or the other "
+            f"way round: it was not issued by {site.path}"
         )
     return f"{site.path} is the workspace of the receipt, and its description is unchanged."
 
@@ -645,6 +661,8 @@ def _replay(workspace: Workspace, site: Site, shards: Iterable[int] | None, tole
 
 
 def _train_again(workspace: Workspace, site: Site, shards: Sequence[int], tolerance: float) -> str:
+    if not site.learner.reproducible:
+        return NOT_COMPARABLE
     executor = workspace.executor
     program, environment = replay_program(site, executor)
     steps = site.ledger.steps()

@@ -91,10 +91,13 @@ class Learner(ABC):
         kernel: Name and version of the training algorithm; raise the version whenever the bytes it produces
             may change.
         libraries: Import names of the libraries whose versions decide the bytes.
+        reproducible: Whether the same step gives the same state again. False where a privacy guarantee rests on noise
+            that is fresh and secret: then a step's key determines the distribution of its state, not its bytes.
     """
 
     kernel: ClassVar[str]
     libraries: ClassVar[tuple[str, ...]]
+    reproducible: ClassVar[bool] = True
 
     @abstractmethod
     def params(self) -> dict[str, Json]:
@@ -151,7 +154,7 @@ class Learner(ABC):
 
     @abstractmethod
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
-        """Train one step: a pure function of its arguments within one numeric environment.
+        """Train one step: a pure function of its arguments within one numeric environment, if it is `reproducible`.
 
         Args:
             parent: State after the previous step, or None for the first.

@@ -72,6 +72,7 @@ class MappedLearner(Learner):
         object.__setattr__(self, "kernel", f"{type(self).kernel} {learner.kernel}")
         libraries = (*type(self).libraries, *learner.libraries, *of.libraries)
         object.__setattr__(self, "libraries", tuple(dict.fromkeys(libraries)))
+        object.__setattr__(self, "reproducible", learner.reproducible)
 
     def params(self) -> dict[str, Json]:
         """Every hyper-parameter, as JSON."""

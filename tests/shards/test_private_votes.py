@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import ConfigurationError, InputError, NotServingError, UnlearnError
+from shards.noise import system_normal
 from shards.private_votes import (
     BudgetSpentError,
     PrivateVotes,
     noisy_labels,
-    system_noise,
     vote_counts,
     zcdp_epsilon,
 )
@@ -219,17 +219,6 @@ def test_without_noise_the_label_is_the_plurality() -> None:
 
 def test_labels_have_the_distribution_that_sigma_says() -> None:
     n, sigma = 200_000, 3.0
-    share = noisy_labels(np.tile([2, 4], (n, 1)), sigma, system_noise).mean()
+    share = noisy_labels(np.tile([2, 4], (n, 1)), sigma, system_normal).mean()
     expected = phi(2 / (sigma * math.sqrt(2)))
     assert abs(share - expected) < 6 * math.sqrt(expected * (1 - expected) / n)
-
-
-def test_the_system_s_noise_is_normal_and_never_twice_the_same() -> None:
-    n = 200_000
-    noise = system_noise((n, 2))
-    assert noise.shape == (n, 2)
-    assert not np.array_equal(noise, system_noise((n, 2)))
-    assert abs(np.corrcoef(noise.T)[0, 1]) < 6 / math.sqrt(n)
-    for x in (-2.5, -1.0, 0.0, 0.5, 1.5, 3.0):
-        expected = phi(x)
-        assert abs((noise < x).mean() - expected) < 6 * math.sqrt(expected * (1 - expected) / (2 * n))

@@ -38,6 +38,11 @@ RECOVERED_GUARANTEE = (
     "data that never held the forgotten records, with the same constants, order and seeds, in the numeric "
     "environment in which it was built."
 )
+RECOVERED_NOISY_GUARANTEE = (
+    "Exact, as a distribution. Every state of the served model was trained from the start, with the same constants, on "
+    "data that never held the forgotten records, or goes on from one that was. Training adds noise that is fresh and "
+    "secret each time, so the states are not those of another training byte for byte: they have the same distribution."
+)
 ASSUMPTIONS = (
     (
         "The software that trained the model followed its rules: a training step depends on nothing but the "
@@ -399,6 +404,7 @@ def statement(
     keys: Sequence[Json],
     software_version: str,
     privacy: Mapping[str, float] | None = None,
+    reproducible: bool = True,
 ) -> Json:
     """Put a receipt's statement together; the words for guarantee and limits follow from the stage.
 
@@ -415,6 +421,7 @@ def statement(
         keys: Key rotations, oldest first.
         software_version: Version of the software that issues it.
         privacy: `sigma`, `max_epsilon` and `delta` where labels are published by noisy votes; None otherwise.
+        reproducible: Whether training again gives the same states; otherwise it adds fresh noise.
 
     Returns:
         The statement, to be sealed.
@@ -432,7 +439,7 @@ def statement(
             "request": dict(request),
             "guarantee": {
                 "kind": "exact",
-                "statement": _GUARANTEES.get(stage),
+                "statement": _promised(stage, reproducible=reproducible),
                 "assumptions": list(ASSUMPTIONS),
                 "adaptive_requests": {
                     "statement": ADAPTIVE_EXCLUDED if privacy is None else ADAPTIVE_PRIVATE,
@@ -453,6 +460,13 @@ def statement(
     read = _as_read(made)
     read_statement(read)
     return read
+
+
+def _promised(stage: str, *, reproducible: bool) -> str:
+    """The words of a stage's guarantee: other ones once states are rebuilt with fresh noise."""
+    if stage == "recovered" and not reproducible:
+        return RECOVERED_NOISY_GUARANTEE
+    return _GUARANTEES.get(stage, "")
 
 
 def read_statement(value: Json) -> Statement:
@@ -499,7 +513,8 @@ def _predicate(value: Json) -> Predicate:
         found["guarantee"], "guarantee", ("kind", "statement", "assumptions", "adaptive_requests")
     )
     strict.constant(guarantee["kind"], "guarantee: kind", "exact")
-    _words(guarantee["statement"], "guarantee: statement", _GUARANTEES[stage])
+    promised = _promised(stage, reproducible=guarantee["statement"] != RECOVERED_NOISY_GUARANTEE)
+    _words(guarantee["statement"], "guarantee: statement", promised)
     _all_words(guarantee["assumptions"], "guarantee: assumptions", ASSUMPTIONS)
     _all_words(found["not_proven"], "not_proven", NOT_PROVEN)
     software = strict.fields(found["software"], "software", ("name", "version"))
@@ -512,7 +527,7 @@ def _predicate(value: Json) -> Predicate:
         workspace=workspace["id"],
         description=strict.digest(workspace["description"], "workspace: description"),
         request=_request(found["request"], recovered),
-        guarantee=_GUARANTEES[stage],
+        guarantee=promised,
         assumptions=ASSUMPTIONS,
         privacy=_privacy(guarantee["adaptive_requests"]),
         withdrawal=_withdrawal(found["withdrawal"]),

@@ -24,6 +24,7 @@ from shards.digest import derive_seed
 from shards.learners.base import Learner, StepContext, StepData, epoch_visits
 from shards.learners.generators import generators_kept, seed_generators
 from shards.learners.mlp import MLPLearner
+from shards.learners.private_torch import PrivateTorchLearner
 from shards.learners.random_trees import RandomTreesLearner
 from shards.learners.schedules import cosine, linear, step
 from shards.learners.sklearn import SklearnLearner
@@ -36,6 +37,7 @@ from shards.task import FieldSchema, Task
 
 PINS = {
     "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
+    "private-torch/1": "ec893191028610c3798f89c4a5affe9d9749355523d73338b9ddb8dbfa033f12",
     "random_trees/1": "257241247bd10ce11830caebdfb553c60e5dde071875c679ee9a20bbfa96c9f2",
     "sklearn/1": "0bdfb5321ad63c9068d31cdb021750406d14de2e0d2c7a889b43924b1df6345b",
     "torch/1": "3d82d3fdbe461233e13dc72343aba810454f71fbbbc81a3f77c1e14b0de10b59",
@@ -83,6 +85,21 @@ SOURCES: dict[type[Learner], tuple[str, ...]] = {
         "shards.learners.random_trees",
         "shards.learners.sums",
     ),
+    PrivateTorchLearner: (
+        *SHARED,
+        "shards.learners.dp_sgd",
+        "shards.learners.generators",
+        "shards.learners.private_torch",
+        "shards.learners.schedules",
+        "shards.learners.torch",
+        "shards.learners.torch_forward",
+        "shards.learners.torch_output",
+        "shards.learners.torch_parts",
+        "shards.learners.torch_settings",
+        "shards.learners.torch_state",
+        "shards.learners.torch_tensors",
+        "shards.learners.visits",
+    ),
     SklearnLearner: (
         *SHARED,
         "shards.learners.canonical",
@@ -100,6 +117,7 @@ BESIDE = {
     "shards.learners.base",
     "shards.learners.feature_maps",
     "shards.learners.joined",
+    "shards.learners.private_checks",
     "shards.learners.sklearn_checks",
     "shards.learners.torch_checks",
     "shards.learners.torch_dense",

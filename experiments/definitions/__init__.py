@@ -1,0 +1,1 @@
+"""Differential privacy and the definitions of unlearning, on measured models."""
