@@ -1,0 +1,1 @@
+"""How many removals a certificate supports, and whether it is true."""

@@ -1,0 +1,1 @@
+"""Influence functions held against retraining, against other libraries, and against the clock."""
