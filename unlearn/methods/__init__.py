@@ -2,7 +2,8 @@
 
 A method is a function of the model, the examples to forget and those that stay, `unlearn.methods.scrub(model, forget,
 retain)`, and returns a new model. `METHODS["scrub"]` is the same with its card, which says what may be claimed.
-Functions and their configurations are reached from here; files of papers are in `papers`.
+Functions and their configurations are reached from here; files of papers are in `papers`, and what keeps a budget or a
+factor over many deletions in `certified`, `descent_to_delete`, `langevin`, `dp` and `influence`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unlearn.methods.base import Examples, Guarantee, Method, MethodCard
+    from unlearn.methods.certified.head import CertifiedRemovalConfig, certified_removal
+    from unlearn.methods.dp import DifferentialPrivacyConfig, differential_privacy
+    from unlearn.methods.influence.infinitesimal_jackknife import InfinitesimalJackknifeConfig, infinitesimal_jackknife
+    from unlearn.methods.influence.newton_update import NewtonConfig, newton
+    from unlearn.methods.influence.projective_residual import ProjectiveResidualConfig, projective_residual
+    from unlearn.methods.influence.warnecke import (
+        WarneckeFirstOrderConfig,
+        WarneckeSecondOrderConfig,
+        warnecke_first_order,
+        warnecke_second_order,
+    )
     from unlearn.methods.papers.bad_teaching import BadTeacherConfig, bad_teacher
     from unlearn.methods.papers.fine_tuning import FineTuneConfig, fine_tune
     from unlearn.methods.papers.gradient_ascent import GradientAscentConfig, gradient_ascent
@@ -40,6 +52,13 @@ _REGISTRY = {
     "l1_sparse": ("papers.l1_sparse", "L1SparseConfig"),
     "task_arithmetic": ("papers.task_arithmetic", "TaskArithmeticConfig"),
     "neg_merge": ("papers.neg_merge", "NegMergeConfig"),
+    "infinitesimal_jackknife": ("influence.infinitesimal_jackknife", "InfinitesimalJackknifeConfig"),
+    "newton": ("influence.newton_update", "NewtonConfig"),
+    "projective_residual": ("influence.projective_residual", "ProjectiveResidualConfig"),
+    "warnecke_first_order": ("influence.warnecke", "WarneckeFirstOrderConfig"),
+    "warnecke_second_order": ("influence.warnecke", "WarneckeSecondOrderConfig"),
+    "certified_removal": ("certified.head", "CertifiedRemovalConfig"),
+    "differential_privacy": ("dp", "DifferentialPrivacyConfig"),
 }
 """Of each method, by its name: the module that holds the function of that name, its configuration and its `Method`."""
 
@@ -48,39 +67,54 @@ _HOMES = dict.fromkeys(("Examples", "Guarantee", "Method", "MethodCard"), "base"
 }
 """Which module has which public name; it is imported when the name is first asked for."""
 
-_PARTS = ("papers",)
+_PARTS = ("certified", "descent_to_delete", "dp", "influence", "langevin", "papers")
+"""Parts inside, which are imported likewise."""
 
 __all__ = [
     "METHODS",
     "BadTeacherConfig",
     "CFkConfig",
+    "CertifiedRemovalConfig",
+    "DifferentialPrivacyConfig",
     "EUkConfig",
     "Examples",
     "FineTuneConfig",
     "GradientAscentConfig",
     "Guarantee",
+    "InfinitesimalJackknifeConfig",
     "L1SparseConfig",
     "Method",
     "MethodCard",
     "NegGradPlusConfig",
     "NegMergeConfig",
+    "NewtonConfig",
+    "ProjectiveResidualConfig",
     "RandomLabelsConfig",
     "RetrainConfig",
     "ScrubConfig",
     "TaskArithmeticConfig",
+    "WarneckeFirstOrderConfig",
+    "WarneckeSecondOrderConfig",
     "bad_teacher",
+    "certified_removal",
     "cf_k",
+    "differential_privacy",
     "eu_k",
     "fine_tune",
     "gradient_ascent",
+    "infinitesimal_jackknife",
     "l1_sparse",
     "neg_grad_plus",
     "neg_merge",
+    "newton",
+    "projective_residual",
     "random_labels",
     "retrain",
     "scrub",
     "scrub_rewind",
     "task_arithmetic",
+    "warnecke_first_order",
+    "warnecke_second_order",
 ]
 
 

@@ -34,7 +34,7 @@ from unlearn.audit.epsilon import upper
 from unlearn.audit.epsilon.bound import UpperBound
 from unlearn.audit.epsilon.gdp import gdp_mu
 from unlearn.errors import BudgetSpentError, ConfigurationError, InputError
-from unlearn.methods.base import Advance, Guarantee, Method, MethodCard, examples
+from unlearn.methods.base import Advance, Guarantee, Method, MethodCard
 
 if TYPE_CHECKING:
     import torch
@@ -332,6 +332,7 @@ CARD = MethodCard(
     "beyond the promised one the method refuses. It is no secret that the model has seen them.",
     uses_retain=False,
     moves_towards_retraining=False,
+    leaves_model=True,
 )
 
 DEFAULTS = DifferentialPrivacyConfig()
@@ -350,7 +351,7 @@ def differential_privacy(
     Args:
         model: Trained as the configuration says, which cannot be seen from its weights.
         forget: Examples to forget; only counted.
-        retain: Not used.
+        retain: Examples that stay; only looked at for those that are to be forgotten.
         config: What is promised, and on what grounds.
         advance: Not called: nothing is visited.
 
@@ -359,15 +360,18 @@ def differential_privacy(
 
     Raises:
         ConfigurationError: If the configuration does not say how the model was trained.
+        InputError: If nothing is to be forgotten, or an example is to be forgotten and to stay.
         BudgetSpentError: If the promise does not cover so many: retrain.
     """
-    del retain, advance
+    from unlearn.methods.training import problem
+
+    del advance
     if config.training is None:
         raise ConfigurationError(
             "how the model was trained must be declared: give a Training, such as training_of(learner, positions) "
             "or training_of_opacus(optimizer, loader, steps)"
         )
-    asked = len(examples(forget, "forget"))
+    asked = len(problem(CARD, model, forget, retain).forget)
     policy = DeletionPolicy(config.training, config.epsilon, config.delta)
     if policy.decide(config.deleted, asked) is Decision.RETRAIN:
         raise BudgetSpentError(

@@ -17,7 +17,7 @@ class Setting:
     Attributes:
         name: Of the field.
         type: As it is annotated.
-        default: Its default.
+        default: Its default; of a function, its name.
         description: Of the class that documents it, or of one it extends; empty where none does.
     """
 
@@ -43,11 +43,15 @@ def settings(config: type[Any]) -> tuple[Setting, ...]:
         Setting(
             item.name,
             str(item.type),
-            item.default if item.default_factory is MISSING else item.default_factory(),
+            _shown(item.default if item.default_factory is MISSING else item.default_factory()),
             described.get(item.name, ""),
         )
         for item in fields(config)
     )
+
+
+def _shown(default: Any) -> Any:
+    return f"{default.__module__}:{default.__qualname__}" if inspect.isfunction(default) else default
 
 
 def _described(config: type[Any]) -> dict[str, str]:

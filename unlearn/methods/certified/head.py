@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from shards.private_votes import system_noise
+from shards.noise import system_normal
 from unlearn.audit.epsilon.gdp import gdp_epsilon
 from unlearn.errors import BudgetSpentError, ConfigurationError, InputError
-from unlearn.methods.base import Advance, Examples, Guarantee, Method, MethodCard, examples
+from unlearn.methods.base import Advance, Examples, Guarantee, Method, MethodCard
 from unlearn.methods.certified.backbone import PublicBackbone
 from unlearn.methods.certified.mechanism import Noise
 from unlearn.methods.certified.output_perturbation import OutputPerturbation
 from unlearn.methods.certified.problem import Problem, logistic, squared
 from unlearn.methods.certified.settling import settle
+from unlearn.methods.training import Loss
+from unlearn.methods.training import problem as problem_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class CertifiedRemovalConfig:
     delta: float = 1e-4
     scale: float = 1e-3
     tolerance: float = 1e-10
-    noise: Noise = system_noise
+    noise: Noise = system_normal
 
 
 def certified_removal(
@@ -64,19 +66,13 @@ def certified_removal(
 
     Raises:
         ConfigurationError: If the model is not convex in what is trained.
-        InputError: If nothing is retained.
+        InputError: If nothing is to be forgotten or retained, or the two overlap or do not fit the model.
         BudgetSpentError: If this noise cannot keep the promise.
     """
     config = config or CertifiedRemovalConfig()
+    kept = problem_of(METHOD.card, model, forget, retain, _loss(model)).retain
     new = copy.deepcopy(model)
     body, head = _split(new)
-    kept, gone = examples(retain, "retain"), examples(forget, "forget")
-    if not len(kept):
-        raise InputError("nothing is retained: delete the model instead")
-    if gone.inputs.shape[1:] != kept.inputs.shape[1:]:
-        raise InputError(
-            f"inputs of forget have shape {list(gone.inputs.shape[1:])}, those of retain {list(kept.inputs.shape[1:])}"
-        )
     problem = _problem(body, head, kept, config)
     mechanism = OutputPerturbation(config.scale, config.tolerance)
     start = head.weight.detach().to("cpu", torch.float64).T
@@ -95,11 +91,20 @@ def certified_removal(
     return new
 
 
+def _last(model: torch.nn.Module) -> torch.nn.Module:
+    return model[-1] if isinstance(model, torch.nn.Sequential) and len(model) else model
+
+
+def _loss(model: torch.nn.Module) -> Loss | None:
+    """Of a single logit, which is no output that the checks of classifiers know; None: theirs."""
+    head = _last(model)
+    single = isinstance(head, torch.nn.Linear) and head.out_features == 1
+    return torch.nn.functional.binary_cross_entropy_with_logits if single else None
+
+
 def _split(model: torch.nn.Module) -> tuple[torch.nn.Module, torch.nn.Linear]:
-    body: torch.nn.Module = torch.nn.Identity()
-    head = model
-    if isinstance(model, torch.nn.Sequential) and len(model):
-        body, head = model[:-1], model[-1]
+    head = _last(model)
+    body = model[:-1] if isinstance(model, torch.nn.Sequential) and head is not model else torch.nn.Identity()
     if not isinstance(head, torch.nn.Linear) or any(weight.requires_grad for weight in body.parameters()):
         raise ConfigurationError(
             "a certificate needs a convex problem: a torch.nn.Linear, or a Sequential that ends in one and whose other "
@@ -133,7 +138,7 @@ def _put(head: torch.nn.Linear, published: torch.Tensor) -> None:
 
 METHOD = Method(
     card=MethodCard(
-        name="certified",
+        name="certified_removal",
         title="Certified removal from a linear head",
         guarantee=Guarantee.CERTIFIED,
         needs=("retain set", "labels", "training configuration"),

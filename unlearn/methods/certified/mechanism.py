@@ -15,7 +15,7 @@ from unlearn.audit.epsilon.gdp import gdp_epsilon
 from unlearn.methods.certified.problem import Problem
 
 Noise = Callable[[tuple[int, int]], np.ndarray]
-"""Shape to independent standard normal numbers, float64; `system_noise` of the operating system, unless in a test."""
+"""Shape to independent standard normal numbers, float64; `system_normal` of the operating system, unless in a test."""
 
 Account = Mapping[str, float]
 """What a mechanism has to remember of its charges: numbers only, which a ledger can keep."""

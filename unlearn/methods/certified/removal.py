@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from shards.private_votes import system_noise
+from shards.noise import system_normal
 from unlearn.errors import (
     AlreadyForgottenError,
     BudgetSpentError,
@@ -74,7 +74,7 @@ class CertifiedRemoval:
         when_spent: str = "refuse",
         features: Callable[[Any], np.ndarray] | None = None,
         path: str | Path | None = None,
-        noise: Noise = system_noise,
+        noise: Noise = system_normal,
     ) -> None:
         if loss not in LOSSES:
             raise ConfigurationError(

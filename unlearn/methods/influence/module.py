@@ -90,7 +90,10 @@ class ModuleObjective(Objective):
         Raises:
             InputError: If the outputs have another shape.
         """
-        outputs = functional_call(self.module, self.parameters(w), (inputs,))
+        return self._outputs(self.parameters(w), inputs)
+
+    def _outputs(self, parameters: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        outputs = functional_call(self.module, dict(parameters), (inputs,))
         if not isinstance(outputs, torch.Tensor):
             raise InputError(f"the model must return a tensor [n, outputs], got {type(outputs).__name__}")
         if outputs.ndim == 1:
@@ -136,12 +139,13 @@ class ModuleObjective(Objective):
         if not len(examples):
             return w.new_zeros(0, len(w))
 
-        def loss(v: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return self.losses(v, Examples(x[None], y[None]))[0]
+        def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return losses_of(self._outputs(parameters, x[None]), y[None])[0]
 
+        # By the parameters and not by w: the gradient of a cut would be padded to `[n, p]` for each of them.
         each = vmap(grad(loss), in_dims=(None, 0, 0), chunk_size=max(1, AT_ONCE // len(w)))
-        gradients: torch.Tensor = each(w, examples.inputs, examples.targets)
-        return gradients
+        pieces = each(self.parameters(w), examples.inputs, examples.targets)
+        return torch.cat([pieces[name].reshape(len(examples), -1) for name in self.shapes], 1)
 
     def loss_gradient(self, w: torch.Tensor, examples: Examples) -> torch.Tensor:
         """Σ ∇l_i by one backward pass a batch.

@@ -17,7 +17,7 @@ from torch import nn
 from unlearn.errors import InputError
 from unlearn.methods.base import Examples, examples
 from unlearn.methods.influence.linear_models import Softmax, SquaredLoss
-from unlearn.methods.influence.module import ModuleObjective, as_float64, linear_layer, of_module
+from unlearn.methods.influence.module import ModuleObjective, as_float64, linear_layer, losses_of, of_module
 from unlearn.methods.influence.objective import L2, Objective
 
 
@@ -75,7 +75,8 @@ def problem_of(model: nn.Module, forget: object, retain: object, l2: L2) -> Prob
     if layer is not None and all(value.requires_grad for value in layer.parameters()):
         if kept.task == "classification" and layer.out_features > 1:
             return _linear(model, layer, gone, kept, Softmax(l2=l2, classes=layer.out_features))
-        if kept.task == "regression" and layer.out_features == 1:
+        one_value = kept.targets.numel() == len(kept) and gone.targets.numel() == len(gone)
+        if kept.task == "regression" and layer.out_features == 1 and one_value:
             return _linear(model, layer, gone, kept, SquaredLoss(l2=l2))
     copy, w = of_module(model)
     objective = ModuleObjective(l2=l2, module=copy)
@@ -161,7 +162,10 @@ def _check_targets(objective: ModuleObjective, w: torch.Tensor, given: Examples)
     if not len(given):
         return
     outputs = objective.outputs(w, given.inputs[:1]).shape[1]
-    if given.task == "classification" and not 0 <= int(given.targets.min()) <= int(given.targets.max()) < outputs:
+    if given.task == "regression":
+        losses_of(given.targets.new_zeros(len(given), outputs), given.targets)
+        return
+    if not 0 <= int(given.targets.min()) <= int(given.targets.max()) < outputs:
         raise InputError(f"targets must be class numbers from 0 to {outputs - 1}, one for each output of the model")
 
 

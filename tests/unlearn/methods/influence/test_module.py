@@ -144,9 +144,12 @@ def test_what_is_wrong_with_a_problem_is_said() -> None:
         problem_of(nn.LSTM(4, 2), some, rest, L2())
     with pytest.raises(InputError, match=r"must return \[n, outputs\], got \[1, 4, 1\]"):
         problem_of(nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Linear(1, 1)), some, rest, L2())
-    wide = problem_of(model, values(3, 4), values(9, 4), L2())
-    with pytest.raises(InputError, match="do not go with outputs"):
-        wide.objective.gradient(wide.w, wide.data)
+    for wide in (model, nn.Linear(4, 2)):
+        with pytest.raises(InputError, match=r"targets \[9\] do not go with outputs \[9, 2\]"):
+            problem_of(wide, values(3, 4), values(9, 4), L2())
+    two = Examples(some.inputs, some.inputs[:, :2])
+    with pytest.raises(InputError, match=r"targets \[3, 2\] do not go with outputs \[3, 1\]"):
+        problem_of(nn.Linear(4, 1), two, two, L2())
     problem = problem_of(model, some, rest, L2())
     with pytest.raises(ConfigurationError, match="has no square root"):
         Hessian(problem.objective, problem.w, problem.data).rows(problem.forget)
