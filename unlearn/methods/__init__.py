@@ -26,17 +26,27 @@ if TYPE_CHECKING:
         warnecke_first_order,
         warnecke_second_order,
     )
+    from unlearn.methods.papers.amnesiac import AmnesiacConfig, amnesiac
     from unlearn.methods.papers.bad_teaching import BadTeacherConfig, bad_teacher
+    from unlearn.methods.papers.boundary_expand import BoundaryExpandConfig, boundary_expand
+    from unlearn.methods.papers.boundary_shrink import BoundaryShrinkConfig, boundary_shrink
     from unlearn.methods.papers.fine_tuning import FineTuneConfig, fine_tune
+    from unlearn.methods.papers.fisher_forgetting import FisherForgettingConfig, fisher_forgetting
+    from unlearn.methods.papers.forget_contrast import ForgetContrastConfig, forget_contrast
     from unlearn.methods.papers.gradient_ascent import GradientAscentConfig, gradient_ascent
+    from unlearn.methods.papers.jit import JiTConfig, jit
     from unlearn.methods.papers.l1_sparse import L1SparseConfig, l1_sparse
     from unlearn.methods.papers.last_layers import CFkConfig, EUkConfig, cf_k, eu_k
+    from unlearn.methods.papers.masked_small_gradients import MaskedSmallGradientsConfig, masked_small_gradients
     from unlearn.methods.papers.neg_grad_plus import NegGradPlusConfig, neg_grad_plus
     from unlearn.methods.papers.neg_merge import NegMergeConfig, neg_merge
     from unlearn.methods.papers.random_labelling import RandomLabelsConfig, random_labels
     from unlearn.methods.papers.retraining import RetrainConfig, retrain
+    from unlearn.methods.papers.salun import SalUnConfig, salun
     from unlearn.methods.papers.scrub import ScrubConfig, scrub, scrub_rewind
+    from unlearn.methods.papers.ssd import SSDConfig, ssd
     from unlearn.methods.papers.task_arithmetic import TaskArithmeticConfig, task_arithmetic
+    from unlearn.methods.papers.unsir import UNSIRConfig, unsir
 
 _REGISTRY = {
     "retrain": ("papers.retraining", "RetrainConfig"),
@@ -59,6 +69,16 @@ _REGISTRY = {
     "warnecke_second_order": ("influence.warnecke", "WarneckeSecondOrderConfig"),
     "certified_removal": ("certified.head", "CertifiedRemovalConfig"),
     "differential_privacy": ("dp", "DifferentialPrivacyConfig"),
+    "fisher_forgetting": ("papers.fisher_forgetting", "FisherForgettingConfig"),
+    "amnesiac": ("papers.amnesiac", "AmnesiacConfig"),
+    "boundary_shrink": ("papers.boundary_shrink", "BoundaryShrinkConfig"),
+    "boundary_expand": ("papers.boundary_expand", "BoundaryExpandConfig"),
+    "unsir": ("papers.unsir", "UNSIRConfig"),
+    "ssd": ("papers.ssd", "SSDConfig"),
+    "jit": ("papers.jit", "JiTConfig"),
+    "salun": ("papers.salun", "SalUnConfig"),
+    "forget_contrast": ("papers.forget_contrast", "ForgetContrastConfig"),
+    "masked_small_gradients": ("papers.masked_small_gradients", "MaskedSmallGradientsConfig"),
 }
 """Of each method, by its name: the module that holds the function of that name, its configuration and its `Method`."""
 
@@ -72,17 +92,24 @@ _PARTS = ("certified", "descent_to_delete", "dp", "influence", "langevin", "pape
 
 __all__ = [
     "METHODS",
+    "AmnesiacConfig",
     "BadTeacherConfig",
+    "BoundaryExpandConfig",
+    "BoundaryShrinkConfig",
     "CFkConfig",
     "CertifiedRemovalConfig",
     "DifferentialPrivacyConfig",
     "EUkConfig",
     "Examples",
     "FineTuneConfig",
+    "FisherForgettingConfig",
+    "ForgetContrastConfig",
     "GradientAscentConfig",
     "Guarantee",
     "InfinitesimalJackknifeConfig",
+    "JiTConfig",
     "L1SparseConfig",
+    "MaskedSmallGradientsConfig",
     "Method",
     "MethodCard",
     "NegGradPlusConfig",
@@ -91,28 +118,41 @@ __all__ = [
     "ProjectiveResidualConfig",
     "RandomLabelsConfig",
     "RetrainConfig",
+    "SSDConfig",
+    "SalUnConfig",
     "ScrubConfig",
     "TaskArithmeticConfig",
+    "UNSIRConfig",
     "WarneckeFirstOrderConfig",
     "WarneckeSecondOrderConfig",
+    "amnesiac",
     "bad_teacher",
+    "boundary_expand",
+    "boundary_shrink",
     "certified_removal",
     "cf_k",
     "differential_privacy",
     "eu_k",
     "fine_tune",
+    "fisher_forgetting",
+    "forget_contrast",
     "gradient_ascent",
     "infinitesimal_jackknife",
+    "jit",
     "l1_sparse",
+    "masked_small_gradients",
     "neg_grad_plus",
     "neg_merge",
     "newton",
     "projective_residual",
     "random_labels",
     "retrain",
+    "salun",
     "scrub",
     "scrub_rewind",
+    "ssd",
     "task_arithmetic",
+    "unsir",
     "warnecke_first_order",
     "warnecke_second_order",
 ]

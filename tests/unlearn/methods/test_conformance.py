@@ -10,9 +10,25 @@ import torch
 
 from unlearn.checks import method_checks
 from unlearn.methods import METHODS, DifferentialPrivacyConfig
+from unlearn.methods.base import Examples
 from unlearn.methods.dp import Training
+from unlearn.methods.papers.amnesiac import Update
+
+
+class _AnyTrajectory:
+    """One step, which every record was in; what it did depends on the records asked about."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+
+    def updates_with(self, forget: Examples) -> list[Update]:
+        size = 0.01 * float(forget.inputs.mean())
+        change = {name: torch.full_like(value, size) for name, value in self._model.named_parameters()}
+        return [Update(frozenset(), change)]
+
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "amnesiac": {"arguments": lambda model, forget, retain: {"trajectory": _AnyTrajectory(model)}},
     "certified_removal": {"network": torch.nn.Linear},
     "differential_privacy": {
         "config": DifferentialPrivacyConfig(training=Training(100.0, 1.0, 1), epsilon=100.0),

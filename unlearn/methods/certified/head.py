@@ -16,7 +16,6 @@ from unlearn.methods.certified.mechanism import Noise
 from unlearn.methods.certified.output_perturbation import OutputPerturbation
 from unlearn.methods.certified.problem import Problem, logistic, squared
 from unlearn.methods.certified.settling import settle
-from unlearn.methods.training import Loss
 from unlearn.methods.training import problem as problem_of
 
 
@@ -70,9 +69,11 @@ def certified_removal(
         BudgetSpentError: If this noise cannot keep the promise.
     """
     config = config or CertifiedRemovalConfig()
-    kept = problem_of(METHOD.card, model, forget, retain, _loss(model)).retain
     new = copy.deepcopy(model)
     body, head = _split(new)
+    # A single logit is no output that the checks of classifiers know.
+    loss = torch.nn.functional.binary_cross_entropy_with_logits if head.out_features == 1 else None
+    kept = problem_of(METHOD.card, model, forget, retain, loss).retain
     problem = _problem(body, head, kept, config)
     mechanism = OutputPerturbation(config.scale, config.tolerance)
     start = head.weight.detach().to("cpu", torch.float64).T
@@ -91,20 +92,11 @@ def certified_removal(
     return new
 
 
-def _last(model: torch.nn.Module) -> torch.nn.Module:
-    return model[-1] if isinstance(model, torch.nn.Sequential) and len(model) else model
-
-
-def _loss(model: torch.nn.Module) -> Loss | None:
-    """Of a single logit, which is no output that the checks of classifiers know; None: theirs."""
-    head = _last(model)
-    single = isinstance(head, torch.nn.Linear) and head.out_features == 1
-    return torch.nn.functional.binary_cross_entropy_with_logits if single else None
-
-
 def _split(model: torch.nn.Module) -> tuple[torch.nn.Module, torch.nn.Linear]:
-    head = _last(model)
-    body = model[:-1] if isinstance(model, torch.nn.Sequential) and head is not model else torch.nn.Identity()
+    body: torch.nn.Module = torch.nn.Identity()
+    head = model
+    if isinstance(model, torch.nn.Sequential) and len(model):
+        body, head = model[:-1], model[-1]
     if not isinstance(head, torch.nn.Linear) or any(weight.requires_grad for weight in body.parameters()):
         raise ConfigurationError(
             "a certificate needs a convex problem: a torch.nn.Linear, or a Sequential that ends in one and whose other "

@@ -68,9 +68,9 @@ def test_no_certificate_for_a_network():
         certified_removal(model, forget, retain, CertifiedRemovalConfig(regularisation=0.0))
     with pytest.raises(BudgetSpentError, match="raise the scale"):
         certified_removal(model, forget, retain, CertifiedRemovalConfig(scale=1e-12, tolerance=1e-12))
-    with pytest.raises(InputError, match="nothing is retained"):
+    with pytest.raises(InputError, match="retain is empty"):
         certified_removal(model, retain, forget.take(slice(0, 0)))
     with pytest.raises(InputError, match="class numbers"):
         certified_removal(model, forget, Examples(retain.inputs, retain.targets + 1))
-    with pytest.raises(InputError, match="inputs of forget"):
+    with pytest.raises(InputError, match="does not take inputs"):
         certified_removal(model, Examples(forget.inputs[:, :2], forget.targets), retain)

@@ -1,0 +1,1 @@
+"""Approximate methods of unlearning on the same work, each beside retraining."""
