@@ -259,9 +259,13 @@ def drop_damaged(site: Site, shards: Iterable[int]) -> int:
     wanted = set(shards)
     damaged = [step for step in site.ledger.steps().values() if step.shard in wanted and not _is_sound(site, step)]
     site.ledger.drop_steps(damaged)
-    for step in damaged:
+    made = [item for item in site.ledger.approximations().values() if item.shard in wanted]
+    lost = [item.served for item in made if not _is_sound(site, item.served)]
+    if lost:
+        site.ledger.drop_approximations([step.key for step in lost])
+    for step in (*damaged, *lost):
         site.folder(step.shard).purge([step.key])
-    return len(damaged)
+    return len(damaged) + len(lost)
 
 
 def adopt(site: Site, shards: Iterable[int]) -> int:

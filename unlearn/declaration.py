@@ -29,14 +29,17 @@ from shards.records import encode_target, to_ids
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
 
-FORMAT = 4
+FORMAT = 5
 """Format of the workspace's files; raised when an older version could not read them."""
 
+_WITHOUT_METHOD = 4
+"""Format of a workspace without an approximate method, which older versions can read."""
+
 _WITHOUT_RISKS = 3
-"""Format of a workspace without risk classes, which older versions can read."""
+"""Format of one without risk classes, too, which even older versions can read."""
 
 _WITHOUT_STORE = 2
-"""Format of one whose records and checkpoints are in its folder, too, which even older versions can read."""
+"""Format of one whose records and checkpoints are in its folder, too, which the oldest versions can read."""
 
 
 _ID = re.compile("[0-9a-f]{32}")
@@ -61,6 +64,8 @@ class Declaration:
         store: Path or URL below which records and checkpoints lie, or None: inside the folder.
         risk_classes: Risk class to the first and the last shard and slice its subjects go to, or None: there are no
             classes, and everybody goes anywhere.
+        method: The approximate method that forgetting applies, with its configuration, and within how many seconds of
+            a request the model is to be retrained after it (`name`, `config`, `escalate_within`); None: there is none.
     """
 
     id: str
@@ -76,6 +81,7 @@ class Declaration:
     root_seed: int
     store: str | None = None
     risk_classes: dict[str, Json] | None = None
+    method: Json | None = None
 
     @property
     def digest(self) -> str:
@@ -83,9 +89,9 @@ class Declaration:
         return digest_json("description", self.to_json())
 
     def to_json(self) -> dict[str, Json]:
-        """All of it as JSON; without a store of its own or risk classes, as it was before there were any."""
+        """All of it as JSON; without a store of its own, risk classes or a method, as it was before there were any."""
         fields = asdict(self)
-        for name in ("store", "risk_classes"):
+        for name in ("store", "risk_classes", "method"):
             if fields[name] is None:
                 del fields[name]
         return fields
@@ -130,6 +136,15 @@ class Declaration:
             and _ID.fullmatch(self.id)
         ):
             raise TypeError("a number, a text or a list stands where another kind belongs")
+        if self.method is not None:
+            within = self.method["escalate_within"]
+            if not (
+                isinstance(self.method["name"], str)
+                and isinstance(self.method["config"], dict)
+                and (within is None or (type(within) in (int, float) and within > 0))
+                and self.method.keys() == {"name", "config", "escalate_within"}
+            ):
+                raise TypeError("the method is described in another way than methods are")
         if self.risk_classes is not None:
             for region in (self.regions or {}).values():
                 region.within(self.n_shards, self.n_slices)
@@ -160,6 +175,7 @@ def declare(
     ledger: str | None = None,
     store: str | None = None,
     risk_classes: Mapping[str, Region] | None = None,
+    method: Json | None = None,
 ) -> Declaration:
     """Check the constants and write them down.
 
@@ -174,6 +190,7 @@ def declare(
         ledger: URL of a PostgreSQL database, or None for SQLite.
         store: Path or URL below which records and checkpoints are to lie, or None.
         risk_classes: Where subjects of each risk class may go, or None.
+        method: The approximate method, described and checked by the caller; or None.
 
     Returns:
         The constants.
@@ -214,6 +231,7 @@ def declare(
         root_seed=secrets.randbits(63) if random_state is None else int(random_state),
         store=None if store is None else normal_location(store),
         risk_classes=None if risk_classes is None else _described(risk_classes, aggregation, n_shards, n_slices),
+        method=method,
     )
 
 
@@ -287,7 +305,8 @@ def write(folder: Path, declaration: Declaration, keys: Secrets) -> None:
     """
     _write(folder / "secrets.json", {name: value.hex() for name, value in vars(keys).items()}, 0o600)
     number = _WITHOUT_STORE if declaration.store is None else _WITHOUT_RISKS
-    number = number if declaration.risk_classes is None else FORMAT
+    number = number if declaration.risk_classes is None else _WITHOUT_METHOD
+    number = number if declaration.method is None else FORMAT
     _write(folder / "workspace.json", {"format": number, **declaration.to_json()}, 0o644)
     sync_path(folder)
 

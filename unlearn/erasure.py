@@ -116,8 +116,7 @@ def purge_checkpoints(site: Site, shards: Iterable[int]) -> int:
     count = 0
     for shard in shards:
         folder = site.folder(shard)
-        named = {step.key for step in site.ledger.steps(shard).values()}
-        unnamed = folder.keys() - named
+        unnamed = folder.keys() - site.ledger.named(shard)
         folder.purge(unnamed)
         count += len(unnamed)
     return count

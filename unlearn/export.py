@@ -32,9 +32,14 @@ COLUMNS = (
     "reason",
     "failure",
     "digest",
+    "guarantee",
+    "method",
+    "retrain_by",
+    "retraining_due",
 )
 """What a row holds. `overdue` asks somebody to act; `late` is what was forgotten after its deadline, for good, and
-`days_late` by how many days, begun ones counted whole; both are empty before it is forgotten."""
+`days_late` by how many days, begun ones counted whole; both are empty before it is forgotten. `guarantee` is of what is
+served since: "empirical" from an approximate method until the model is retrained, else "exact"; empty before."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet would take for a formula."""
@@ -88,6 +93,10 @@ def _row(request: Request, at: datetime) -> tuple[Json, ...]:
         request.reason,
         request.failure,
         request.digest,
+        request.guarantee,
+        request.method if request.is_approximate else None,
+        _time(request.escalate_by),
+        request.is_due(at),
     )
 
 

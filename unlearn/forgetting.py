@@ -15,14 +15,15 @@ accepted, if it was submitted, and unheard of otherwise.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 
-from shards.digest import digest_parts
+from shards.digest import Json, digest_parts
 from unlearn.erasure import purge_checkpoints, rewrite
 from unlearn.errors import AlreadyForgottenError, DamageError, UnknownIdError, some
-from unlearn.ledger import Location, Submission, Withdrawal
+from unlearn.ledger import Location, Submission, Unlearnt, Withdrawal
 from unlearn.lookup import records_of
 from unlearn.receipt.predicate import OPENING_BYTES, request_digest
 from unlearn.request import RESPONSE_MONTHS, Request, RequestState, months_later
@@ -53,15 +54,54 @@ class Draft:
         request: The request, in state submitted, with its opening.
         fingerprint: Keyed digest of what it names, so that the log can compare but not tell.
         dated: Whether its deadline was given.
+        escalated: Whether it was given until when the model is to be retrained.
     """
 
     request: Request
     fingerprint: str
     dated: bool
+    escalated: bool = False
+
+
+@dataclass(frozen=True)
+class Instead:
+    """What a request asks for in place of what is withdrawn for it.
+
+    Attributes:
+        method: Approximate method; None: nothing.
+        config: Its configuration, in full.
+        escalate_by: Until when the model is to be retrained after it, or None.
+        dated: Whether that was given with the request.
+    """
+
+    method: str | None = None
+    config: Mapping[str, Json] | None = None
+    escalate_by: datetime | None = None
+    dated: bool = False
+
+
+@dataclass(frozen=True)
+class NotApplied:
+    """Why no approximate method was applied.
+
+    Attributes:
+        code: One of `request.NOT_APPLIED`.
+        detail: What happened, for whoever asked; kept nowhere.
+    """
+
+    code: str
+    detail: str = ""
 
 
 def draft(
-    site: Site, named: Named, *, reason: str, idempotency_key: str | None, deadline: datetime | None, at: datetime
+    site: Site,
+    named: Named,
+    *,
+    reason: str,
+    idempotency_key: str | None,
+    deadline: datetime | None,
+    at: datetime,
+    instead: Instead = Instead(),
 ) -> Draft:
     """Write a request down.
 
@@ -72,6 +112,7 @@ def draft(
         idempotency_key: The submitter's own key, or None.
         deadline: Until when it must be forgotten; None: a month from now.
         at: The time, UTC.
+        instead: The approximate method it asks for, if it does.
 
     Returns:
         The request.
@@ -88,11 +129,15 @@ def draft(
         shards={},
         submitted_at=at,
         deadline=(deadline or months_later(at, RESPONSE_MONTHS)).astimezone(UTC),
+        method=instead.method,
+        method_config=instead.config,
+        escalate_by=None if instead.escalate_by is None else instead.escalate_by.astimezone(UTC),
         opening=opening.hex(),
     )
     tokens = (site.tokens("subject", named.subjects), site.tokens("record", named.record_ids))
     parts = [b"".join(sorted(group)) for group in tokens]
-    return Draft(request, digest_parts("request", [site.keys.pseudonyms, *parts]), deadline is not None)
+    fingerprint = digest_parts("request", [site.keys.pseudonyms, *parts])
+    return Draft(request, fingerprint, deadline is not None, instead.dated)
 
 
 def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Set[bytes] = frozenset()) -> Withdrawal:
@@ -196,7 +241,19 @@ def stop_nothing(shards: Collection[int]) -> None:
     del shards
 
 
-def serve_pending(site: Site, stop: Callable[[Collection[int]], None] = stop_nothing) -> list[DamageError]:
+Make = Callable[[Sequence[Withdrawal]], Unlearnt | NotApplied]
+"""Has the approximate method that requests ask for make a state without what they remove."""
+
+
+def training_instead(withdrawals: Sequence[Withdrawal]) -> NotApplied:
+    """Make nothing: the exact model is being built."""
+    del withdrawals
+    return NotApplied("training")
+
+
+def serve_pending(
+    site: Site, stop: Callable[[Collection[int]], None] = stop_nothing, make: Make = training_instead
+) -> list[DamageError]:
     """Carry out every request that was accepted and waits, and destroy the ids they named.
 
     A request that names an id nobody knows fails, and changes nothing. One whose record files are damaged waits on.
@@ -205,6 +262,7 @@ def serve_pending(site: Site, stop: Callable[[Collection[int]], None] = stop_not
         site: The workspace, whose lock the caller holds.
         stop: Told which shards the requests hit, once these are not served any more and before anything is destroyed:
             when it returns, nobody trains them.
+        make: Makes what requests ask for in place of what is withdrawn for them.
 
     Returns:
         What keeps requests waiting.
@@ -214,8 +272,8 @@ def serve_pending(site: Site, stop: Callable[[Collection[int]], None] = stop_not
     waiting = site.ledger.pending()
     damaged: list[DamageError] = []
     kept: dict[str, tuple[str, bytes]] = {}
-    for start in range(0, len(waiting), GROUP):
-        damaged += _serve(site, waiting[start : start + GROUP], epoch, kept)
+    for group in _alike(waiting):
+        damaged += _serve(site, group, epoch, kept, make)
         stop({item.shard for item in site.ledger.erasures()})
         damaged += destroy(site)
     if kept:
@@ -224,8 +282,16 @@ def serve_pending(site: Site, stop: Callable[[Collection[int]], None] = stop_not
     return damaged
 
 
+def _alike(waiting: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
+    """Some at a time, in order, and together only what asks for the same method."""
+    for _, items in groupby(waiting, lambda item: item.request.method_digest):
+        alike = list(items)
+        for start in range(0, len(alike), GROUP):
+            yield alike[start : start + GROUP]
+
+
 def _serve(
-    site: Site, group: Sequence[Submission], epoch: str, kept: dict[str, tuple[str, bytes]]
+    site: Site, group: Sequence[Submission], epoch: str, kept: dict[str, tuple[str, bytes]], make: Make
 ) -> list[DamageError]:
     """Withdraw a group of requests together; `kept` takes the ids of those that have to wait, encrypted anew."""
     withdrawals: list[Withdrawal] = []
@@ -249,8 +315,21 @@ def _serve(
             taken |= withdrawal.tombstones.keys()
             withdrawals.append(withdrawal)
     if withdrawals:
-        site.ledger.withdraw(withdrawals)
+        _withdraw(site, withdrawals, make)
     return damaged
+
+
+def _withdraw(site: Site, withdrawals: Sequence[Withdrawal], make: Make) -> None:
+    if withdrawals[0].request.method is None:
+        site.ledger.withdraw(withdrawals)
+        return
+    stuck = site.ledger.erasures()
+    # What could not be destroyed yet must not be taken for what stays.
+    made = NotApplied("failed", f"the record file {stuck[0].file} is damaged") if stuck else make(withdrawals)
+    if isinstance(made, NotApplied):
+        site.ledger.withdraw(withdrawals, not_applied=made.code)
+    else:
+        site.ledger.withdraw(withdrawals, made)
 
 
 def _exchanged(site: Site, item: Submission) -> DamageError:

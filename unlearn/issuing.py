@@ -108,7 +108,10 @@ def _issue(
 def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str, Json]) -> Json:
     votes = site.declaration.votes
     recovery = evidence.recovery if stage == "recovered" else None
+    approximation = evidence.approximation
     used = {} if recovery is None else {item[3]: environments.get(item[3]) for item in recovery["rebuilt"]}
+    if approximation is not None:
+        used[approximation["environment"]] = environments.get(approximation["environment"])
     kinds = {"submitted", "extended", "withdrawn", "forgotten"} | (set() if recovery is None else {"recovered"})
     events = [(entry, proof) for entry, proof in evidence.entries if entry.event.kind in kinds]
     return statement(
@@ -134,6 +137,7 @@ def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str,
         if votes is None
         else {"sigma": votes.sigma, "max_epsilon": votes.max_epsilon, "delta": votes.delta},
         reproducible=site.learner.reproducible,
+        approximation=approximation,
     )
 
 

@@ -190,6 +190,7 @@ def _describe(item: Submission) -> dict[str, Any]:
         "epoch": item.epoch,
         "sealed": item.sealed.hex(),
         "dated": item.dated,
+        "escalated": item.escalated,
     }
 
 
@@ -211,7 +212,7 @@ def _submission(item: Any) -> Submission:
         raise ValueError("a request of another version")
     request |= {name: datetime.fromisoformat(request[name]) for name in _TIMES if request[name] is not None}
     request["state"] = RequestState(request["state"])
-    if type(item["dated"]) is not bool:
+    if type(item["dated"]) is not bool or type(item["escalated"]) is not bool:
         raise ValueError("a submission of another version")
     sealed = bytes.fromhex(item["sealed"])
-    return Submission(Request(**request), item["fingerprint"], item["epoch"], sealed, item["dated"])
+    return Submission(Request(**request), item["fingerprint"], item["epoch"], sealed, item["dated"], item["escalated"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import calendar
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from shards.digest import Json, digest_json
 from unlearn.errors import UnlearnError
 
 REQUEST_ID = re.compile("req-[0-9a-f]{16}")
@@ -19,6 +21,15 @@ RESPONSE_MONTHS = 1
 
 FAILURES = {"unknown id": "names a subject or record that is not here"}
 """Why a request may fail: what the log says, to what the register says. Lines are added, and never changed."""
+
+NOT_APPLIED = {
+    "nothing served": "nothing that was served had seen the records, so there was nothing for a method to unlearn",
+    "nothing stays": "no record stays that the model could still be a model of, so it was withdrawn",
+    "training": "a training was under way, which builds the exact model: what had seen the records was withdrawn",
+    "failed": "the method failed, so what had seen the records was withdrawn instead",
+}
+"""Why no approximate method was applied though one was asked for: what the log says, to what the register says. Lines
+are added, and never changed."""
 
 
 class RequestState(StrEnum):
@@ -88,6 +99,10 @@ class Request:
         forgotten_at: When everything that saw the records was gone, UTC; None before.
         recovered_at: When the removed steps had been rebuilt, UTC; None before.
         failure: Why it failed; empty unless it did.
+        method: Approximate method it asks for, by name; None: what saw the records is withdrawn, and nothing else.
+        method_config: Configuration of that method, in full.
+        escalate_by: Until when the model is to be retrained after the method, UTC; None: whenever somebody does.
+        not_applied: Why the method was not applied though it was asked for; empty if it was, or none was.
         opening: Given once, to whoever submitted it, and kept nowhere: with it and the ids anybody can check that a
             receipt is about exactly these ids. None whenever the request is read from the workspace.
     """
@@ -106,6 +121,10 @@ class Request:
     forgotten_at: datetime | None = None
     recovered_at: datetime | None = None
     failure: str = ""
+    method: str | None = None
+    method_config: Mapping[str, Json] | None = None
+    escalate_by: datetime | None = None
+    not_applied: str = ""
     opening: str | None = None
 
     def is_overdue(self, at: datetime) -> bool:
@@ -118,6 +137,35 @@ class Request:
             True if somebody has to act.
         """
         return self.forgotten_at is None and self.deadline is not None and at > self.deadline
+
+    @property
+    def method_digest(self) -> str | None:
+        """Digest of the method's configuration, as the log holds it; None without a method."""
+        return None if self.method is None else digest_json("method", [self.method, self.method_config])
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether a state made by an approximate method took the place of what was withdrawn for it."""
+        return self.method is not None and self.withdrawn_at is not None and not self.not_applied
+
+    @property
+    def guarantee(self) -> str | None:
+        """What holds of the model that is served since: `"exact"`, or `"empirical"`; None before it is withdrawn."""
+        if self.withdrawn_at is None:
+            return None
+        return "empirical" if self.is_approximate and self.recovered_at is None else "exact"
+
+    def is_due(self, at: datetime) -> bool:
+        """Whether the model should have been retrained by now after an approximate method, and is not.
+
+        Args:
+            at: The time, UTC.
+
+        Returns:
+            True if somebody has to recover.
+        """
+        late = self.escalate_by is not None and at >= self.escalate_by
+        return self.is_approximate and self.recovered_at is None and late
 
     @property
     def days_late(self) -> int | None:

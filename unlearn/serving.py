@@ -151,7 +151,9 @@ class Server:
 
     def _are_recorded(self, keys: set[str]) -> bool:
         """Whether none of these states was withdrawn, only others added: training must not hold predictions up."""
-        return keys <= {step.key for step in self._site.ledger.steps().values()}
+        ledger = self._site.ledger
+        made = {item.key for item in ledger.approximations().values()}
+        return keys <= made | {step.key for step in ledger.steps().values()}
 
     def task(self) -> Task | None:
         """The declared task; where something serves, the one that it serves, since that never changes.

@@ -83,7 +83,7 @@ class Acceptor:
             sealed = self._site.inbox.seal(epoch, draft.request.id, named.subjects, named.record_ids)
         except FileNotFoundError:
             return None
-        return Submission(draft.request, draft.fingerprint, epoch, sealed, draft.dated)
+        return Submission(draft.request, draft.fingerprint, epoch, sealed, draft.dated, draft.escalated)
 
     def _commit(self, submission: Submission) -> Request | UnlearnError | None:
         mine = _Waiting(submission)

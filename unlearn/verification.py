@@ -38,7 +38,7 @@ from unlearn.building import chain_order, plan, replay_program
 from unlearn.errors import DamageError, InputError, UnlearnError, VerificationError
 from unlearn.issuing import Receipt, key_path, receipt_path
 from unlearn.ledger import Ledger, merkle, radix, soundness
-from unlearn.ledger.fold import Built, Derived, Story, fold
+from unlearn.ledger.fold import Built, Derived, Made, Story, fold
 from unlearn.ledger.uncovered import UNCOVERED
 from unlearn.lookup import places_of
 from unlearn.receipt import strict
@@ -62,7 +62,7 @@ TITLES = {
 }
 """What each step looks at."""
 
-_TIMES = ("submitted_at", "deadline", "withdrawn_at", "forgotten_at", "recovered_at")
+_TIMES = ("submitted_at", "deadline", "withdrawn_at", "forgotten_at", "recovered_at", "escalate_by")
 _SHOWING = frozenset({RequestState.FORGOTTEN, RequestState.RECOVERED})
 """States in which evidence is kept for a receipt that is still to come."""
 
@@ -348,6 +348,7 @@ def _check_story(site: Site) -> tuple[Story, str]:
         ("signing keys", story.keys, [name for name, _ in site.ledger.signing_keys()]),
         ("batches", story.batches, site.ledger.batches()),
         ("built steps", story.steps, recorded),
+        ("states made by approximate methods", story.approximations, _made(site.ledger)),
         ("migrations", story.migrations, site.ledger.migrations()),
         ("requests", list(story.requests.items()), list(states.items())),
         ("facts about requests", story.facts, facts),
@@ -385,6 +386,25 @@ def _check_story(site: Site) -> tuple[Story, str]:
     return story, detail
 
 
+def _made(ledger: Ledger) -> dict[int, Made]:
+    """What the tables hold of states that approximate methods made, as events tell of them."""
+    return {
+        shard: Made(
+            item.position,
+            item.key,
+            item.environment,
+            item.commitment,
+            item.records,
+            item.made_from,
+            item.method,
+            item.config_digest,
+            item.applications,
+            _iso(item.refuted_at),
+        )
+        for shard, item in ledger.approximations().items()
+    }
+
+
 def _check_said(site: Site, story: Story) -> None:
     """What requests say, and the encrypted ids of those that wait, are what was accepted."""
     said, sealed = site.ledger.said_digests(), site.ledger.sealed_digests()
@@ -420,7 +440,8 @@ def _check_evidence(site: Site, story: Story) -> None:
     """What receipts that are still to come will show is what the log committed to."""
     for name in sorted(name for name, state in story.requests.items() if state in _SHOWING):
         kept = site.ledger.evidence(name)
-        for part, body in (("withdrawal", kept.withdrawal), ("recovery", kept.recovery)):
+        parts = (("withdrawal", kept.withdrawal), ("recovery", kept.recovery), ("approximation", kept.approximation))
+        for part, body in parts:
             told = story.evidence.get((name, part))
             if told != (None if body is None else digest_json(part, body)):
                 raise DamageError(
@@ -432,7 +453,9 @@ def _check_evidence(site: Site, story: Story) -> None:
 
 def _check_environments(site: Site, story: Story) -> None:
     described = site.ledger.environments()
-    missing = {step.environment for step in story.steps.values()} - described.keys()
+    used = {step.environment for step in story.steps.values()}
+    used |= {made.environment for made in story.approximations.values()}
+    missing = used - described.keys()
     if missing:
         raise DamageError(f"the environment {min(missing)[:16]}… that steps were built in is not described any more")
     for digest, description in sorted(described.items()):
@@ -533,7 +556,9 @@ def _check_states(site: Site, story: Story, predicate: Predicate) -> str:
     destroyed = {step.key for step in predicate.withdrawal.destroyed}
     count = 0
     for shard in range(site.declaration.n_shards):
-        steps = {place[1]: step for place, step in story.steps.items() if place[0] == shard}
+        steps: dict[int, Built | Made] = {place[1]: step for place, step in story.steps.items() if place[0] == shard}
+        if shard in story.approximations:
+            steps[story.approximations[shard].position] = story.approximations[shard]
         there = site.folder(shard).keys()
         extra = there - {step.key for step in steps.values()}
         if extra & destroyed:
@@ -559,7 +584,12 @@ def _check_states(site: Site, story: Story, predicate: Predicate) -> str:
                 f"the checkpoint of shard {shard}, position {wrong[0]} was not built from the records and constants "
                 "that are there now"
             )
-    return f"All {count:,} checkpoints digested again; each is the one the log committed to, and there are no others."
+    detail = f"All {count:,} checkpoints digested again; each is the one the log committed to, and there are no others."
+    return detail + "".join(
+        f" What shard {shard} serves was made by the approximate method {made.method} and is NOT that of training: its "
+        f"guarantee is empirical (methods applied since the last exact state: {made.applications:,})."
+        for shard, made in sorted(story.approximations.items())
+    )
 
 
 def _load(site: Site, shard: int, key: str) -> CheckpointHeader:
@@ -705,6 +735,12 @@ def _train_again(workspace: Workspace, site: Site, shards: Sequence[int], tolera
             site.clear_staging(order.shard)
         site.ledger.end_operation()
     detail = f"{done.same:,} steps of {len(orders):,} shards trained again in fresh processes, equal byte for byte."
+    detail += "".join(
+        f" Shard {shard} serves a state made by {made.method} from a state and records that are destroyed: nobody can "
+        "make it again, and it was not compared with anything; `unlearn recover` replaces it by what training gives."
+        for shard, made in site.ledger.approximations().items()
+        if shard in shards
+    )
     if done.near:
         detail += (
             f" {done.near:,} were built in another environment, where equal bytes are not to be expected; their "

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -35,6 +35,7 @@ from shards.records import Records, is_unicode, to_ids
 from shards.task import Kind, Task
 from shards.train import describe_learner, describe_task, task_from
 from unlearn import declaration as declared
+from unlearn.approximating import Applier, asked_for, declared_method
 from unlearn.audit.sisa_test import PERMUTATIONS
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
@@ -51,7 +52,16 @@ from unlearn.errors import (
     WorkspaceError,
 )
 from unlearn.exported import KIND, check_exportable, write_program
-from unlearn.forgetting import Draft, Named, destroy, draft, find, refuse_repeated, serve_pending
+from unlearn.forgetting import (
+    Draft,
+    Instead,
+    Named,
+    destroy,
+    draft,
+    find,
+    refuse_repeated,
+    serve_pending,
+)
 from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, place_batch, store_batch
 from unlearn.issuing import (
@@ -63,7 +73,7 @@ from unlearn.issuing import (
     rotate_key,
     software_version,
 )
-from unlearn.ledger import Artefact, BuiltStep, NewSlice, now
+from unlearn.ledger import APPLYING, Artefact, BuiltStep, NewSlice, now
 from unlearn.progress import counted, progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
@@ -83,6 +93,9 @@ HAND_OVER_SECONDS = 120.0
 """How long `forget` waits for a process that trains: it may have to read all of its checkpoints first."""
 
 HAND_OVER_POLL_SECONDS = 0.05
+
+_WITHDRAW = Instead()
+"""What a request asks for that asks for no approximate method."""
 
 LOCK_SECONDS = 2.0
 """How long an operation waits for another writer before it gives up."""
@@ -109,6 +122,9 @@ class WorkspaceStatus:
         overdue: Ids of the requests whose deadline has passed and whose data is not gone.
         late: Ids of the requests that were forgotten after their deadline.
         labels_left: With noisy votes: how many more labels may be published; None otherwise.
+        approximate: What is served and was made by approximate methods, which is not what retraining gives.
+        due: Ids of the requests after whose approximate method the model is to be retrained by now, because their time
+            is up or an audit refuted what is served.
     """
 
     path: str
@@ -125,6 +141,28 @@ class WorkspaceStatus:
     overdue: tuple[str, ...]
     late: tuple[str, ...]
     labels_left: int | None
+    approximate: tuple[ApproximateState, ...] = ()
+    due: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ApproximateState:
+    """A state that is served and was made by an approximate method: its guarantee is empirical, never exact.
+
+    Attributes:
+        shard: The shard.
+        method: Name of the method.
+        config: Its configuration.
+        applications: How many methods were applied one after the other since the last exact state.
+        refuted_at: When an audit refuted that it, or one it was made from, has forgotten, UTC; None: none did.
+    """
+
+    shard: int
+    method: str
+    config: Mapping[str, Json]
+    applications: int
+    refuted_at: datetime | None
+    guarantee: str = "empirical"
 
 
 class Workspace:
@@ -155,6 +193,9 @@ class Workspace:
         ledger: str | None = None,
         store: str | None = None,
         risk_classes: Mapping[str, Region] | None = None,
+        method: str | None = None,
+        method_options: Mapping[str, Json] | None = None,
+        escalate_within: timedelta | None = None,
     ) -> Workspace:
         """Create a workspace.
 
@@ -180,6 +221,10 @@ class Workspace:
             risk_classes: Classes of subjects by how likely they are to ask, and where each may go, such as
                 `{"often": Region(shards=range(2)), "seldom": Region(shards=range(2, 20))}`; public constants. Every
                 batch then says the class of each subject. None: there are no classes, and everybody goes anywhere.
+            method: Name of an approximate method of `unlearn.methods` that `forget` applies where nothing else is said;
+                for one torch model (`n_shards=1`, `n_slices=1`). None: forgetting withdraws, and is exact.
+            method_options: Its options; what is not named has its default.
+            escalate_within: How long after a request the model is to be retrained at the latest; None: no such limit.
 
         Returns:
             The workspace, open.
@@ -192,6 +237,8 @@ class Workspace:
         folder = Path(path).absolute()
         trained = as_learner(learner)
         kind = task or trained.kinds()[0]
+        rule = "mean" if aggregation is None else aggregation
+        fixed = declared_method(trained, n_shards, n_slices, rule, method, method_options, escalate_within)
         declaration = declared.declare(
             trained,
             kind,
@@ -203,6 +250,7 @@ class Workspace:
             ledger=ledger,
             store=store,
             risk_classes=risk_classes,
+            method=fixed,
         )
         where = _executor(executor)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -406,12 +454,14 @@ class Workspace:
         with self._writing():
             return self._build(range(self._site.declaration.n_shards), "training", progress)
 
-    def recover(self, *, progress: bool | None = None) -> BuildReport:
+    def recover(self, *, due: bool = False, progress: bool | None = None) -> BuildReport:
         """Rebuild what forgetting removed, for all requests that wait for it together, each shard once.
 
-        Also builds again any checkpoint that is missing or damaged.
+        What approximate methods made is replaced by what training gives, and destroyed. Also builds again any
+        checkpoint that is missing or damaged.
 
         Args:
+            due: Only if the model is to be retrained by now (`WorkspaceStatus.due`).
             progress: Show a progress bar; None: on a terminal.
 
         Returns:
@@ -423,6 +473,8 @@ class Workspace:
             ConfigurationError: If the learner's code is not what the workspace was created with.
         """
         with self._writing():
+            if due and not self._due():
+                return BuildReport(0, 0, 0, 0.0, 0.0)
             shards = {shard for request in self._site.ledger.waiting() for shard in request.shards}
             trained = {shard for shard, _ in self._site.ledger.steps()}
             return self._build(shards | trained, "recovering", progress)
@@ -459,6 +511,9 @@ class Workspace:
         reason: str = "",
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
+        method: str | None = None,
+        method_options: Mapping[str, Json] | None = None,
+        escalate_by: datetime | None = None,
     ) -> Request:
         """Forget subjects or records, at once.
 
@@ -466,19 +521,30 @@ class Workspace:
         was trained on them, are gone from the workspace, and a receipt says so. Until `recover`, the shards concerned
         serve their last state that never saw them: exact for a smaller training set.
 
+        With an approximate method, a workspace of one model goes on serving one until then: the method makes it from
+        the one that is withdrawn. Its guarantee is empirical, as the receipt says. The old model is served while the
+        method is at work, which may take long. A method that fails keeps nobody from being forgotten: then the model
+        is withdrawn as without one, and `Request.not_applied` says so.
+
         Args:
             subjects: Subjects, with all their records.
             record_ids: Single records.
             reason: Why, for the log; do not name the person in it.
-            idempotency_key: Your own name for the request: the same key with the same ids, the same reason and the same
-                deadline, or none given, is the same request.
+            idempotency_key: Your own name for the request: the same key with the same ids, the same reason, the same
+                method and the same deadlines, or none given, is the same request.
             deadline: Until when it must be forgotten, with a time zone; None: one month from now. It is only noted.
+            method: Name of an approximate method; `"none"`: withdraw, and be exact. None: as declared when the
+                workspace was created.
+            method_options: Its options; what is not named has its default.
+            escalate_by: With a method: until when the model is to be retrained, with a time zone; `status` says when it
+                is due, and `recover` does it. None: as declared.
 
         Returns:
             The request, in state forgotten.
 
         Raises:
             InputError: If no id is given.
+            ConfigurationError: If the method does not fit; nothing was changed.
             UnknownIdError: If an id is not in the workspace; nothing was changed.
             AlreadyForgottenError: If an id was forgotten before; nothing was changed.
             IdempotencyError: If the key was used for another request; nothing was changed.
@@ -486,7 +552,8 @@ class Workspace:
                 the same. Or if one that trains does not look up for long; then it says that the request is durable.
             StorageError: If the disk refuses; what to do is said.
         """
-        named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline)
+        instead = self._instead(method, method_options, escalate_by)
+        named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline, instead)
         try:
             return self._forget(named, drafted)
         except LockedError:
@@ -503,19 +570,42 @@ class Workspace:
             site = self._site
             known = None if idempotency_key is None else site.ledger.request_by_key(idempotency_key)
             if known is not None:
-                from unlearn.ledger import check_repeat
+                from unlearn.ledger import Given, check_repeat
 
-                repeated = check_repeat(known, drafted.request, drafted.fingerprint, dated=drafted.dated)
+                given = Given(drafted.dated, drafted.escalated)
+                repeated = check_repeat(known, drafted.request, drafted.fingerprint, given)
                 if isinstance(repeated, IdempotencyError):
                     raise repeated
                 return repeated
             withdrawal = find(site, drafted.request, drafted.fingerprint, named)
             refuse_repeated(site, named)
+            if drafted.request.method is not None:
+                return self._apply(named, drafted)
             site.ledger.withdraw([withdrawal])
             damaged, done = self._finish(drafted.request.id)
             if damaged and done.state is RequestState.SUBMITTED:
                 raise damaged[0]
             return replace(done, opening=drafted.request.opening)
+
+    def _apply(self, named: Named, drafted: Draft) -> Request:
+        """Carry out a request that asks for a method: first it is durable, since the method may take long."""
+        accepted = self._acceptor.accept(drafted, named)
+        applier = Applier(self._site, self._executor)
+        try:
+            damaged = serve_pending(self._site, make=applier)
+            issue_due(self._site)
+        except (OSError, StorageError) as error:
+            raise StorageError(
+                f"request {accepted.id} is durable, but the disk or store refused to carry it out, or to write the "
+                f"receipt ({error}): make room or access, then run `unlearn recover`, which finishes it; do not submit "
+                "it again"
+            ) from error
+        done = self.status(accepted.id)
+        if damaged and done.state is RequestState.SUBMITTED:
+            raise damaged[0]
+        if done.not_applied and applier.detail:
+            done = replace(done, not_applied=f"{done.not_applied}: {applier.detail}")
+        return replace(done, opening=accepted.opening)
 
     def _hand_over(self, named: Named, drafted: Draft) -> Request:
         """Submit a request, and wait until the process that trains has carried it out, or we can ourselves."""
@@ -559,6 +649,9 @@ class Workspace:
         reason: str = "",
         idempotency_key: str | None = None,
         deadline: datetime | None = None,
+        method: str | None = None,
+        method_options: Mapping[str, Json] | None = None,
+        escalate_by: datetime | None = None,
     ) -> Request:
         """Accept a request to forget, without waiting for anybody.
 
@@ -574,6 +667,9 @@ class Workspace:
             idempotency_key: Your own name for the request: the same key with the same ids, the same reason and the same
                 deadline, or none given, is the same request.
             deadline: Until when it must be forgotten, with a time zone; None: one month from now.
+            method: Name of an approximate method, as in `forget`.
+            method_options: Its options.
+            escalate_by: As in `forget`.
 
         Returns:
             The request, in state submitted, or the one it repeats.
@@ -583,7 +679,8 @@ class Workspace:
             IdempotencyError: If the key was used for another request; nothing was changed.
             StorageError: If the disk refuses; then it was not accepted.
         """
-        named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline)
+        instead = self._instead(method, method_options, escalate_by)
+        named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline, instead)
         with _naming_full_disks(self.path):
             return self._acceptor.accept(drafted, named)
 
@@ -628,6 +725,18 @@ class Workspace:
         self._site.ledger.extend(request_id, deadline.astimezone(UTC))
         return self.status(request_id)
 
+    def _instead(self, method: str | None, options: Mapping[str, Json] | None, escalate_by: datetime | None) -> Instead:
+        """The approximate method that a request asks for, with all its options."""
+        if escalate_by is not None:
+            _check_deadline(escalate_by)
+        return asked_for(self._site, self.task, method, options, escalate_by, now())
+
+    def _due(self) -> list[str]:
+        """Requests after whose approximate method the model is to be retrained by now."""
+        refuted = any(made.refuted_at is not None for made in self._site.ledger.approximations().values())
+        waiting = self._site.ledger.waiting()
+        return [item.id for item in waiting if item.is_due(now()) or (refuted and item.is_approximate)]
+
     def _draft(
         self,
         subjects: Ids | None,
@@ -635,6 +744,7 @@ class Workspace:
         reason: str,
         idempotency_key: str | None,
         deadline: datetime | None,
+        instead: Instead = _WITHDRAW,
     ) -> tuple[Named, Draft]:
         named = Named(
             () if subjects is None else _named(subjects, "subjects"),
@@ -647,7 +757,15 @@ class Workspace:
             _check_text("idempotency_key", idempotency_key)
         if deadline is not None:
             _check_deadline(deadline)
-        drafted = draft(self._site, named, reason=reason, idempotency_key=idempotency_key, deadline=deadline, at=now())
+        drafted = draft(
+            self._site,
+            named,
+            reason=reason,
+            idempotency_key=idempotency_key,
+            deadline=deadline,
+            at=now(),
+            instead=instead,
+        )
         return named, drafted
 
     def _finish(self, request_id: str) -> tuple[list[DamageError], Request]:
@@ -665,7 +783,7 @@ class Workspace:
         return damaged, done
 
     def _serve_pending(self) -> list[DamageError]:
-        damaged = serve_pending(self._site)
+        damaged = serve_pending(self._site, make=Applier(self._site, self._executor))
         issue_due(self._site)
         return damaged
 
@@ -826,7 +944,7 @@ class Workspace:
         from unlearn.presented import audit_presented
 
         with self.unchanging() as site:
-            return audit_presented(
+            found = audit_presented(
                 site,
                 records,
                 request_id,
@@ -835,6 +953,38 @@ class Workspace:
                 permutations=permutations,
                 seed=seed,
             )
+        self._note_verdict(found)
+        return found
+
+    def refute(self, audit: Json) -> None:
+        """Note that an audit of your own refuted that the served model has forgotten: it is to be retrained.
+
+        Only of a model that an approximate method made. `status` says that it is due, and `recover` retrains it.
+
+        Args:
+            audit: What was found, as JSON; the log holds its digest.
+
+        Raises:
+            WorkspaceError: If no such model is served.
+        """
+        if not self._site.ledger.approximations():
+            raise WorkspaceError(
+                f"{self.path} serves nothing that an approximate method made, so there is nothing to retrain: verify "
+                "its receipts with `unlearn verify --workspace --replay` instead"
+            )
+        self._refute(digest_json("audit", audit), self.state_digest())
+
+    def _note_verdict(self, found: AuditResult | AttackAudit) -> None:
+        """Have the model retrained that an audit refuted, if an approximate method made it."""
+        if found.verdict == "refuted" and self._site.ledger.approximations():
+            self._refute(digest_json("audit", found.to_json()), found.facts.state_digest)
+
+    def _refute(self, audit: str, state_digest: str) -> None:
+        """Note it of the state that was audited, if it still is served."""
+        with self._writing(serve=False):
+            if self.state_digest() == state_digest:
+                for made in self._site.ledger.approximations().values():
+                    self._site.ledger.refute_approximation(made.key, audit)
 
     def _attacked(
         self,
@@ -853,7 +1003,7 @@ class Workspace:
         named = (attacks,) if isinstance(attacks, str) else attacks
         plan = named if isinstance(named, AttackPlan) else AttackPlan(tuple(named))
         with self.unchanging() as site, progress_bar("shadow models", show=progress, unit="states") as starter:
-            return attack_presented(
+            found = attack_presented(
                 site,
                 records,
                 request_id,
@@ -865,6 +1015,8 @@ class Workspace:
                 seed=seed,
                 progress=counted(starter),
             )
+        self._note_verdict(found)
+        return found
 
     def sign_audit(self, result: AuditResult | AttackAudit) -> bytes:
         """State an audit's result, signed with the key that signs receipts.
@@ -914,7 +1066,9 @@ class Workspace:
         for what, value in (("name", name), ("kind", kind), ("location", location)):
             _check_text(what, value)
         artefact = Artefact(f"art-{secrets.token_hex(8)}", name, kind, location, now())
-        self._site.ledger.add_artefact(artefact, {part.shard: part.position for part in parts})
+        sources = list(parts)
+        states = {part.key for part in sources if isinstance(part, BuiltStep)}
+        self._site.ledger.add_artefact(artefact, {part.shard: part.position for part in sources}, states)
         return artefact
 
     def retire(self, artefact_id: str) -> None:
@@ -974,6 +1128,7 @@ class Workspace:
             artefact = self._register(name or file.name, KIND, str(file), steps)
             try:
                 description = _described(artefact, task, declaration.aggregation, members)
+                description |= _approximate_sources(site, steps)
                 with _naming_full_disks(self.path):
                     write_program(file, site.learner, members, declaration.aggregation, task, description)
                 if self._server.stands(steps):
@@ -1105,6 +1260,11 @@ class Workspace:
             overdue=tuple(request.id for request in ledger.open_requests() if request.is_overdue(now())),
             late=tuple(request.id for request in ledger.late_requests()),
             labels_left=None if votes is None else max(votes.queries_allowed() - ledger.published(), 0),
+            approximate=tuple(
+                ApproximateState(made.shard, made.method, made.config, made.applications, made.refuted_at)
+                for made in ledger.approximations().values()
+            ),
+            due=tuple(self._due()),
         )
 
     def requests(self) -> list[Request]:
@@ -1143,9 +1303,11 @@ class Workspace:
         operation = site.ledger.operation()
         if operation == "ingest":
             undo_ingest(site)
-        if operation in {"train", "replay"}:
+        if operation in {"train", "replay", APPLYING}:
             for shard in shards:
                 site.clear_staging(shard)
+        if operation == APPLYING:
+            purge_checkpoints(site, shards)
         if operation == "train":
             if not site.ledger.is_forgetting():
                 adopt(site, shards)
@@ -1257,7 +1419,14 @@ def _position(piece: NewSlice) -> int:
     return piece.position
 
 
-def _described(artefact: Artefact, task: Task, aggregation: str, members: Sequence[Member]) -> Json:
+def _approximate_sources(site: Site, steps: Sequence[BuiltStep]) -> dict[str, Json]:
+    """What an exported model says if approximate methods made what it is of."""
+    keys = {step.key for step in steps}
+    made = [item.method for item in site.ledger.approximations().values() if item.key in keys]
+    return {"guarantee": "empirical", "methods": list(made)} if made else {}
+
+
+def _described(artefact: Artefact, task: Task, aggregation: str, members: Sequence[Member]) -> dict[str, Json]:
     """What is said of an exported model inside of it."""
     return {
         "artefact": artefact.id,

@@ -255,6 +255,60 @@ class TorchLearner(Learner):
         scaling = (state["standardize/mean"], state["standardize/std"]) if self.standardize else None
         return _Prediction(self, module, scaling, task)
 
+    def module_of(self, state: State, task: Task) -> torch.nn.Module:
+        """A state as the module it is of, for whoever changes it and gives it back (`state_of`).
+
+        Args:
+            state: What `train_step` gave, perhaps read back from a file.
+            task: What is predicted.
+
+        Returns:
+            A new module, in evaluation mode.
+
+        Raises:
+            ConfigurationError: If the state does not fit the module.
+        """
+        import torch
+
+        with generators_kept(), torch.inference_mode(False):
+            seed_generators(0)
+            module = make_module(self, task)
+            load_module(module, state)
+        return module.eval()
+
+    def state_of(self, module: torch.nn.Module, state: State) -> State:
+        """A changed module as a state.
+
+        Args:
+            module: What `module_of` gave, or a copy of it, with other weights.
+            state: The state it was made of, whose standardisation is kept, and whose optimiser's memory is not: that
+                is of other weights.
+
+        Returns:
+            The new state.
+        """
+        kept = {name: value for name, value in state.items() if name.startswith("standardize/")}
+        return {**module_arrays(module), **kept}
+
+    def tensors_of(
+        self, state: State, features: Features, target: np.ndarray, module: torch.nn.Module, task: Task
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Records as a state's module and its loss take them; of a task with one feature.
+
+        Args:
+            state: The state, whose standardisation they get.
+            features: Feature name to array `[n, *shape]`.
+            target: `[n]` class indices, or `[n, *shape]` values.
+            module: Whose dtype values get.
+            task: What is predicted.
+
+        Returns:
+            Inputs `[n, *shape]`, and targets.
+        """
+        (name,) = task.features
+        scaling = (state["standardize/mean"], state["standardize/std"]) if self.standardize else None
+        return feature_tensor(features[name], self.input_dtype, scaling), target_tensor(target, module, task)
+
     def join(self, members: Sequence[Predictor], task: Task) -> Joined | None:
         """Make several shards' networks one, where they are the ready-made multilayer perceptron in float32.
 

@@ -38,6 +38,13 @@ Options: TypeAlias = Annotated[
     typer.Option("--option", metavar="NAME=VALUE", help="An option of the learner; the value in JSON, or text."),
 ]
 
+MethodOptions: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method-option", metavar="NAME=VALUE", help="An option of the method; the value in JSON, or text; repeatable."
+    ),
+]
+
 RiskClasses: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,11 +73,12 @@ def split_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
-def parse_options(texts: Sequence[str] | None) -> dict[str, Json]:
+def parse_options(texts: Sequence[str] | None, option: str = "--option") -> dict[str, Json]:
     """Read `name=value` options.
 
     Args:
         texts: As given on the command line.
+        option: By which they were given.
 
     Returns:
         Name to value: what JSON makes of it, else the text itself.
@@ -82,9 +90,9 @@ def parse_options(texts: Sequence[str] | None) -> dict[str, Json]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
         if name in options:
-            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--option")
+            raise typer.BadParameter(f"{name!r} is given twice", param_hint=option)
         options[name] = _json_or_text(value)
     return options
 

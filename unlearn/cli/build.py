@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ Examples:
 RECOVER_EXAMPLE = """\b
 Examples:
   unlearn recover runs/people
+  unlearn recover runs/one --due
   unlearn recover /shared/runs/people --address head-node:6379"""
 
 
@@ -43,10 +44,26 @@ def train(run: Run, *, executor: Executor, json: AsJson = False) -> None:
     print_json(report) if json else say_built(report)
 
 
-def recover(run: Run, *, executor: Executor, json: AsJson = False) -> None:
+def recover(
+    run: Run,
+    due: Annotated[
+        bool,
+        typer.Option(
+            "--due",
+            help="Only if the model is to be retrained by now: the time after an approximate method is up, or an audit "
+            "refuted it.",
+        ),
+    ] = False,
+    *,
+    executor: Executor,
+    json: AsJson = False,
+) -> None:
     """Rebuild what forgetting removed."""
     with opened(run, executor) as workspace:
-        report = workspace.recover()
+        if due and not json and not workspace.status().due:
+            say("nothing is due to be retrained")
+            return
+        report = workspace.recover(due=due)
     print_json(report) if json else say_built(report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from unlearn.cli.arguments import (
     AsJson,
+    MethodOptions,
     Options,
     RiskClasses,
     Run,
@@ -27,6 +29,7 @@ Examples:
   unlearn create runs/people --learner logistic --shards 20 --slices 5
   unlearn create runs/cluster --learner logistic --store s3://bucket/prefix --ledger postgresql://me@host/db
   unlearn create runs/digits --learner mlp --option 'hidden=[64]'
+  unlearn create runs/one --learner cnn --method scrub --escalate-after 7
   unlearn create runs/members --learner logistic --risk-class guest:16-19:* --risk-class member:0-15:*
   unlearn create runs/visits --learner lda --option shrinkage=0.1 --option 'features={"map":"raw","limit":100}'"""
 
@@ -63,8 +66,14 @@ def create(
             "estimator, found in the current directory or installed."
         ),
     ],
-    shards: Annotated[int, typer.Option(min=1, help="Isolated models the records are spread over.")] = 20,
-    slices: Annotated[int, typer.Option(min=1, help="Increments of each shard's part of a batch.")] = 5,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, help="Isolated models the records are spread over.", show_default="20; 1 with a method"),
+    ] = None,
+    slices: Annotated[
+        int | None,
+        typer.Option(min=1, help="Increments of each shard's part of a batch.", show_default="5; 1 with a method"),
+    ] = None,
     option: Options = None,
     task: Annotated[
         TaskKind | None, typer.Option(help="What is predicted.", show_default="as the learner says")
@@ -85,6 +94,24 @@ def create(
     ] = None,
     delta: Annotated[float, typer.Option(help="Of noisy votes: the delta it is stated for.")] = 1e-5,
     risk_class: RiskClasses = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Approximate method that `forget` applies to one torch model until it is recovered: scrub, "
+            "fine_tune, gradient_ascent, …; its guarantee is empirical.",
+            show_default="none: forgetting withdraws, and is exact",
+        ),
+    ] = None,
+    method_option: MethodOptions = None,
+    escalate_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DAYS",
+            min=0,
+            help="Until how long after a request the model is to be retrained.",
+            show_default="no limit",
+        ),
+    ] = None,
     random_state: Annotated[
         int | None,
         typer.Option(help="Makes placement and training repeatable, for experiments.", show_default="fresh, secret"),
@@ -112,6 +139,9 @@ def create(
 ) -> None:
     """Create a workspace."""
     options, labels = parse_options(option), parse_classes(classes)
+    method_options = parse_options(method_option, "--method-option") or None
+    shards = (20 if method is None else 1) if shards is None else shards
+    slices = (5 if method is None else 1) if slices is None else slices
     from unlearn.workspace import Workspace
 
     workspace = Workspace.create(
@@ -126,6 +156,9 @@ def create(
         store=store,
         ledger=ledger,
         risk_classes=parse_risk_classes(risk_class),
+        method=method,
+        method_options=method_options,
+        escalate_within=None if escalate_after is None else timedelta(days=escalate_after),
     )
     declared = workspace.declaration
     if json:
@@ -140,10 +173,16 @@ def create(
                 "aggregation": declared.aggregation,
                 "store": declared.store,
                 "risk_classes": declared.risk_classes,
+                "method": declared.method,
             }
         )
         return
     say(f"created {run}: {counted(shards, 'shard')} of {counted(slices, 'slice')}, {declared.task} by {learner}")
+    if method is not None:
+        say(
+            f"requests are answered by the approximate method {method} until the model is recovered: empirical, NOT "
+            "exact"
+        )
     say(f"next: unlearn ingest {run} FILE")
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.arguments import AsJson, MethodOptions, Run, opened, parse_options
 from unlearn.cli.build import say_built
-from unlearn.cli.output import as_duration, counted, print_json, say
+from unlearn.cli.output import as_duration, as_time, counted, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
@@ -34,11 +34,28 @@ Deadline: TypeAlias = Annotated[
         formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Until when it must be done, UTC.", show_default="in a month"
     ),
 ]
+MethodName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Approximate method by which the workspace's one model unlearns until it is recovered, such as scrub; "
+        "its guarantee is empirical. none: withdraw, and be exact.",
+        show_default="as the workspace was created",
+    ),
+]
+EscalateBy: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+        help="With a method: until when the model must be retrained, UTC.",
+        show_default="as the workspace was created",
+    ),
+]
 
 EXAMPLE = """\b
 Examples:
   unlearn forget runs/people --subject w17 --reason "GDPR Art. 17" --idempotency-key case-4711
-  unlearn forget runs/people --ids-from leavers.txt --recover"""
+  unlearn forget runs/people --ids-from leavers.txt --recover
+  unlearn forget runs/one --subject w17 --method scrub --method-option epochs=3 --escalate-by 2027-01-31"""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +74,9 @@ def forget(
     reason: Reason = "",
     idempotency_key: IdempotencyKey = None,
     deadline: Deadline = None,
+    method: MethodName = None,
+    method_option: MethodOptions = None,
+    escalate_by: EscalateBy = None,
     recover: Annotated[bool, typer.Option("--recover", help="Rebuild at once what forgetting removed.")] = False,
     *,
     executor: Executor,
@@ -64,11 +84,19 @@ def forget(
 ) -> None:
     """Forget subjects or records."""
     subjects = named_ids(subject, record, ids_from)
-    until = None if deadline is None else deadline.replace(tzinfo=UTC)
+    until, escalated = (None if at is None else at.replace(tzinfo=UTC) for at in (deadline, escalate_by))
+    options = parse_options(method_option, "--method-option") or None
     with opened(run, executor) as workspace:
         started = time.perf_counter()
         request = workspace.forget(
-            subjects, record or (), reason=reason, idempotency_key=idempotency_key, deadline=until
+            subjects,
+            record or (),
+            reason=reason,
+            idempotency_key=idempotency_key,
+            deadline=until,
+            method=method,
+            method_options=options,
+            escalate_by=escalated,
         )
         seconds = time.perf_counter() - started
         if not json:
@@ -77,6 +105,7 @@ def forget(
                 f"{counted(len(request.shards), 'shard')} in {as_duration(seconds)}"
             )
             say_opening(request)
+            say_method(request)
         report = workspace.recover() if recover else None
         paths = [receipt.path for receipt in workspace.receipts(request.id)]
         if json:
@@ -88,7 +117,12 @@ def forget(
         for path in paths:
             say(f"receipt: {path}")
         if report is None and not request.state.is_terminal:
-            say(f"these shards serve their last state before the data; next: unlearn recover {run}")
+            what = (
+                "an approximately unlearnt model is served; next, to be exact"
+                if request.is_approximate
+                else "these shards serve their last state before the data; next"
+            )
+            say(f"{what}: unlearn recover {run}")
 
 
 def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Path | None) -> list[str]:
@@ -108,6 +142,16 @@ def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Pat
     if not subject and not record and ids_from is None:
         raise typer.BadParameter("nothing to forget: give --subject, --record or --ids-from")
     return [*(subject or ()), *(() if ids_from is None else read_ids(ids_from))]
+
+
+def say_method(request: Request) -> None:
+    """Say what came of the approximate method that a request asks for."""
+    if request.is_approximate:
+        say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
+        if request.escalate_by is not None:
+            say(f"to be retrained by {as_time(request.escalate_by)} UTC")
+    elif request.not_applied:
+        say(f"{request.method} was not applied: {request.not_applied}")
 
 
 def say_opening(request: Request) -> None:

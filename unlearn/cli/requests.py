@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.arguments import AsJson, MethodOptions, Run, opened, parse_options
 from unlearn.cli.build import say_built
-from unlearn.cli.forget import Deadline, IdempotencyKey, IdsFrom, Reason, Records, Subjects, named_ids, say_opening
+from unlearn.cli.forget import (
+    Deadline,
+    EscalateBy,
+    IdempotencyKey,
+    IdsFrom,
+    MethodName,
+    Reason,
+    Records,
+    Subjects,
+    named_ids,
+    say_method,
+    say_opening,
+)
 from unlearn.cli.output import as_time, counted, print_json, say
 from unlearn.cli.where import trains
 
@@ -61,6 +73,9 @@ def submit(
     reason: Reason = "",
     idempotency_key: IdempotencyKey = None,
     deadline: Deadline = None,
+    method: MethodName = None,
+    method_option: MethodOptions = None,
+    escalate_by: EscalateBy = None,
     *,
     json: AsJson = False,
 ) -> None:
@@ -68,7 +83,14 @@ def submit(
     subjects = named_ids(subject, record, ids_from)
     with opened(run) as workspace:
         request = workspace.submit(
-            subjects, record or (), reason=reason, idempotency_key=idempotency_key, deadline=as_utc(deadline)
+            subjects,
+            record or (),
+            reason=reason,
+            idempotency_key=idempotency_key,
+            deadline=as_utc(deadline),
+            method=method,
+            method_options=parse_options(method_option, "--method-option") or None,
+            escalate_by=as_utc(escalate_by),
         )
     if json:
         print_json(request)
@@ -110,6 +132,7 @@ def _say_processed(run: Path, requests: Sequence[Request], report: BuildReport |
     for request in requests:
         what = request.failure or f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
         say(f"{request.id}: {request.state.value}, {what}")
+        say_method(request)
     if not requests:
         say("no request was waiting")
     if report is not None:

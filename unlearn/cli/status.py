@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from unlearn.request import Request
-    from unlearn.workspace import Workspace
+    from unlearn.workspace import Workspace, WorkspaceStatus
 
 EXAMPLE = """\b
 Examples:
@@ -110,9 +110,26 @@ def workspace_table(workspace: Workspace) -> Table:
             ("requests", waiting or "none"),
             ("overdue", ", ".join(found.overdue) or "none"),
             ("forgotten late", ", ".join(found.late) or "none"),
+            *_approximate(found),
             ("state digest", _digest(workspace)),
         ),
     )
+
+
+def _approximate(found: WorkspaceStatus) -> list[tuple[str, str]]:
+    """What approximate methods made of the served model, if they did."""
+    if not found.approximate:
+        return []
+    rows = [
+        (
+            "APPROXIMATE",
+            f"serving an approximately unlearnt model: {made.method}, {made.guarantee}, "
+            f"{counted(made.applications, 'application')}; NOT what retraining gives"
+            + ("" if made.refuted_at is None else f"; REFUTED by an audit, {as_time(made.refuted_at)} UTC"),
+        )
+        for made in found.approximate
+    ]
+    return [*rows, ("to be retrained now", ", ".join(found.due) or "none is due")]
 
 
 def request_table(request: Request) -> Table:
@@ -132,11 +149,25 @@ def request_table(request: Request) -> Table:
                 "-" if request.forgotten_at is None else f"{as_time(request.forgotten_at)} UTC{_late(request)}",
             ),
             ("recovered", "-" if request.recovered_at is None else f"{as_time(request.recovered_at)} UTC"),
+            *_method(request),
             ("reason", request.reason or "-"),
             ("idempotency key", request.idempotency_key or "-"),
             ("failure", request.failure or "-"),
         ),
     )
+
+
+def _method(request: Request) -> list[tuple[str, str]]:
+    """The approximate method it asks for, if it does, and what came of that."""
+    if request.method is None:
+        return []
+    said = (
+        f"NOT applied: {request.not_applied}" if request.not_applied else "empirical, not exact, until it is recovered"
+    )
+    config = ", ".join(f"{name}={value}" for name, value in (request.method_config or {}).items())
+    until = "-" if request.escalate_by is None else f"{as_time(request.escalate_by)} UTC"
+    due = " (DUE)" if request.is_due(datetime.now(UTC)) else ""
+    return [("method", f"{request.method}: {said}"), ("its options", config), ("retrain by", until + due)]
 
 
 def requests_table(requests: Iterable[Request]) -> Table:

@@ -134,6 +134,7 @@ def verify(
                 "stage": said.stage,
                 "as_of": found.as_of,
                 "steps": found.steps,
+                "kind": said.kind,
                 "guarantee": said.guarantee,
                 "not_proven": said.not_proven,
                 "not_looked_at": found.not_looked_at,

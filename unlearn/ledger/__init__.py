@@ -11,27 +11,35 @@ if TYPE_CHECKING:
     from unlearn.ledger.evidence import Evidence
     from unlearn.ledger.ledger import Ledger, check_repeat
     from unlearn.ledger.rows import (
+        APPLYING,
+        Approximation,
         Artefact,
         BuiltStep,
         Erasure,
+        Given,
         Location,
         NewRecord,
         NewSlice,
         Submission,
+        Unlearnt,
         Withdrawal,
     )
 
 __all__ = [
+    "APPLYING",
+    "Approximation",
     "Artefact",
     "BuiltStep",
     "Database",
     "Erasure",
     "Evidence",
+    "Given",
     "Ledger",
     "Location",
     "NewRecord",
     "NewSlice",
     "Submission",
+    "Unlearnt",
     "Withdrawal",
     "check_repeat",
     "now",

@@ -56,6 +56,21 @@ FIELDS: dict[str, dict[str, str]] = {
     "artefact-registered": {"artefact": "text", "sources": "list of numbers"},
     "artefact-tainted": {"artefact": "text", "request": "text"},
     "artefact-retired": {"artefact": "text"},
+    "approximated": {
+        "shard": "number",
+        "position": "number",
+        "key": "digest",
+        "environment": "digest",
+        "state": "digest",
+        "records": "number",
+        "made_from": "digest",
+        "method": "text",
+        "config": "digest",
+        "applications": "number",
+        "refuted": "time or null",
+    },
+    "approximation-dropped": {"shard": "number", "key": "digest"},
+    "approximation-refuted": {"shard": "number", "key": "digest", "audit": "digest"},
 }
 """Kind to the fields that every event of it has, and what they are: those it had when it was first written.
 
@@ -76,6 +91,11 @@ FIELDS: dict[str, dict[str, str]] = {
 - `receipted`: a receipt was issued; digest of its payload.
 - `artefact-*`: something derived from the model and kept elsewhere was registered, is tainted by a request, or was
   reported gone. `sources` alternates shards and the latest position of each.
+- `approximated`: a state that an approximate method made takes the place of what was withdrawn just before, in the same
+  transaction; `state` is its salted commitment, `made_from` the key of the state it was made of, `applications` how
+  many methods were applied since the last exact state, `refuted` when an audit refuted one that it was made of.
+- `approximation-dropped`: such a state is not served any more.
+- `approximation-refuted`: an audit, of this digest, found that such a state still knows forgotten records.
 """
 
 
@@ -84,8 +104,15 @@ _TOMBSTONES = {"tombstones": "list of digests", "buried": "list of numbers"}
 OPTIONAL: dict[str, dict[str, str]] = {
     "migrated": _TOMBSTONES,
     "ingested": _TOMBSTONES,
-    "submitted": {"said": "digest", "sealed": "digest", "n_records": "number"},
-    "withdrawn": _TOMBSTONES,
+    "submitted": {
+        "said": "digest",
+        "sealed": "digest",
+        "n_records": "number",
+        "method": "text",
+        "method_digest": "digest",
+        "escalate_by": "time or null",
+    },
+    "withdrawn": {**_TOMBSTONES, "approximation": "digest", "not_applied": "text"},
 }
 """Kind to the fields that it got later, and what they are; whoever reads an event must do without them.
 
@@ -93,6 +120,10 @@ OPTIONAL: dict[str, dict[str, str]] = {
   after; only after, in the migration from which on the log vouches for it.
 - `said`: salted digest of the reason, the submitter's own key and the fingerprint of what is named (`rows`).
 - `sealed`, `n_records`: of a request that waits: digest of the encrypted ids, and how many single records they are.
+- `method`, `method_digest`, `escalate_by`: the approximate method it asks for, digest of its configuration, and until
+  when the model is to be retrained after it.
+- `approximation`: digest of what the receipt says of the state that a method made in place of what was withdrawn.
+- `not_applied`: why no method was applied though one was asked for; one of `request.NOT_APPLIED`.
 """
 
 

@@ -6,16 +6,19 @@ issued; the event that says it happened carries the digest.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from shards.digest import Json
 from unlearn.ledger import radix, recordset
 from unlearn.ledger import schema as s
 from unlearn.ledger.chain import Entry, Head
-from unlearn.ledger.rows import Artefact, BuiltStep
+from unlearn.ledger.rows import Approximation, Artefact, BuiltStep
 from unlearn.request import Request
 
 
@@ -27,6 +30,7 @@ class Evidence:
         request: The request.
         withdrawal: What was there before and after its records were withdrawn.
         recovery: What is there since they were recovered, or None.
+        approximation: What an approximate method made in place of what was withdrawn, or None.
         head: What the log comes to.
         entries: The events about the request, each with the proof that it is in the log.
         previous: Digest of its first receipt, if that is issued.
@@ -37,6 +41,7 @@ class Evidence:
     request: Request
     withdrawal: Json
     recovery: Json | None
+    approximation: Json | None
     head: Head
     entries: Sequence[tuple[Entry, list[bytes]]]
     previous: str | None
@@ -90,8 +95,10 @@ def gather_withdrawal(c: Connection, shards: Mapping[int, int], removed: Sequenc
     Returns:
         What is there.
     """
-    rows = c.execute(_STEPS) if shards else ()
-    hit = [BuiltStep(**row._mapping) for row in rows if row.position >= shards.get(row.shard, row.position + 1)]
+    rows = c.execute(_STEPS).all() if shards else ()
+    there = [*(BuiltStep(**row._mapping) for row in rows), *(item.served for item in approximations(c).values())]
+    hit = [step for step in there if step.position >= shards.get(step.shard, step.position + 1)]
+    hit.sort(key=lambda step: (step.shard, step.position))
     return Before(shards, removed, recordset.root(c), recordset.prune(c, removed), served(c), hit)
 
 
@@ -121,9 +128,25 @@ def describe_root(node: radix.Node) -> Json:
     return {"count": node.count, "root": node.hash.hex()}
 
 
+def approximations(c: Connection) -> dict[int, Approximation]:
+    """The states that approximate methods made, by shard."""
+    return {row.shard: _approximation(row) for row in c.execute(_APPROXIMATIONS)}
+
+
+_APPROXIMATIONS = select(s.approximation).order_by(s.approximation.c.shard)
+
+
+def _approximation(row: Row[Any]) -> Approximation:
+    fields = {**row._mapping, "config": json.loads(row.config)}
+    refuted_at = fields.pop("refuted_at")
+    return Approximation(**fields, refuted_at=None if refuted_at is None else datetime.fromisoformat(refuted_at))
+
+
 def served(c: Connection) -> list[BuiltStep]:
-    """Each shard's last built step, by shard."""
-    return [BuiltStep(**row._mapping) for row in c.execute(_SERVED)]
+    """What each shard serves, by shard: what a method made, if it made something, else the last built step."""
+    found = {row.shard: BuiltStep(**row._mapping) for row in c.execute(_SERVED)}
+    found |= {shard: item.served for shard, item in approximations(c).items()}
+    return [found[shard] for shard in sorted(found)]
 
 
 _STEPS = select(s.step).order_by(s.step.c.shard, s.step.c.position)

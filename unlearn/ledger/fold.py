@@ -15,7 +15,7 @@ from unlearn.errors import DamageError, UnlearnError
 from unlearn.ledger.chain import Entry
 from unlearn.ledger.events import FIELDS, Event
 from unlearn.ledger.radix import EMPTY
-from unlearn.request import FAILURES, RequestState, check_transition
+from unlearn.request import FAILURES, NOT_APPLIED, RequestState, check_transition
 
 
 class Built(NamedTuple):
@@ -26,6 +26,21 @@ class Built(NamedTuple):
     environment: str
     records: int
     visits: int
+
+
+class Made(NamedTuple):
+    """A state that an approximate method made, as its events say."""
+
+    position: int
+    key: str
+    environment: str
+    commitment: str
+    records: int
+    made_from: str
+    method: str
+    config: str
+    applications: int
+    refuted_at: str | None = None
 
 
 @dataclass
@@ -51,6 +66,7 @@ class Story:
         root: Root of the tree over the present records, hex.
         count: How many there are.
         steps: Built steps, by (shard, position).
+        approximations: What approximate methods made and is served, by shard.
         requests: Requests and where they stand.
         facts: Request to whatever its events say of it, by the names that `Request` has for it.
         said: Request to the salted digest of what it says, of those whose event holds it.
@@ -72,6 +88,7 @@ class Story:
     root: str = EMPTY.hash.hex()
     count: int = 0
     steps: dict[tuple[int, int], Built] = field(default_factory=dict)
+    approximations: dict[int, Made] = field(default_factory=dict)
     requests: dict[str, RequestState] = field(default_factory=dict)
     facts: dict[str, dict[str, Json]] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
@@ -175,13 +192,38 @@ def _dropped(story: Story, event: Event) -> None:
     del story.steps[event.fields["shard"], event.fields["position"]]
 
 
+def _approximated(story: Story, event: Event) -> None:
+    shard = event.fields["shard"]
+    if shard in story.approximations:
+        raise DamageError("the shard has a state of an approximate method already")
+    story.approximations[shard] = Made(
+        *(event.fields[name] for name in ("position", "key", "environment", "state", "records")),
+        *(event.fields[name] for name in ("made_from", "method", "config", "applications", "refuted")),
+    )
+
+
+def _approximation_dropped(story: Story, event: Event) -> None:
+    if story.approximations.pop(event.fields["shard"]).key != event.fields["key"]:
+        raise DamageError("the shard has another state of an approximate method")
+
+
+def _approximation_refuted(story: Story, event: Event) -> None:
+    made = story.approximations[event.fields["shard"]]
+    if made.key != event.fields["key"] or made.refuted_at is not None:
+        raise DamageError("the state is not there, or was refuted before")
+    story.approximations[event.fields["shard"]] = made._replace(refuted_at=event.at.isoformat())
+
+
 def _submitted(story: Story, event: Event) -> None:
     if event.fields["request"] in story.requests:
         raise DamageError("the request was submitted before")
     story.requests[event.fields["request"]] = RequestState.SUBMITTED
-    name, known = event.fields["request"], ("digest", "n_subjects", "n_records", "deadline")
+    name = event.fields["request"]
+    known = ("digest", "n_subjects", "n_records", "deadline", "method", "method_digest", "escalate_by")
     facts = {item: event.fields[item] for item in known if item in event.fields}
     story.facts[name] = {**facts, "submitted_at": event.at.isoformat(), "failure": ""}
+    if "method" in event.fields:
+        story.facts[name]["not_applied"] = ""
     story.waiting[name] = event.fields.get("sealed")
     if "said" in event.fields:
         story.said[name] = event.fields["said"]
@@ -220,6 +262,10 @@ def _withdrawn(story: Story, event: Event) -> None:
     name = event.fields["request"]
     story.facts[name] |= {"n_records": event.fields["n_records"], "shards": hit, "withdrawn_at": event.at.isoformat()}
     story.evidence[name, "withdrawal"] = event.fields["evidence"]
+    if "approximation" in event.fields:
+        story.evidence[name, "approximation"] = event.fields["approximation"]
+    if "not_applied" in event.fields:
+        story.facts[name]["not_applied"] = NOT_APPLIED[event.fields["not_applied"]]
     # A subject of whom something was forgotten before has a tombstone already; a record that was there has none.
     removed, subjects = event.fields["n_records"], story.facts[name]["n_subjects"]
     _bury(story, event, removed, removed + subjects)
@@ -270,6 +316,9 @@ _HANDLERS: dict[str, Callable[[Story, Event], None]] = {
     "ingested": _ingested,
     "built": _built,
     "dropped": _dropped,
+    "approximated": _approximated,
+    "approximation-dropped": _approximation_dropped,
+    "approximation-refuted": _approximation_refuted,
     "submitted": _submitted,
     "extended": _extended,
     "failed": _failed,

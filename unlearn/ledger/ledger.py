@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -19,7 +19,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Executable, Table, bindparam, delete, func, insert, inspect, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.engine import Row
 
 from shards.digest import Json, canonical_json, digest_json
@@ -30,23 +43,27 @@ from unlearn.ledger import schema as s
 from unlearn.ledger.chain import Entry, Head
 from unlearn.ledger.clock import now
 from unlearn.ledger.database import Database, insert_plain, upsert
-from unlearn.ledger.evidence import Evidence, gather_recovery, gather_withdrawal, served
+from unlearn.ledger.evidence import Evidence, approximations, gather_recovery, gather_withdrawal, served
 from unlearn.ledger.migrations import migrate
 from unlearn.ledger.rows import (
     SALT_BYTES,
+    Approximation,
     Artefact,
     BuiltStep,
     Erasure,
+    Given,
     Known,
     Location,
     NewRecord,
     NewSlice,
     Submission,
+    Unlearnt,
     Withdrawal,
+    approximation_digest,
     said_digest,
     sealed_digest,
 )
-from unlearn.request import FAILURES, Request, RequestState, check_transition
+from unlearn.request import FAILURES, NOT_APPLIED, Request, RequestState, check_transition
 
 V = TypeVar("V")
 
@@ -280,6 +297,11 @@ class Ledger:
             found = {Location(bytes(row.token), row.shard, row.position) for row in _rows(c, s.record, tokens)}
         return sorted(found, key=lambda item: (item.shard, item.position, item.token))
 
+    def commitments_of(self, tokens: Sequence[bytes]) -> list[bytes]:
+        """Commitments of present records, by their tokens, in no order."""
+        with self._read() as c:
+            return [bytes(row.commitment) for row in _rows(c, s.record, tokens)]
+
     def present(self, shard: int, position: int) -> set[bytes]:
         """Tokens of the records that are in a slice, by looking at every record: for rare cases only."""
         query = select(s.record.c.token).where((s.record.c.shard == shard) & (s.record.c.position == position))
@@ -392,20 +414,22 @@ class Ledger:
             return {(row.shard, row.position): BuiltStep(**row._mapping) for row in c.execute(query, given)}
 
     def served(self) -> tuple[int, list[BuiltStep]]:
-        """The generation and, read with it in one transaction, each shard's last built step."""
+        """The generation and, read with it in one transaction, what each shard serves."""
         with self._read() as c:
             return int(_get(c, "generation") or 0), served(c)
 
     def record_step(self, built: BuiltStep) -> None:
         """A step's checkpoint is published: serve it."""
         with self._write() as c:
+            at = now()
             c.execute(delete(s.step).where((s.step.c.shard == built.shard) & (s.step.c.position == built.position)))
             c.execute(insert(s.step), vars(built))
+            _drop_approximations(c, at, lambda made: made.shard == built.shard and made.position <= built.position)
             _next_generation(c)
             chain.append(
                 c,
                 "built",
-                now(),
+                at,
                 shard=built.shard,
                 position=built.position,
                 key=built.key,
@@ -425,6 +449,45 @@ class Ledger:
                 c.execute(delete(s.step).where((s.step.c.shard == item.shard) & (s.step.c.position == item.position)))
                 chain.append(c, "dropped", at, shard=item.shard, position=item.position, key=item.key)
             _next_generation(c)
+
+    def approximations(self) -> dict[int, Approximation]:
+        """The states that approximate methods made and that are served, by shard."""
+        with self._read() as c:
+            return approximations(c)
+
+    def drop_approximations(self, keys: Sequence[str]) -> None:
+        """Stop serving states that approximate methods made; nobody can make them again.
+
+        Args:
+            keys: Their keys.
+        """
+        with self._write() as c:
+            _drop_approximations(c, now(), lambda made: made.key in keys)
+            _next_generation(c)
+
+    def refute_approximation(self, key: str, audit: str) -> None:
+        """Note that an audit refuted a state that an approximate method made; the first time counts.
+
+        Args:
+            key: Of the state.
+            audit: Digest of the audit.
+        """
+        here = (s.approximation.c.key == key) & s.approximation.c.refuted_at.is_(None)
+        with self._write() as c:
+            shard = c.execute(select(s.approximation.c.shard).where(here)).scalar()
+            if shard is None:
+                return
+            at = now()
+            c.execute(update(s.approximation).where(here).values(refuted_at=at.isoformat()))
+            chain.append(c, "approximation-refuted", at, shard=shard, key=key, audit=audit)
+
+    def named(self, shard: int) -> set[str]:
+        """Keys of all checkpoints of a shard that are not rubbish."""
+        with self._read() as c:
+            steps = set(c.execute(select(s.step.c.key).where(s.step.c.shard == shard)).scalars())
+            return steps | set(
+                c.execute(select(s.approximation.c.key).where(s.approximation.c.shard == shard)).scalars()
+            )
 
     def record_environment(self, digest: str, description: Json) -> None:
         """Keep an environment's description, so that a digest can be explained later."""
@@ -474,9 +537,7 @@ class Ledger:
 
     def pending(self) -> list[Submission]:
         """The accepted requests nobody has served yet, oldest first."""
-        query = select(s.request, s.pending.c.epoch, s.pending.c.sealed).join(
-            s.pending, s.pending.c.request == s.request.c.id
-        )
+        query = _requests(s.pending.c.epoch, s.pending.c.sealed).join(s.pending, s.pending.c.request == s.request.c.id)
         with self._read() as c:
             return [
                 Submission(_request(row, {}), row.fingerprint, row.epoch, bytes(row.sealed))
@@ -513,9 +574,7 @@ class Ledger:
 
     def said_digests(self) -> dict[str, str]:
         """Digest of what every request says, as it is now; of those that have a salt."""
-        query = select(s.request, s.request_salt.c.salt).join(
-            s.request_salt, s.request_salt.c.request == s.request.c.id
-        )
+        query = _requests(s.request_salt.c.salt).join(s.request_salt, s.request_salt.c.request == s.request.c.id)
         with self._read() as c:
             return {
                 row.id: said_digest(bytes(row.salt), _request(row, {}), row.fingerprint) for row in c.execute(query)
@@ -541,24 +600,32 @@ class Ledger:
 
     # Requests carried out
 
-    def withdraw(self, withdrawals: Sequence[Withdrawal]) -> None:
+    def withdraw(
+        self, withdrawals: Sequence[Withdrawal], unlearnt: Unlearnt | None = None, not_applied: str | None = None
+    ) -> None:
         """Commit deletion requests and swap the served state, in one transaction.
 
         From here on the records are not found, their ids are refused, the shards serve the last step that never
-        saw them, and the slices to rewrite are noted.
+        saw them, or what an approximate method made, and the slices to rewrite are noted. Ends the operation of making
+        that.
 
         Args:
             withdrawals: What to remove; requests that were not submitted before are, by this.
+            unlearnt: What to serve in place of what saw them, for requests that ask for it; its checkpoint is there.
+            not_applied: Why nothing was made for those that ask for it: one of `NOT_APPLIED`.
 
         Raises:
             DamageError: If a record to remove is not among those present.
         """
         with self._write() as c:
             for item in withdrawals:
-                self._withdraw(c, item)
+                self._withdraw(c, item, unlearnt, not_applied)
+            if unlearnt is not None:
+                _approximate(c, unlearnt.approximation)
+                _set(c, "operation", "")
             _next_generation(c)
 
-    def _withdraw(self, c: Connection, item: Withdrawal) -> None:
+    def _withdraw(self, c: Connection, item: Withdrawal, unlearnt: Unlearnt | None, not_applied: str | None) -> None:
         request, at = item.request, now()
         if c.execute(_REQUEST, {"this": request.id}).first() is None:
             _add_requests(c, [(request, item.fingerprint, {})])
@@ -589,10 +656,12 @@ class Ledger:
             c.execute(_add_new(s.erasure, c.dialect.name), [{"shard": a, "position": b} for a, b in places])
         for shard, position in request.shards.items():
             c.execute(delete(s.step).where((s.step.c.shard == shard) & (s.step.c.position >= position)))
+        _drop_approximations(c, at, lambda made: made.had_seen(request.shards))
         _taint(c, request, at)
         root = recordset.update(c, commitments)
         evidence = found.complete(c, root)
         _keep_evidence(c, request.id, "withdrawal", evidence)
+        said |= _instead(c, request, unlearnt, not_applied)
         chain.append(
             c,
             "withdrawn",
@@ -659,6 +728,11 @@ class Ledger:
         done = [request for request in self.waiting() if set(request.shards) <= whole]
         with self._write() as c:
             at = now()
+            # Whoever forgets everything leaves nothing to be built that would take its place.
+            if _drop_approximations(c, at, lambda made: made.shard in whole):
+                _next_generation(c)
+            # The receipts of these say that every state is exact.
+            done = [] if approximations(c) else done
             for request in done:
                 _move(c, RequestState.FORGOTTEN, RequestState.RECOVERED, request.id, recovered_at=at.isoformat())
                 query = select(s.removed.c.commitment).where(s.removed.c.request == request.id)
@@ -695,7 +769,7 @@ class Ledger:
             shards: dict[str, dict[int, int]] = {}
             for row in c.execute(select(s.request_shard).order_by(s.request_shard.c.shard)):
                 shards.setdefault(row.request, {})[row.shard] = row.position
-            rows = c.execute(select(s.request).order_by(s.request.c.number)).all()
+            rows = c.execute(_requests().order_by(s.request.c.number)).all()
             return [_request(row, shards.get(row.id, {})) for row in rows]
 
     def count_requests(self) -> dict[RequestState, int]:
@@ -707,13 +781,13 @@ class Ledger:
 
     def open_requests(self) -> list[Request]:
         """The requests whose data is not gone, failed ones included."""
-        query = select(s.request).where(s.request.c.forgotten_at.is_(None)).order_by(s.request.c.number)
+        query = _requests().where(s.request.c.forgotten_at.is_(None)).order_by(s.request.c.number)
         with self._read() as c:
             return [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
 
     def late_requests(self) -> list[Request]:
         """The requests that were forgotten after their deadline, oldest first."""
-        query = select(s.request).where(s.request.c.forgotten_at > s.request.c.deadline).order_by(s.request.c.number)
+        query = _requests().where(s.request.c.forgotten_at > s.request.c.deadline).order_by(s.request.c.number)
         with self._read() as c:
             # Texts are in the order of the times they tell, all being UTC; the times themselves decide.
             found = [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
@@ -721,7 +795,7 @@ class Ledger:
 
     def waiting(self) -> list[Request]:
         """The requests that are forgotten and wait to be recovered."""
-        query = select(s.request).where(s.request.c.state == RequestState.FORGOTTEN.value).order_by(s.request.c.number)
+        query = _requests().where(s.request.c.state == RequestState.FORGOTTEN.value).order_by(s.request.c.number)
         with self._read() as c:
             return [_request(row, _shards(c, row.id)) for row in c.execute(query).all()]
 
@@ -757,6 +831,7 @@ class Ledger:
                 request=_request(row, _shards(c, request_id)),
                 withdrawal=parts["withdrawal"],
                 recovery=parts.get("recovery"),
+                approximation=parts.get("approximation"),
                 head=head,
                 entries=list(zip(entries, proofs, strict=True)),
                 previous=previous,
@@ -811,12 +886,16 @@ class Ledger:
 
     # What was derived
 
-    def add_artefact(self, artefact: Artefact, sources: Mapping[int, int]) -> None:
+    def add_artefact(self, artefact: Artefact, sources: Mapping[int, int], states: Collection[str] = ()) -> None:
         """Register something derived from the model or the records.
+
+        What was derived from a state that an approximate method made may know what the requests before it forgot, so
+        these taint it.
 
         Args:
             artefact: What it is.
             sources: Shard to the latest position it depends on.
+            states: Keys of the states it was derived from.
         """
         with self._write() as c:
             c.execute(
@@ -832,6 +911,11 @@ class Ledger:
             _insert_many(c, s.artefact_source, rows)
             flat = [number for pair in sorted(sources.items()) for number in pair]
             chain.append(c, "artefact-registered", artefact.registered_at, artefact=artefact.id, sources=flat)
+            if any(made.key in states for made in approximations(c).values()):
+                waiting = _requests().where(s.request.c.withdrawn_at.is_not(None) & s.request.c.recovered_at.is_(None))
+                for row in c.execute(waiting.order_by(s.request.c.number)).all():
+                    if _request(row, {}).is_approximate:
+                        _note_taint(c, artefact.id, row.id, artefact.registered_at)
 
     def retire_artefact(self, artefact_id: str) -> bool:
         """Note that an artefact is gone or was made anew; whether there is such a one."""
@@ -931,7 +1015,8 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
         if request.id in there:
             results.append(request)
         elif key is not None and key in known:
-            results.append(check_repeat(known[key], request, item.fingerprint, dated=item.dated))
+            given = Given(item.dated, item.escalated)
+            results.append(check_repeat(known[key], request, item.fingerprint, given))
         elif item.epoch != epoch:
             results.append(None)
         else:
@@ -945,14 +1030,14 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
     return results
 
 
-def check_repeat(known: Known, request: Request, fingerprint: str, *, dated: bool) -> Request | IdempotencyError:
+def check_repeat(known: Known, request: Request, fingerprint: str, given: Given) -> Request | IdempotencyError:
     """Tell the repetition of a request from another one under the same key.
 
     Args:
         known: The request that has the key.
         request: The present one.
         fingerprint: Keyed digest of what the present one names.
-        dated: Whether the present one's deadline was given: one that was not says nothing else than the first.
+        given: What of the present one was given: what was not says nothing else than the first.
 
     Returns:
         The known request, or the error to raise.
@@ -961,8 +1046,12 @@ def check_repeat(known: Known, request: Request, fingerprint: str, *, dated: boo
         other = "other ids"
     elif known.request.reason != request.reason:
         other = "another reason"
-    elif dated and known.deadline != request.deadline:
+    elif given.deadline and known.deadline != request.deadline:
         other = "another deadline"
+    elif known.request.method_digest != request.method_digest:
+        other = "another method"
+    elif given.escalate_by and known.request.escalate_by != request.escalate_by:
+        other = "another date of retraining"
     else:
         return known.request
     return IdempotencyError(
@@ -981,11 +1070,17 @@ def _add_requests(c: Connection, added: Sequence[tuple[Request, str, dict[str, J
     if not added:
         return
     last = c.execute(_LAST_REQUEST).scalar()
-    rows, drafts, salts = [], [], []
+    rows, drafts, salts, asked = [], [], [], []
     for number, (request, fingerprint, more) in enumerate(added, 0 if last is None else last + 1):
         deadline = None if request.deadline is None else request.deadline.isoformat()
         salt = secrets.token_bytes(SALT_BYTES)
         salts.append((request.id, salt))
+        method: dict[str, Json] = {}
+        if request.method is not None:
+            until = None if request.escalate_by is None else request.escalate_by.isoformat()
+            config = canonical_json(dict(request.method_config or {})).decode()
+            asked.append((request.id, request.method, config, until, ""))
+            method = {"method": request.method, "method_digest": request.method_digest, "escalate_by": until}
         rows.append(
             (
                 *(number, request.id, request.idempotency_key, fingerprint, request.digest, request.reason),
@@ -1003,10 +1098,12 @@ def _add_requests(c: Connection, added: Sequence[tuple[Request, str, dict[str, J
                 deadline=deadline,
                 said=said_digest(salt, request, fingerprint),
                 **more,
+                **method,
             )
         )
     insert_plain(c, s.request, rows)
     insert_plain(c, s.request_salt, salts)
+    insert_plain(c, s.unlearning, asked)
     chain.append_all(c, drafts)
 
 
@@ -1039,6 +1136,14 @@ def _tombstones(c: Connection, tokens: Sequence[bytes]) -> Iterator[dict[str, Js
     said |= {"tombstones": [before.hash.hex(), after.hash.hex()], "buried": [before.count, after.count]}
 
 
+def _requests(*more: ColumnElement[Any]) -> Select[Any]:
+    """Select requests as `_request` reads them, with some columns more."""
+    asked = s.unlearning
+    columns = (asked.c.method, asked.c.config, asked.c.escalate_by, asked.c.not_applied)
+    there = s.request.outerjoin(asked, asked.c.request == s.request.c.id)
+    return select(s.request, *columns, *more).select_from(there)
+
+
 def _under_way() -> Any:
     return (s.request.c.state == RequestState.SUBMITTED.value) & s.request.c.withdrawn_at.is_not(None)
 
@@ -1047,7 +1152,7 @@ def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, Known]
     """The requests submitted under some keys, by key."""
     rows: list[Row[Any]] = []
     for part in _chunks(idempotency_keys):
-        rows += c.execute(select(s.request).where(s.request.c.idempotency_key.in_(part))).all()
+        rows += c.execute(_requests().where(s.request.c.idempotency_key.in_(part))).all()
     return {
         row.idempotency_key: Known(_request(row, _shards(c, row.id)), row.fingerprint, _first_deadline(c, row))
         for row in rows
@@ -1067,8 +1172,58 @@ def _taint(c: Connection, request: Request, at: datetime) -> None:
     rows = c.execute(_SOURCES)
     hit = {row.artefact for row in rows if row.position >= request.shards.get(row.shard, row.position + 1)}
     for name in sorted(hit):
-        c.execute(insert(s.taint).values(artefact=name, request=request.id))
-        chain.append(c, "artefact-tainted", at, artefact=name, request=request.id)
+        _note_taint(c, name, request.id, at)
+
+
+def _note_taint(c: Connection, artefact: str, request_id: str, at: datetime) -> None:
+    c.execute(insert(s.taint).values(artefact=artefact, request=request_id))
+    chain.append(c, "artefact-tainted", at, artefact=artefact, request=request_id)
+
+
+def _drop_approximations(c: Connection, at: datetime, which: Callable[[Approximation], bool]) -> int:
+    """Stop serving some of the states that methods made; how many there were."""
+    dropped = [made for made in approximations(c).values() if which(made)]
+    for made in dropped:
+        c.execute(delete(s.approximation).where(s.approximation.c.shard == made.shard))
+        chain.append(c, "approximation-dropped", at, shard=made.shard, key=made.key)
+    return len(dropped)
+
+
+def _approximate(c: Connection, made: Approximation) -> None:
+    """Serve what a method made."""
+    refuted = None if made.refuted_at is None else made.refuted_at.isoformat()
+    values = {**vars(made), "config": canonical_json(dict(made.config)).decode(), "refuted_at": refuted}
+    c.execute(insert(s.approximation).values(values))
+    chain.append(
+        c,
+        "approximated",
+        now(),
+        shard=made.shard,
+        position=made.position,
+        key=made.key,
+        environment=made.environment,
+        state=made.commitment,
+        records=made.records,
+        made_from=made.made_from,
+        method=made.method,
+        config=made.config_digest,
+        applications=made.applications,
+        refuted=refuted,
+    )
+
+
+def _instead(c: Connection, request: Request, unlearnt: Unlearnt | None, not_applied: str | None) -> dict[str, Json]:
+    """Keep what a request that asks for a method got; what its event says of it."""
+    if request.method is None:
+        return {}
+    if unlearnt is not None and unlearnt.approximation.had_seen(request.shards):
+        body = unlearnt.to_json(request.escalate_by)
+        _keep_evidence(c, request.id, "approximation", body)
+        return {"approximation": approximation_digest(body)}
+    code = not_applied or "nothing served"
+    here = s.unlearning.c.request == request.id
+    c.execute(update(s.unlearning).where(here).values(not_applied=NOT_APPLIED[code]))
+    return {"not_applied": code}
 
 
 def _tainted(c: Connection, request_id: str) -> list[Artefact]:
@@ -1201,6 +1356,10 @@ def _request(row: Row[Any], shards: dict[int, int]) -> Request:
         forgotten_at=_time_or_none(row.forgotten_at),
         recovered_at=_time_or_none(row.recovered_at),
         failure=row.failure,
+        method=row.method,
+        method_config=None if row.config is None else json.loads(row.config),
+        escalate_by=_time_or_none(row.escalate_by),
+        not_applied=row.not_applied or "",
     )
 
 
@@ -1212,7 +1371,7 @@ _STEPS_OF = select(s.step).where(s.step.c.shard == _THIS)
 _ENVIRONMENTS = select(s.environment)
 _KEYS = select(s.key).order_by(s.key.c.number)
 
-_REQUEST = select(s.request).where(s.request.c.id == _THIS)
+_REQUEST = _requests().where(s.request.c.id == _THIS)
 _LAST_REQUEST = select(func.max(s.request.c.number))
 _FOUND_OUT = update(s.request).where(s.request.c.id == _THIS)
 _MOVED = update(s.request).where((s.request.c.id == _THIS) & (s.request.c.state == bindparam("before")))

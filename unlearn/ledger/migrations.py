@@ -20,7 +20,7 @@ from unlearn.ledger.database import Database
 Migration = tuple[str, Callable[[Connection], dict[str, Json] | None]]
 """Name, and what it does within one transaction; may return what its event says besides its name."""
 
-_LATER = (s.tombstone_bucket, s.request_salt)
+_LATER = (s.tombstone_bucket, s.request_salt, s.unlearning, s.approximation)
 """Tables that later steps add."""
 
 
@@ -44,6 +44,12 @@ def _vouch_for_tombstones(c: Connection) -> dict[str, Json]:
 def _salt_requests(c: Connection) -> None:
     """Make room for the salts of what requests say; those there are keep none, and the log says nothing of theirs."""
     s.request_salt.create(c)
+
+
+def _admit_methods(c: Connection) -> None:
+    """Make room for what approximate methods make, and for the requests that ask for them."""
+    s.unlearning.create(c)
+    s.approximation.create(c)
 
 
 _APPEND_ONLY = {
@@ -71,6 +77,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("0001-initial", _initial),
     ("0002-tombstone-tree", _vouch_for_tombstones),
     ("0003-request-salts", _salt_requests),
+    ("0004-approximate-methods", _admit_methods),
 )
 """All of them, oldest first."""
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from shards.digest import Json, canonical_json, digest_parts
+from shards.digest import Json, canonical_json, digest_json, digest_parts
 from unlearn.request import Request
 
 SALT_BYTES = 32
+
+APPLYING = "unlearn"
+"""The operation during which an approximate method makes a state that nobody serves yet."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,100 @@ class BuiltStep:
 
 
 @dataclass(frozen=True)
+class Approximation:
+    """A state that an approximate method made of one that saw forgotten records; served until exact steps replace it.
+
+    Attributes:
+        shard: Shard number.
+        position: Of the last slice whose records it owes something to.
+        key: Name of its checkpoint; of another kind than those of steps.
+        environment: Digest of the environment the method ran in.
+        commitment: Salted, as of a step.
+        records: Records that stayed when it was made.
+        made_from: Key of the state it was made from, which is destroyed.
+        method: Name of the method.
+        config: Its configuration, in full.
+        applications: How many methods were applied one after the other since the last exact state, this one included.
+        refuted_at: When an audit first refuted that it, or one it was made from, had forgotten, UTC; None: none did.
+    """
+
+    shard: int
+    position: int
+    key: str
+    environment: str
+    commitment: str
+    records: int
+    made_from: str
+    method: str
+    config: Mapping[str, Json]
+    applications: int
+    refuted_at: datetime | None = None
+
+    @property
+    def served(self) -> BuiltStep:
+        """As it is served: like a step that nobody can build again."""
+        return BuiltStep(
+            self.shard, self.position, self.key, self.environment, self.commitment, self.records, visits=0, seconds=0.0
+        )
+
+    def had_seen(self, hit: Mapping[int, int]) -> bool:
+        """Whether it owes something to what a request hits.
+
+        Args:
+            hit: Shard to the earliest position that is hit.
+
+        Returns:
+            True if so.
+        """
+        return self.position >= hit.get(self.shard, self.position + 1)
+
+    @property
+    def config_digest(self) -> str:
+        """Digest of the configuration, as events hold it."""
+        return digest_json("method", [self.method, dict(self.config)])
+
+
+@dataclass(frozen=True)
+class Unlearnt:
+    """What an approximate method made, and what its card says.
+
+    Attributes:
+        approximation: The state.
+        title: The method in words.
+        citation: Who published it, and where.
+        statement: What holds of it and what does not.
+    """
+
+    approximation: Approximation
+    title: str
+    citation: str
+    statement: str
+
+    def to_json(self, escalate_by: datetime | None) -> Json:
+        """What a receipt says of it.
+
+        Args:
+            escalate_by: Until when the model is to be retrained, or None.
+
+        Returns:
+            JSON.
+        """
+        made = self.approximation
+        return {
+            "method": made.method,
+            "title": self.title,
+            "citation": self.citation,
+            "statement": self.statement,
+            "config": dict(made.config),
+            "applications": made.applications,
+            "state": made.served.state,
+            "made_from": made.made_from,
+            "environment": made.environment,
+            "escalate_by": None if escalate_by is None else escalate_by.isoformat(),
+        }
+
+
+@dataclass(frozen=True)
 class Erasure:
     """A slice to rewrite, with what is recorded of it now; file and digest are None if it was emptied already."""
 
@@ -81,6 +179,7 @@ class Submission:
         epoch: Name of the key its ids are encrypted under.
         sealed: The encrypted ids.
         dated: Whether the submitter gave the deadline, which then is part of what the idempotency key stands for.
+        escalated: Likewise, whether the submitter said until when the model is to be retrained.
     """
 
     request: Request
@@ -88,6 +187,14 @@ class Submission:
     epoch: str
     sealed: bytes
     dated: bool = False
+    escalated: bool = False
+
+
+class Given(NamedTuple):
+    """What of a request its submitter gave, so that the idempotency key stands for it."""
+
+    deadline: bool = False
+    escalate_by: bool = False
 
 
 class Known(NamedTuple):
@@ -136,6 +243,18 @@ class Artefact:
     registered_at: datetime
     retired_at: datetime | None = None
     tainted_by: tuple[str, ...] = ()
+
+
+def approximation_digest(body: Json) -> str:
+    """Digest of what a receipt says of a state that a method made, as events hold it.
+
+    Args:
+        body: `Unlearnt.to_json`, or what was read from a receipt.
+
+    Returns:
+        Hex.
+    """
+    return digest_json("approximation", body)
 
 
 def said_digest(salt: bytes, request: Request, fingerprint: str) -> str:

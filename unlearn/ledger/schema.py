@@ -151,6 +151,37 @@ request_salt = Table(
 )
 """What salts the log's digest of a request's texts, which may name somebody: without it, the digest says nothing."""
 
+unlearning = Table(
+    "unlearning",
+    metadata,
+    Column("request", String, primary_key=True),
+    Column("method", String, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("escalate_by", String),
+    Column("not_applied", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Which approximate method a request asks for, until when the model is to be retrained after it, and why it was not
+applied, if it was not."""
+
+approximation = Table(
+    "approximation",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("position", Integer, nullable=False),
+    Column("key", String, nullable=False),
+    Column("environment", String, nullable=False),
+    Column("commitment", String, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("made_from", String, nullable=False),
+    Column("method", String, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("applications", Integer, nullable=False),
+    Column("refuted_at", String),
+    sqlite_with_rowid=False,
+)
+"""States that approximate methods made; a shard that has one serves it, whatever steps there are."""
+
 request_shard = Table(
     "request_shard",
     metadata,

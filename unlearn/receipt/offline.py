@@ -19,7 +19,8 @@ from unlearn.receipt import strict
 from unlearn.receipt.envelope import check_signatures, check_threshold, parse_envelope, pinned, short
 from unlearn.receipt.keys import follow
 from unlearn.receipt.predicate import (
-    RECEIPT_TYPE,
+    RECEIPT_TYPES,
+    Approximation,
     Predicate,
     RecordSet,
     State,
@@ -151,7 +152,8 @@ def verify_offline(
     with _step(3):
         statement = _read_payload(payload)
         predicate = statement.predicate
-        passed(3, f"Complete and unambiguous, in the form and words of version 1, stage {predicate.stage}.")
+        version = 1 if predicate.approximation is None else 2
+        passed(3, f"Complete and unambiguous, in the form and words of version {version}, stage {predicate.stage}.")
     with _step(4):
         passed(4, _check_subject(statement, request_id, workspace_id))
     with _step(5):
@@ -220,7 +222,7 @@ def _claimed_rotations(payload: bytes) -> tuple[list[Json], str]:
         return [], ""
     predicate = statement.get("predicate")
     if not isinstance(predicate, dict) or not {"keys", "workspace"} <= predicate.keys():
-        if statement.get("predicateType") != RECEIPT_TYPE:
+        if statement.get("predicateType") not in list(RECEIPT_TYPES):
             return [], ""
         raise ReceiptError(
             "it holds no predicate with the fields 'keys' and 'workspace', so nobody can say who may sign it"
@@ -326,10 +328,25 @@ def _check_evidence(predicate: Predicate, events: Sequence[_Event]) -> str:
     if "shards" in by_kind["withdrawn"].fields:
         hit = [number for pair in sorted(predicate.withdrawal.shards.items()) for number in pair]
         _agree(by_kind["withdrawn"], "shards", hit, "withdrawal: shards")
+    made = _check_approximation(predicate, by_kind["withdrawn"])
     if predicate.recovery is None:
-        return "The account of the withdrawal is the one whose digest the log holds."
+        return f"The account of the withdrawal is the one whose digest the log holds.{made}"
     _agree(by_kind["recovered"], "evidence", predicate.recovery.digest, "the evidence of the recovery (recovery)")
-    return "The accounts of the withdrawal and of the recovery are those whose digests the log holds."
+    return f"The accounts of the withdrawal and of the recovery are those whose digests the log holds.{made}"
+
+
+def _check_approximation(predicate: Predicate, withdrawn: _Event) -> str:
+    """A receipt says that an approximate method was applied exactly where the log does, and what was made by it."""
+    said = predicate.approximation
+    if said is None:
+        if "approximation" in withdrawn.fields:
+            raise ReceiptError(
+                "the event withdrawn in the log says that a state made by an approximate method was served from then "
+                "on, and the receipt does not: it claims more than was done"
+            )
+        return ""
+    _agree(withdrawn, "approximation", said.digest, "the account of the approximate method (approximation)")
+    return " So is that of the approximate method."
 
 
 def _check_records(predicate: Predicate, events: Sequence[_Event]) -> str:
@@ -421,11 +438,12 @@ def _check_states(predicate: Predicate) -> str:
     gone = {step.key for step in withdrawal.destroyed}
     _check_gone(withdrawal.states_after, gone, withdrawal.after, "withdrawal: states: after")
     _check_fit(withdrawal.states_before, withdrawal.before, "withdrawal: states: before")
+    made = "" if predicate.approximation is None else _check_made(predicate.approximation, predicate, gone)
     hit = len(withdrawal.shards)
     detail = (
         f"Shards that had learned from the records: {hit:,}. States trained on them and destroyed, none of which is "
         f"served any more: {len(gone):,}. Shards that went on serving, untouched or with an earlier state: "
-        f"{len(after):,}."
+        f"{len(after):,}.{made}"
     )
     if recovery is None:
         return detail
@@ -438,6 +456,31 @@ def _check_states(predicate: Predicate) -> str:
     return (
         f"{detail} States rebuilt without the records, all different from those destroyed: {len(recovery.rebuilt):,}. "
         f"Shards that serve since: {len(recovery.states):,}."
+    )
+
+
+def _check_made(made: Approximation, predicate: Predicate, gone: set[str]) -> str:
+    """What a method made stands where a state that saw the records was withdrawn, and is gone after the recovery."""
+    where, state = "approximation", made.state
+    hit = predicate.withdrawal.shards.get(state.shard)
+    if hit is None or state.position < hit:
+        raise ReceiptError(
+            f"{where}: state: no forgotten record was in shard {state.shard} up to position {state.position}, so there "
+            "was nothing to unlearn"
+        )
+    if state.key in gone:
+        raise ReceiptError(f"{where}: state: it is said to be destroyed")
+    _check_fit([state], predicate.withdrawal.after, where)
+    recovery = predicate.recovery
+    served = "" if recovery is None else " until the recovery"
+    after = (
+        () if recovery is None else ({item.key for item in recovery.states}, {item.key for item in recovery.rebuilt})
+    )
+    if any(state.key in keys for keys in after):
+        raise ReceiptError(f"recovery: states: shard {state.shard} still serves what an approximate method made")
+    return (
+        f" In its place, shard {state.shard} served{served} a state made by the approximate method "
+        f"{strict.shown(made.method)}, which is NOT that of retraining."
     )
 
 

@@ -1,7 +1,9 @@
 """What a receipt says: its fields, its words, and how its parts are digested. Pure.
 
 A receipt is an in-toto statement about one deletion request. Whoever issues one builds it with `statement`; whoever
-verifies one reads it with `read_statement`, which takes exactly the form that version 1 has and nothing else.
+verifies one reads it with `read_statement`, which takes exactly the form that version 1 or 2 has and nothing else.
+Version 2 is for requests whose records an approximate method made the model unlearn: it says which, and never that what
+is served until the recovery is exact. All other receipts are of version 1.
 
 Source: in-toto attestation framework, Statement v1, https://github.com/in-toto/attestation.
 """
@@ -23,10 +25,15 @@ from unlearn.receipt.keys import STATEMENT_TYPE
 from unlearn.receipt.strict import ReceiptError
 
 RECEIPT_TYPE = "urn:sisa-unlearn:receipt:v1"
+APPROXIMATE_TYPE = "urn:sisa-unlearn:receipt:v2"
+RECEIPT_TYPES = {RECEIPT_TYPE: 1, APPROXIMATE_TYPE: 2}
+"""Predicate type to version."""
+
 SOFTWARE = "sisa-unlearn"
 OPENING_BYTES = 32
 
 Stage = Literal["forgotten", "recovered"]
+Kind = Literal["exact", "empirical"]
 
 FORGOTTEN_GUARANTEE = (
     "Exact, for a reduced training set. No state of the served model has seen the forgotten records: every "
@@ -42,6 +49,12 @@ RECOVERED_NOISY_GUARANTEE = (
     "Exact, as a distribution. Every state of the served model was trained from the start, with the same constants, on "
     "data that never held the forgotten records, or goes on from one that was. Training adds noise that is fresh and "
     "secret each time, so the states are not those of another training byte for byte: they have the same distribution."
+)
+EMPIRICAL_GUARANTEE = (
+    "Empirical, and not exact. The forgotten records and every state that was trained on them are destroyed, but the "
+    "served model is NOT one that never saw them: it was made from a state that had, by the approximate method named "
+    "under approximation. How much of them it still knows can be tested and is not proven. Once the model is "
+    "recovered, that is, retrained without the records, a receipt of stage recovered says so."
 )
 ASSUMPTIONS = (
     (
@@ -87,6 +100,16 @@ NOT_PROVEN = (
     ),
     "That nobody learned something of the records from the model while it still knew them.",
     "That the same data did not come, or does not come again, under other ids.",
+)
+NOT_PROVEN_EMPIRICAL = (
+    (
+        "That an approximate method makes a model forget, or how much: what its card says of it is what its authors "
+        "and tests say, and no theorem about this model."
+    ),
+    (
+        "That methods applied one after the other do no worse than one: their errors may add up (how many there were "
+        "stands under approximation: applications)."
+    ),
 )
 ADAPTIVE_EXCLUDED = "Not covered: exactness is for requests that do not depend on what the model has said or shown."
 ADAPTIVE_PRIVATE = (
@@ -220,6 +243,37 @@ class Recovery:
 
 
 @dataclass(frozen=True)
+class Approximation:
+    """The state that an approximate method made, to be served in place of what was withdrawn.
+
+    Attributes:
+        method: Name of the method.
+        title: It, in words.
+        citation: Who published it, and where.
+        statement: What holds of it and what does not, as its card says.
+        config: Its configuration, in full.
+        applications: How many methods were applied one after the other since the last exact state, this one included.
+        state: The state.
+        made_from: Key of the state it was made from.
+        environment: Digest of the environment it was made in.
+        escalate_by: Until when the model is to be retrained, or None.
+        digest: Of all this, as the log holds it.
+    """
+
+    method: str
+    title: str
+    citation: str
+    statement: str
+    config: dict[str, Json]
+    applications: int
+    state: State
+    made_from: str
+    environment: str
+    escalate_by: datetime | None
+    digest: str
+
+
+@dataclass(frozen=True)
 class LogEntry:
     """An event of the log and the proof that it is in there.
 
@@ -300,12 +354,14 @@ class Predicate:
         workspace: Id of the workspace.
         description: Digest of the workspace's description.
         request: The request.
+        kind: Of the guarantee: `"exact"` or `"empirical"`.
         guarantee: What is guaranteed, in words.
         assumptions: What the guarantee rests on, in words.
         privacy: What holds for requests that depend on published labels; None: nothing.
         withdrawal: What taking the records out of service did.
         recovery: What building again did; None at stage forgotten.
-        environments: Digest to description of the environments that steps were rebuilt in.
+        approximation: What an approximate method made and was served from the withdrawal on; None: there was none.
+        environments: Digest to description of the environments that steps were rebuilt in, or that a method ran in.
         artefacts: What elsewhere is tainted.
         log: The log, and the request's events in it.
         previous: SHA-256 of the payload of the forgotten receipt; None at stage forgotten.
@@ -318,11 +374,13 @@ class Predicate:
     workspace: str
     description: str
     request: RequestFacts
+    kind: Kind
     guarantee: str
     assumptions: tuple[str, ...]
     privacy: Privacy | None
     withdrawal: Withdrawal
     recovery: Recovery | None
+    approximation: Approximation | None
     environments: dict[str, Json]
     artefacts: tuple[Artefact, ...]
     log: LogHead
@@ -405,8 +463,9 @@ def statement(
     software_version: str,
     privacy: Mapping[str, float] | None = None,
     reproducible: bool = True,
+    approximation: Json = None,
 ) -> Json:
-    """Put a receipt's statement together; the words for guarantee and limits follow from the stage.
+    """Put a receipt's statement together; the words for guarantee and limits follow from the stage and the version.
 
     Args:
         stage: How far the request has come.
@@ -414,7 +473,7 @@ def statement(
         request: The fields of `RequestFacts`, times as `datetime.isoformat` writes them.
         withdrawal: The JSON whose digest the event `withdrawn` holds.
         recovery: The JSON whose digest the event `recovered` holds; None at stage forgotten.
-        environments: Digest to description, of exactly the environments that `recovery` names.
+        environments: Digest to description, of exactly the environments that `recovery` and `approximation` name.
         artefacts: `name`, `kind` and `location` of what is tainted elsewhere.
         log: `size`, `root` and `events`, each with `index`, `body` and `proof`.
         previous: SHA-256 of the payload of the forgotten receipt; None at stage forgotten.
@@ -422,6 +481,8 @@ def statement(
         software_version: Version of the software that issues it.
         privacy: `sigma`, `max_epsilon` and `delta` where labels are published by noisy votes; None otherwise.
         reproducible: Whether training again gives the same states; otherwise it adds fresh noise.
+        approximation: The JSON whose digest the event `withdrawn` holds, which makes it a receipt of version 2; None:
+            of version 1.
 
     Returns:
         The statement, to be sealed.
@@ -429,17 +490,18 @@ def statement(
     Raises:
         ReceiptError: If it would not be well-formed: a mistake of the caller, found before anything is signed.
     """
-    made = {
+    version = 1 if approximation is None else 2
+    made: dict[str, Json] = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": _subject(str(request.get("id"))), "digest": {"sha256": request.get("digest")}}],
-        "predicateType": RECEIPT_TYPE,
+        "predicateType": RECEIPT_TYPE if approximation is None else APPROXIMATE_TYPE,
         "predicate": {
             "stage": stage,
             "workspace": dict(workspace),
             "request": dict(request),
             "guarantee": {
-                "kind": "exact",
-                "statement": _promised(stage, reproducible=reproducible),
+                "kind": _kind(version, stage),
+                "statement": _guarantee(version, stage, reproducible=reproducible),
                 "assumptions": list(ASSUMPTIONS),
                 "adaptive_requests": {
                     "statement": ADAPTIVE_EXCLUDED if privacy is None else ADAPTIVE_PRIVATE,
@@ -453,24 +515,37 @@ def statement(
             "log": dict(log),
             "previous": previous,
             "keys": list(keys),
-            "not_proven": list(NOT_PROVEN),
+            "not_proven": list(_not_proven(version, stage)),
             "software": {"name": SOFTWARE, "version": software_version},
         },
     }
+    if approximation is not None:
+        made["predicate"]["approximation"] = approximation
     read = _as_read(made)
     read_statement(read)
     return read
 
 
-def _promised(stage: str, *, reproducible: bool) -> str:
-    """The words of a stage's guarantee: other ones once states are rebuilt with fresh noise."""
+def _kind(version: int, stage: str) -> Kind:
+    """What kind of guarantee a receipt gives: what is served after an approximate method is exact once recovered."""
+    return "empirical" if version == 2 and stage == "forgotten" else "exact"
+
+
+def _guarantee(version: int, stage: str, *, reproducible: bool) -> str:
+    """The words of a stage's guarantee: other ones after a method, and once states are rebuilt with fresh noise."""
+    if _kind(version, stage) == "empirical":
+        return EMPIRICAL_GUARANTEE
     if stage == "recovered" and not reproducible:
         return RECOVERED_NOISY_GUARANTEE
     return _GUARANTEES.get(stage, "")
 
 
+def _not_proven(version: int, stage: str) -> tuple[str, ...]:
+    return (*NOT_PROVEN_EMPIRICAL, *NOT_PROVEN) if _kind(version, stage) == "empirical" else NOT_PROVEN
+
+
 def read_statement(value: Json) -> Statement:
-    """Read a statement of a receipt, in the form of version 1 and no other.
+    """Read a statement of a receipt, in the form of version 1 or 2 and no other.
 
     Args:
         value: JSON, from `strict.parse`.
@@ -483,14 +558,16 @@ def read_statement(value: Json) -> Statement:
     """
     found = strict.fields(value, "the statement", ("_type", "subject", "predicateType", "predicate"))
     strict.constant(found["_type"], "_type", STATEMENT_TYPE)
-    strict.constant(found["predicateType"], "predicateType", RECEIPT_TYPE)
+    version = RECEIPT_TYPES.get(found["predicateType"]) if isinstance(found["predicateType"], str) else None
+    if version is None:
+        strict.constant(found["predicateType"], "predicateType", RECEIPT_TYPE)
     (listed,) = strict.items(found["subject"], "subject", 1)
     subject = strict.fields(listed, "subject", ("name", "digest"))
     digests = strict.fields(subject["digest"], "subject: digest", ("sha256",))
     return Statement(
         strict.text(subject["name"], "subject: name", 2 * _MAX_NAME),
         strict.digest(digests["sha256"], "subject: digest: sha256"),
-        _predicate(found["predicate"]),
+        _predicate(found["predicate"], version or 1),
     )
 
 
@@ -503,8 +580,8 @@ def _subject(request: str) -> str:
     return f"request/{request}"
 
 
-def _predicate(value: Json) -> Predicate:
-    found = strict.fields(value, "predicate", _TOP)
+def _predicate(value: Json, version: int) -> Predicate:
+    found = strict.fields(value, "predicate", _TOP if version == 1 else (*_TOP, "approximation"))
     stage = _stage(found["stage"])
     workspace = strict.fields(found["workspace"], "workspace", ("id", "description"))
     if not isinstance(workspace["id"], str) or _WORKSPACE.fullmatch(workspace["id"]) is None:
@@ -512,32 +589,36 @@ def _predicate(value: Json) -> Predicate:
     guarantee = strict.fields(
         found["guarantee"], "guarantee", ("kind", "statement", "assumptions", "adaptive_requests")
     )
-    strict.constant(guarantee["kind"], "guarantee: kind", "exact")
-    promised = _promised(stage, reproducible=guarantee["statement"] != RECOVERED_NOISY_GUARANTEE)
-    _words(guarantee["statement"], "guarantee: statement", promised)
-    _all_words(guarantee["assumptions"], "guarantee: assumptions", ASSUMPTIONS)
-    _all_words(found["not_proven"], "not_proven", NOT_PROVEN)
+    kind, limits = _kind(version, stage), _not_proven(version, stage)
+    words = _guarantee(version, stage, reproducible=guarantee["statement"] != RECOVERED_NOISY_GUARANTEE)
+    strict.constant(guarantee["kind"], "guarantee: kind", kind)
+    _words(guarantee["statement"], "guarantee: statement", words, version)
+    _all_words(guarantee["assumptions"], "guarantee: assumptions", ASSUMPTIONS, version)
+    _all_words(found["not_proven"], "not_proven", limits, version)
     software = strict.fields(found["software"], "software", ("name", "version"))
     strict.constant(software["name"], "software: name", SOFTWARE)
     recovered = stage == "recovered"
     recovery = _recovery(found["recovery"]) if _given(found["recovery"], "recovery", recovered) else None
+    approximation = None if version == 1 else _approximation(found["approximation"])
     previous = found["previous"]
     return Predicate(
         stage=stage,
         workspace=workspace["id"],
         description=strict.digest(workspace["description"], "workspace: description"),
         request=_request(found["request"], recovered),
-        guarantee=promised,
+        kind=kind,
+        guarantee=words,
         assumptions=ASSUMPTIONS,
         privacy=_privacy(guarantee["adaptive_requests"]),
         withdrawal=_withdrawal(found["withdrawal"]),
         recovery=recovery,
-        environments=_environments(found["environments"], recovery),
+        approximation=approximation,
+        environments=_environments(found["environments"], recovery, approximation),
         artefacts=_artefacts(found["artefacts"]),
         log=_log(found["log"]),
         previous=strict.digest(previous, "previous") if _given(previous, "previous", recovered) else None,
         keys=tuple(strict.items(found["keys"], "keys")),
-        not_proven=NOT_PROVEN,
+        not_proven=limits,
         software_version=strict.text(software["version"], "software: version", _MAX_NAME),
     )
 
@@ -578,15 +659,17 @@ def _given(value: Json, where: str, recovered: bool) -> bool:
     return recovered
 
 
-def _words(value: Json, where: str, expected: str) -> None:
-    """Refuse wording of one's own: version 1 says one thing in one way."""
+def _words(value: Json, where: str, expected: str, version: int = 1) -> None:
+    """Refuse wording of one's own: a version says one thing in one way."""
     if value != expected:
-        raise ReceiptError(f"{where} is not worded as version 1 of receipts words it, but {strict.shown(value)}")
+        raise ReceiptError(
+            f"{where} is not worded as version {version} of receipts words it, but {strict.shown(value)}"
+        )
 
 
-def _all_words(value: Json, where: str, expected: Sequence[str]) -> None:
+def _all_words(value: Json, where: str, expected: Sequence[str], version: int) -> None:
     for number, (item, words) in enumerate(zip(strict.items(value, where, len(expected)), expected, strict=True), 1):
-        _words(item, f"{where}: entry {number}", words)
+        _words(item, f"{where}: entry {number}", words, version)
 
 
 def _request(value: Json, recovered: bool) -> RequestFacts:
@@ -654,6 +737,34 @@ def _recovery(value: Json) -> Recovery:
     )
 
 
+def _approximation(value: Json) -> Approximation:
+    where = "approximation"
+    words = ("method", "title", "citation", "statement")
+    found = strict.fields(
+        value, where, (*words, "config", "applications", "state", "made_from", "environment", "escalate_by")
+    )
+    if not isinstance(found["config"], dict):
+        raise ReceiptError(f"{where}: config must be an object, not {strict.shown(found['config'])}")
+    applications = strict.number(found["applications"], f"{where}: applications")
+    if applications < 1:
+        raise ReceiptError(f"{where}: applications must be at least 1, not {applications}")
+    (state,) = _states([found["state"]], f"{where}: state")
+    method, title, citation, said = (strict.text(found[name], f"{where}: {name}", _MAX_NAME) for name in words)
+    return Approximation(
+        method=method,
+        title=title,
+        citation=citation,
+        statement=said,
+        config=found["config"],
+        applications=applications,
+        state=state,
+        made_from=strict.digest(found["made_from"], f"{where}: made_from"),
+        environment=strict.digest(found["environment"], f"{where}: environment"),
+        escalate_by=strict.time_or_null(found["escalate_by"], f"{where}: escalate_by"),
+        digest=digest_json("approximation", value),
+    )
+
+
 def _hit(value: Json) -> dict[int, int]:
     """Shard to earliest position."""
     if not isinstance(value, dict):
@@ -704,11 +815,12 @@ def _ascending(values: Sequence[object], where: str) -> None:
         raise ReceiptError(f"{where}: the entries must be in ascending order, none of them twice")
 
 
-def _environments(value: Json, recovery: Recovery | None) -> dict[str, Json]:
-    """The environments that the rebuilt steps name, no more and no fewer, each under its own digest."""
+def _environments(value: Json, recovery: Recovery | None, approximation: Approximation | None) -> dict[str, Json]:
+    """The environments that rebuilt steps and method name, no more and no fewer, each under its own digest."""
     if not isinstance(value, dict):
         raise ReceiptError(f"environments must be an object, not {strict.shown(value)}")
     named = {step.environment for step in recovery.rebuilt} if recovery else set()
+    named |= {approximation.environment} if approximation else set()
     for digest, description in value.items():
         if digest not in named:
             raise ReceiptError(f"environments: no rebuilt step names {strict.shown(digest)}")

@@ -35,6 +35,7 @@ from tests.unlearn.ledger.where import (
 )
 from unlearn.errors import DamageError, IdempotencyError, StorageError, UnlearnError, WorkspaceError
 from unlearn.ledger import (
+    Approximation,
     Artefact,
     BuiltStep,
     Database,
@@ -43,6 +44,7 @@ from unlearn.ledger import (
     NewRecord,
     NewSlice,
     Submission,
+    Unlearnt,
     Withdrawal,
     chain,
 )
@@ -97,6 +99,12 @@ def withdrawal(number: int, rows: list[int], **changes: Any) -> Withdrawal:
     found = request(number, **{"n_records": len(rows), "shards": shards, **changes})
     dead = {token(row): "record" for row in rows} | {token(1000 + number): "subject"}
     return Withdrawal(found, f"print {number}", gone, dead)
+
+
+def unlearnt(shard: int = 0, position: int = 1, key: str = "made") -> Unlearnt:
+    """A state that a method made."""
+    made = Approximation(shard, position, key, "env", "state", 4, "key 0 1", "scrub", {"epochs": 5}, 1)
+    return Unlearnt(made, "title", "citation", "statement")
 
 
 def records(count: int = 8) -> list[NewRecord]:
@@ -165,6 +173,8 @@ WRITES: dict[str, tuple[Callable[[Ledger], object], list[str]]] = {
         lambda ledger: ledger.withdraw([withdrawal(0, [2]), withdrawal(8, [4])]),
         ["submitted", "artefact-tainted", "withdrawn", "artefact-tainted", "withdrawn"],
     ),
+    "drop_approximations": (lambda ledger: ledger.drop_approximations(["made"]), ["approximation-dropped"]),
+    "refute_approximation": (lambda ledger: ledger.refute_approximation("made", "a" * 64), ["approximation-refuted"]),
     "replace_slices": (
         lambda ledger: ledger.replace_slices({(0, 0): NewSlice(0, 0, "p0-v1", 1, "new"), (1, 0): None}),
         [],
@@ -194,6 +204,7 @@ READS = {
         "task",
         "batches",
         "locations",
+        "commitments_of",
         "present",
     ),
     *(
@@ -207,6 +218,8 @@ READS = {
         "slices",
         "steps",
         "served",
+        "approximations",
+        "named",
     ),
     *("environments", "epoch", "accepted", "pending", "has_pending", "erasures", "is_forgetting", "request"),
     *(
@@ -248,6 +261,8 @@ def prepare(ledger: Ledger, name: str) -> None:
     ledger.begin_operation("ingest")
     if name not in {"withdraw", "retire_artefact"}:
         ledger.withdraw([withdrawal(7, [1])])
+    if name in {"drop_approximations", "refute_approximation"}:
+        ledger.withdraw([], unlearnt())
     if name in {"finish_forget", "finish_recover", "record_receipts"}:
         ledger.replace_slices({(1, 0): None})
     if name in {"finish_recover", "record_receipts"}:
@@ -292,6 +307,52 @@ def test_every_change_comes_with_its_event(ledger: Ledger, name: str) -> None:
     assert bool(changed - told) == bool(kinds), changed
 
 
+def approximately(ledger: Ledger) -> None:
+    ledger.withdraw([withdrawal(1, [2], method="scrub", method_config={"epochs": 5}, escalate_by=AT)], unlearnt())
+
+
+def test_what_a_method_made_is_served_whole_or_not_at_all(ledger: Ledger) -> None:
+    """With the withdrawal of what it was made from, in one transaction; and it goes when an exact step comes."""
+    ledger.begin_operation("unlearn")
+    before = tables(ledger)
+    for number in range(1, 1000):
+        with stopping_at(ledger, number) as seen:
+            try:
+                approximately(ledger)
+            except Stop:
+                assert tables(ledger) == before
+                continue
+        break
+    assert len(seen) == number - 1 > 10
+    assert events(ledger)[-3:] == ["submitted", "withdrawn", "approximated"]
+    assert ledger.operation() == ""
+    found = ledger.request("req-1")
+    assert found is not None
+    assert (found.is_approximate, found.method_config, found.escalate_by) == (True, {"epochs": 5}, AT)
+    assert [item.key for item in ledger.served()[1]] == ["made", "key 1 1"]
+    assert ledger.named(0) == {"made", "key 0 0"}
+    generation = ledger.generation()
+    ledger.record_step(step(0, 0, "again 0 0"))
+    assert [item.key for item in ledger.served()[1]] == ["made", "key 1 1"], "the chain is not complete yet"
+    ledger.record_step(step(0, 1, "again 0 1"))
+    assert [item.key for item in ledger.served()[1]] == ["again 0 1", "key 1 1"]
+    assert events(ledger)[-2:] == ["approximation-dropped", "built"]
+    assert ledger.generation() == generation + 2
+    assert ledger.approximations() == {}
+
+
+def test_whoever_hits_what_a_method_made_withdraws_it(ledger: Ledger) -> None:
+    approximately(ledger)
+    ledger.withdraw([withdrawal(2, [1])])
+    assert list(ledger.approximations()) == [0], "that hits another shard"
+    ledger.withdraw([withdrawal(3, [4], method="scrub", method_config={})], not_applied="failed")
+    assert ledger.approximations() == {}
+    found = ledger.request("req-3")
+    assert found is not None
+    assert not found.is_approximate
+    assert "failed" in found.not_applied
+
+
 def test_every_method_is_tried_or_only_reads() -> None:
     """A new method has to be added to one of the two."""
     public = {name for name in vars(Ledger) if not name.startswith("_")}
@@ -302,10 +363,11 @@ def test_reads_change_nothing(ledger: Ledger) -> None:
     prepare(ledger, "record_receipts")
     before = tables(ledger)
     arguments: dict[str, tuple[Any, ...]] = {
-        **dict.fromkeys(("locations", "tombstones", "forgotten_by", "hit_under_way"), ([token(1)],)),
+        **dict.fromkeys(("locations", "tombstones", "forgotten_by", "hit_under_way", "commitments_of"), ([token(1)],)),
         **dict.fromkeys(("request", "request_by_key", "receipt_digests"), ("req-7",)),
         "evidence": ("req-7",),
         "accepted": (["req-7"],),
+        "named": (0,),
         "present": (0, 0),
         "root_at": (3,),
         "consistency": (1, 3),
@@ -759,7 +821,9 @@ def test_a_database_without_tables(where: Where) -> None:
     place = where.new()
     if where.server is None:
         Path(place[0]).touch()
-    with pytest.raises(DamageError, match=r"lacks the tables artefact.*restore it from a copy; nothing was changed"):
+    with pytest.raises(
+        DamageError, match=r"lacks the tables approximation, artefact.*restore it from a copy; nothing was changed"
+    ):
         Ledger(where.open(place))
     if where.server is not None:
         assert where.server.execute(f"SELECT 1 FROM pg_namespace WHERE nspname = '{place[1]}'") == []

@@ -52,10 +52,16 @@ FROZEN = {
     "artefact-tainted": "f82299359371cefe9d5bcbb04b92ec6dc8c281e55113c73b70e3c14a78d98ec6",
     "artefact-retired": "86a6ad32772f815df63d03ba3e426674ec3755dee6dab2e30f8284e605417a36",
     "resealed": "cd4dbcc57d6f08c55f009c0e70178827b4a9dfd22adddc52b3ece1927d394cc6",
+    "approximated": "70a33b87c0fc39b63d6f66eafd8b5259908af4f9b1c6504dd355851814d8d498",
+    "approximation-dropped": "0d13784573162db5d246d7e2f533feecf1402562d4a0430861dd90e59b2a63dd",
+    "approximation-refuted": "76e8dc582e6be0c26965be73a857cbd8bc1b54dfc82c96a0d7632e27c3cad8ef",
 }
 """Digest of each kind's fields, event and hash, as they were first written. Lines are added, and never changed."""
 
 FROZEN_LATER = {
+    "submitted.escalate_by": "time or null",
+    "submitted.method": "text",
+    "submitted.method_digest": "digest",
     "submitted.n_records": "number",
     "submitted.said": "digest",
     "submitted.sealed": "digest",
@@ -63,6 +69,8 @@ FROZEN_LATER = {
     "ingested.tombstones": "list of digests",
     "migrated.buried": "list of numbers",
     "migrated.tombstones": "list of digests",
+    "withdrawn.approximation": "digest",
+    "withdrawn.not_applied": "text",
     "withdrawn.buried": "list of numbers",
     "withdrawn.tombstones": "list of digests",
 }
