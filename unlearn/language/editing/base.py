@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from unlearn.errors import InputError
 from unlearn.language.hooks import Architecture
@@ -249,12 +250,7 @@ class WeightEdit(Applied):
     @property
     def digest(self) -> str:
         """Hex SHA-256 of names, shapes and numbers, in the order of names."""
-        found = hashlib.sha256()
-        for name in sorted(self.differences):
-            for part in self.differences[name].parts:
-                found.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
-                found.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()
+        return _digest({name: difference.parts for name, difference in self.differences.items()})
 
     def apply(self) -> None:
         """Lay it on the pile; nothing, if it is there."""
@@ -279,6 +275,70 @@ class WeightEdit(Applied):
         """
         dense = self.differences[name].dense()
         return dense.T if name in self._transposed else dense
+
+
+Hang = Callable[[nn.Module], Iterable[RemovableHandle]]
+"""Puts hooks on a model, and returns what takes each away again. It holds no model itself."""
+
+
+class HookEdit(Applied):
+    """Edits that are hooks: no weight changes, and without the hooks the model is what it was.
+
+    Args:
+        edits: What was asked for.
+        model: On which the hooks are put.
+        hang: Puts them there.
+        parts: Name to the numbers the edit consists of.
+    """
+
+    def __init__(self, edits: Sequence[Edit], model: nn.Module, hang: Hang, parts: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(edits)
+        self.parts = dict(parts)
+        self._model = ref(model)
+        self._hang = hang
+        self._handles: tuple[RemovableHandle, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether the model says so now."""
+        return bool(self._handles)
+
+    @property
+    def size(self) -> int:
+        """How many numbers the edit consists of."""
+        return sum(part.numel() for part in self.parts.values())
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of names, shapes and numbers, in the order of names."""
+        return _digest({name: (part,) for name, part in self.parts.items()})
+
+    def apply(self) -> None:
+        """Put the hooks on the model; nothing, if they are there.
+
+        Raises:
+            InputError: If nobody holds the model any more.
+        """
+        model = self._model()
+        if model is None:
+            raise InputError("the model of this edit does not exist any more: keep a reference to it")
+        if not self._handles:
+            self._handles = tuple(self._hang(model))
+
+    def revert(self) -> None:
+        """Take the hooks away; nothing, if they are not there."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = ()
+
+
+def _digest(parts: Mapping[str, Iterable[torch.Tensor]]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(parts):
+        for part in parts[name]:
+            found.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
+            found.update(part.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 class _Pile:

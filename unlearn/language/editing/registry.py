@@ -13,7 +13,18 @@ import torch
 from torch import nn
 
 from unlearn.errors import ConfigurationError, InputError
-from unlearn.language.editing import fine_tuning, knowledge_neurons, memit, rome
+from unlearn.language.editing import (
+    calinet,
+    fine_tuning,
+    ike,
+    ke,
+    knowledge_neurons,
+    memit,
+    mend,
+    rome,
+    serac,
+    t_patcher,
+)
 from unlearn.language.editing.base import Applied, Edit, EditorCard, Task
 from unlearn.language.hooks import Architecture, frozen, logits_of
 from unlearn.language.text import encode, filler_of, pad
@@ -40,6 +51,12 @@ _ALL = (
     Editor(knowledge_neurons.CARD, knowledge_neurons.kn, knowledge_neurons.KnowledgeNeurons),
     Editor(rome.CARD, rome.rome, rome.Rome),
     Editor(memit.CARD, memit.memit, memit.Memit),
+    Editor(ike.CARD, ike.ike, ike.Ike),
+    Editor(t_patcher.CARD, t_patcher.t_patcher, t_patcher.TPatcher),
+    Editor(serac.CARD, serac.serac, serac.Serac),
+    Editor(calinet.CARD, calinet.calinet, calinet.CaliNet),
+    Editor(mend.CARD, mend.mend, mend.Mend),
+    Editor(ke.CARD, ke.ke, ke.KnowledgeEditor),
 )
 
 EDITORS: Mapping[str, Editor] = MappingProxyType({editor.card.name: editor for editor in _ALL})
@@ -78,7 +95,7 @@ def edit(
         edits: What to change, at least one.
         method: Name of an editor in `EDITORS`.
         config: Its configuration; None: the defaults, which suit small models.
-        texts: Sentences of the kind the model is used on; ROME and MEMIT learn from them what else the weights do.
+        texts: Sentences of the kind the model is used on; ROME, MEMIT and T-Patcher learn from them what is to stay.
         layout: Where things are in the model; None: what `model.config.model_type` says.
         guard: What the edit must not do to the model; None: it may multiply the perplexity of the texts by ten.
 
@@ -108,8 +125,12 @@ def edit(
             "the model's logits are not finite before any edit: load it in float32, and look at its weights"
         )
     made = editor.function(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
-    made.apply()
-    after = perplexity(model, tokenizer, watched)
+    try:
+        made.apply()
+        after = perplexity(model, tokenizer, watched)
+    except BaseException:
+        made.revert()
+        raise
     if not after <= guard.largest * before:
         made.revert()
         raise InputError(

@@ -6,18 +6,20 @@ import dataclasses
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from tests.unlearn.language.conftest import KINDS, Knowing, made, state_of
+from tests.unlearn.language.editing.lessons import edits_of, lessons_of
 from unlearn.errors import ConfigurationError, InputError
 from unlearn.language.editing.base import Edit, LowRank, Task
 from unlearn.language.editing.contexts import Contexts, prefixes
 from unlearn.language.editing.fine_tuning import FineTuning, answer_loss, ft_l
+from unlearn.language.editing.ke import KnowledgeEditor
 from unlearn.language.editing.keys import SecondMoments, keys_at, regularised, second_moment
 from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons, neuron_credits
 from unlearn.language.editing.memit import Memit, memit
+from unlearn.language.editing.mend import Mend
 from unlearn.language.editing.registry import EDITORS, Guard, edit, perplexity
 from unlearn.language.editing.rome import Rome, rome
 from unlearn.language.editing.values import Search
@@ -33,13 +35,21 @@ CONFIGS: dict[str, Any] = {
     "kn": KnowledgeNeurons(steps=5, contexts=FEW),
     "rome": Rome(search=SEARCH, contexts=FEW),
     "memit": Memit(layers=(0, 1), search=SEARCH, contexts=FEW, moment_weight=1.0),
+    "mend": Mend(steps=100),
+    "ke": KnowledgeEditor(steps=50),
 }
 
 
-def edits_of(knowing: Knowing, number: int = 1) -> list[Edit]:
-    rng = np.random.default_rng(0)
-    chosen = rng.permutation(len(knowing.world.facts))[:number]
-    return [knowing.world.other(knowing.world.facts[at], rng) for at in chosen]
+def config_of(knowing: Knowing, name: str, number: int = 1) -> Any:
+    """The configuration, with lessons about what is not edited if it takes any."""
+    config = CONFIGS[name]
+    if not hasattr(config, "lessons"):
+        return config
+    return dataclasses.replace(config, lessons=lessons_of(knowing, edits_of(knowing, number)))
+
+
+def test_all_editors_that_change_weights_are_tried() -> None:
+    assert set(CONFIGS) == {name for name, editor in EDITORS.items() if editor.card.edits_weights}
 
 
 def task_of(knowing: Knowing, number: int = 1) -> Task:
@@ -51,12 +61,12 @@ def key_of(knowing: Knowing, asked: Edit, layer: int = 0) -> torch.Tensor:
     return keys_at(anatomy(knowing.model), layer, [text], filler_of(knowing.tokenizer))[0]
 
 
-@pytest.mark.parametrize("name", EDITORS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_editor_edits_and_takes_it_back(knowing: Knowing, name: str) -> None:
     before = state_of(knowing.model)
     asked = edits_of(knowing)
     made_edit = edit(
-        knowing.model, knowing.tokenizer, asked, name, CONFIGS[name], texts=knowing.world.sentences,
+        knowing.model, knowing.tokenizer, asked, name, config_of(knowing, name), texts=knowing.world.sentences,
         guard=Guard(largest=1e6),
     )  # fmt: skip
     found = score_edit(knowing.model, knowing.tokenizer, asked)
@@ -73,13 +83,13 @@ def test_every_editor_edits_and_takes_it_back(knowing: Knowing, name: str) -> No
     assert state_of(knowing.model) == before
 
 
-@pytest.mark.parametrize("name", EDITORS)
+@pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_editor_runs_on_every_kind_of_model(knowing: Knowing, name: str, kind: str) -> None:
     model = made(kind, len(knowing.tokenizer))
     before = state_of(model)
     quick = {"search": Search(steps=2)} if "search" in CONFIGS[name].__dataclass_fields__ else {"steps": 2}
-    config = dataclasses.replace(CONFIGS[name], **quick, **({"layers": (0,)} if name == "memit" else {}))
+    config = dataclasses.replace(config_of(knowing, name, 2), **quick, **({"layers": (0,)} if name == "memit" else {}))
     texts = knowing.world.sentences[:20]
     with edit(model, knowing.tokenizer, edits_of(knowing, 2), name, config, texts=texts, guard=Guard(largest=1e6)):
         assert state_of(model) != before

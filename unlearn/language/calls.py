@@ -1,0 +1,103 @@
+"""How a causal language model was called, and what it said: for hooks on the whole model.
+
+Models take their token ids first or by the name `input_ids`, and keep what they have read in a cache which, by version,
+is called `cache` or `past_key_values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from unlearn.errors import ConfigurationError
+
+CACHES = ("cache", "past_key_values")
+"""Names of the cache, among arguments and in what a model returns."""
+
+
+def ids_of(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> torch.Tensor:
+    """The token ids a model was called with.
+
+    Args:
+        arguments: Those without a name.
+        named: Those with one.
+
+    Returns:
+        `[n, T]` int64.
+
+    Raises:
+        ConfigurationError: If there are none, or more than they are given without a name.
+    """
+    found = named.get("input_ids") if not arguments else arguments[0]
+    if not isinstance(found, torch.Tensor):
+        raise ConfigurationError("this edit reads token ids: call the model with input_ids, not with embeddings")
+    if len(arguments) > 1:
+        raise ConfigurationError("while this edit is made, give the model everything but input_ids by name")
+    return found
+
+
+def with_ids(
+    arguments: tuple[Any, ...], named: Mapping[str, Any], ids: torch.Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with other token ids.
+
+    Args:
+        arguments: Those without a name.
+        named: Those with one.
+        ids: `[n, T]` int64.
+
+    Returns:
+        The new arguments.
+    """
+    return ((ids,), dict(named)) if arguments else ((), {**named, "input_ids": ids})
+
+
+def cache_of(named: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a call, or in what it returned.
+
+    Args:
+        named: Arguments, or an output of transformers.
+
+    Returns:
+        It, or None.
+    """
+    return next((named[name] for name in CACHES if name in named and named[name] is not None), None)
+
+
+def cached(cache: Any) -> int:
+    """How many tokens a cache holds.
+
+    Args:
+        cache: It; None: there is none.
+
+    Returns:
+        Their number.
+    """
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def logits_replaced(said: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Put other logits into what a model returned.
+
+    Args:
+        said: A tensor, an object with `logits`, or a tuple.
+        change: Given the logits `[n, T, vocabulary]`, returns those in their place.
+
+    Returns:
+        The same kind of thing.
+
+    Raises:
+        ConfigurationError: If there are no logits in it.
+    """
+    if isinstance(said, torch.Tensor):
+        return change(said)
+    if hasattr(said, "logits"):
+        said.logits = change(said.logits)
+        return said
+    if isinstance(said, tuple):
+        at = next((at for at, part in enumerate(said) if isinstance(part, torch.Tensor) and part.ndim == 3), None)
+        if at is not None:
+            return (*said[:at], change(said[at]), *said[at + 1 :])
+    raise ConfigurationError(f"the model returned a {type(said).__name__} without logits")

@@ -1,0 +1,202 @@
+r"""IKE: the new fact, and demonstrations of how to use new facts, stand before whatever the model is asked.
+
+No weight changes. With demonstrations \(c_1, \dots, c_k\) and the new fact \(f = (p, o^*)\), the model answers x as
+
+\[ P(\cdot \mid c_1, \dots, c_k, f, x) . \]
+
+A demonstration states a fact and then uses it: it repeats the fact itself (copy), in other words (update), or answers
+something the fact does not touch (retain). Those nearest to the edit are taken, the nearest last. Nearness is the
+cosine of mean word embeddings of the model itself, where the paper uses a sentence encoder.
+
+The text is put before the model's input by a hook, and its logits are cut away again, so that everything that calls the
+model sees the edit. Other outputs, such as hidden states, stay as long as they are. With a cache the text is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from unlearn.errors import InputError
+from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced, with_ids
+from unlearn.language.editing.base import EditorCard, HookEdit, Task
+from unlearn.language.editing.embeddings import mean_embeddings
+from unlearn.language.editing.lessons import Lesson, disjoint
+from unlearn.language.text import encode
+from unlearn.methods.base import Guarantee
+
+CARD = EditorCard(
+    name="ike",
+    title="In-context knowledge editing (IKE)",
+    guarantee=Guarantee.SUPPRESSION,
+    needs_training=False,
+    batches=False,
+    edits_weights=False,
+    place="no weights: the prompt",
+    parameters_added="none",
+    citation=(
+        "Zheng, Li, Dong, Fan, Wu, Xu & Chang 2023, Can We Edit Factual Knowledge by In-Context Learning?, "
+        "arXiv:2305.12740"
+    ),
+    published=(
+        "GPT-J, ZsRE: reliability 99.96, generalization 99.87, locality 59.21 (Yao et al. 2023; re-check)",
+        "GPT-J, CounterFact: 99.61, 72.67, 35.57 (Yao et al. 2023; re-check)",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Ike:
+    """What stands before the query.
+
+    Attributes:
+        lessons: Demonstrations are made from them; none: the new fact stands there alone.
+        number: So many demonstrations, fewer if the lessons give no more.
+        shares: How many of them copy, update and retain, in proportion. The paper: 1, 3 and 4 of 8.
+        fact: How a new fact is stated; `{}` in the place of prompt and answer.
+        use: How it is used; `{}` in the place of prompt and answer.
+        query: Stands between the new fact and what the model is asked.
+    """
+
+    lessons: tuple[Lesson, ...] = ()
+    number: int = 16
+    shares: tuple[int, int, int] = (1, 3, 4)
+    fact: str = "New Fact: {}\n"
+    use: str = "Prompt: {}\n\n"
+    query: str = "Prompt:"
+
+    def __post_init__(self) -> None:
+        if self.number < 0 or min(self.shares) < 0 or sum(self.shares) < 1:
+            raise InputError(f"number must not be negative, and shares hold a positive number, got {self}")
+        if "{}" not in self.fact or "{}" not in self.use:
+            raise InputError("fact and use need {} in the place of prompt and answer, for instance 'New Fact: {}\\n'")
+
+
+def ike(task: Task, config: Ike) -> HookEdit:
+    """Put the new facts before whatever the model is asked.
+
+    Args:
+        task: Model, tokenizer, and the edits, all of which stand there.
+        config: What stands before them.
+
+    Returns:
+        The edit, not yet made.
+    """
+    ids = encode(task.tokenizer, context(task, config)).ids
+    return HookEdit(task.edits, task.model, lambda model: _hang(model, ids), {"context": ids})
+
+
+def context(task: Task, config: Ike) -> str:
+    """The text that stands before the query.
+
+    Args:
+        task: Model, tokenizer and edits.
+        config: How it is put together.
+
+    Returns:
+        Demonstrations, then the new facts.
+    """
+    stated = [config.fact.replace("{}", f"{edit.prompt} {edit.target_new}") for edit in task.edits]
+    return "".join([*_demonstrations(task, config), *stated, config.query])
+
+
+def _demonstrations(task: Task, config: Ike) -> list[str]:
+    lessons = disjoint(config.lessons, task.edits)
+    if not lessons or not config.number:
+        return []
+    nearness = _nearness(task, lessons)
+    order = sorted(range(len(lessons)), key=lambda at: -nearness[at])
+    chosen: list[tuple[float, str]] = []
+    for kind, share in enumerate(config.shares):
+        uses = [(at, use) for at in order for use in _uses(lessons[at])[kind]]
+        wanted = round(config.number * share / sum(config.shares))
+        chosen += [(nearness[at], _shown(lessons[at], use, config)) for at, use in uses[:wanted]]
+    return [text for _, text in sorted(chosen, key=lambda pair: pair[0])]
+
+
+def _nearness(task: Task, lessons: tuple[Lesson, ...]) -> list[float]:
+    """Of each lesson to the nearest edit."""
+    ours = mean_embeddings(task.model, task.tokenizer, [f"{edit.prompt} {edit.target_new}" for edit in task.edits])
+    theirs = [f"{lesson.edit.prompt} {lesson.edit.target_new}" for lesson in lessons]
+    found = mean_embeddings(task.model, task.tokenizer, theirs) @ ours.T
+    return [float(value) for value in found.max(1).values]
+
+
+def _uses(lesson: Lesson) -> tuple[list[str], list[str], list[str]]:
+    """Prompts with answers that copy the fact, use it in other words, and do not touch it."""
+    new = lesson.edit.target_new
+    return (
+        [f"{lesson.edit.prompt} {new}"],
+        [f"{prompt} {new}" for prompt in lesson.wordings],
+        [f"{prompt} {answer}" for prompt, answer in lesson.kept],
+    )
+
+
+def _shown(lesson: Lesson, use: str, config: Ike) -> str:
+    fact = config.fact.replace("{}", f"{lesson.edit.prompt} {lesson.edit.target_new}")
+    return fact + config.use.replace("{}", use)
+
+
+def _hang(model: nn.Module, ids: torch.Tensor) -> Iterable[RemovableHandle]:
+    before = _Before(ids, _longest(model))
+    yield model.register_forward_pre_hook(before.called, with_kwargs=True)
+    yield model.register_forward_hook(before.answered)
+
+
+def _longest(model: nn.Module) -> int | None:
+    config = getattr(model, "config", None)
+    found = getattr(config, "max_position_embeddings", None)
+    return found if isinstance(found, int) else None
+
+
+class _Before:
+    """A text before every text.
+
+    Args:
+        ids: `[m]` its tokens.
+        longest: The model takes so many tokens; None: any number.
+    """
+
+    def __init__(self, ids: torch.Tensor, longest: int | None) -> None:
+        self._ids = ids
+        self._longest = longest
+        self._asked = 0
+
+    def called(
+        self, _: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Put it before what the model is called with, or, if it is in the cache already, count it."""
+        ids, length = ids_of(arguments, named), len(self._ids)
+        held = cached(cache_of(named))
+        self._asked = ids.shape[1]
+        if self._longest is not None and not held and length + ids.shape[1] > self._longest:
+            raise InputError(
+                f"{length} tokens of demonstrations before {ids.shape[1]} of the query are more than the "
+                f"{self._longest} this model takes: take a smaller number of demonstrations"
+            )
+        named = dict(named)
+        mask, positions = named.get("attention_mask"), named.get("position_ids")
+        if mask is not None:
+            if held and held < mask.shape[1] - ids.shape[1] + length:
+                raise InputError("the cache was filled before this edit was made: begin with an empty one")
+            named["attention_mask"] = torch.cat([mask.new_ones(len(mask), length), mask], 1)
+        if positions is not None:
+            positions = positions + length
+            first = torch.arange(length, device=positions.device).expand(len(positions), length)
+            named["position_ids"] = positions if held else torch.cat([first, positions], 1)
+        if held:
+            return arguments, named
+        if named.get("labels") is not None:
+            labels = named["labels"].clone()
+            labels[:, 0] = -100
+            named["labels"] = torch.cat([labels.new_full((len(labels), length), -100), labels], 1)
+        return with_ids(arguments, named, torch.cat([self._ids.to(ids.device).expand(len(ids), length), ids], 1))
+
+    def answered(self, _: nn.Module, __: Any, said: Any) -> Any:
+        """Cut away what the model says after the text itself."""
+        return logits_replaced(said, lambda logits: logits[:, -self._asked :])
