@@ -1,0 +1,1 @@
+"""Eleven editors on a world of facts: what each changes, keeps and costs."""
