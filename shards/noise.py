@@ -25,6 +25,9 @@ class Source(Protocol):
     def uniform(self, size: int) -> np.ndarray:
         """Independent numbers of `[0, 1)`, float64 `[size]`."""
 
+    def seed(self) -> int:
+        """A number of `[0, 2**63)` for a generator whose numbers must be secret, though not of this source."""
+
 
 class SystemSource:
     """The operating system's secure source: no seed, no state, never repeatable."""
@@ -36,6 +39,10 @@ class SystemSource:
     def uniform(self, size: int) -> np.ndarray:
         """Independent numbers of `[0, 1)`, float64 `[size]`: multiples of 2**-53."""
         return _bits(size).astype(np.float64) * 2.0**-53
+
+    def seed(self) -> int:
+        """A number of `[0, 2**63)`."""
+        return secrets.randbits(63)
 
 
 SYSTEM = SystemSource()

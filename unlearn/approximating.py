@@ -61,6 +61,9 @@ WITHDRAW = "none"
 AT_HAND = frozenset({"forget set", "retain set", "labels", "training configuration", "original model only"})
 """What methods may need."""
 
+LONGEST = timedelta(days=36_525)
+"""What may be declared at most: a time that is no date any more would keep everybody from being forgotten."""
+
 _FAILURES = (
     CallError,
     CodeError,
@@ -179,8 +182,10 @@ def declared_method(
         if options is not None or within is not None:
             raise ConfigurationError("method_options and escalate_within belong to a method: name one")
         return None
-    if within is not None and (not isinstance(within, timedelta) or within <= timedelta(0)):
-        raise ConfigurationError(f"escalate_within is a positive timedelta, got {within!r}")
+    if within is not None and not (isinstance(within, timedelta) and timedelta(0) < within <= LONGEST):
+        raise ConfigurationError(
+            f"escalate_within is a positive timedelta of at most {LONGEST.days:,} days, got {within!r}"
+        )
     chosen = choose(learner, n_shards, n_slices, aggregation, name, options or {})
     return {
         "name": chosen.method,
@@ -296,6 +301,8 @@ def approximate(site: Site, executor: Executor, withdrawals: Sequence[Withdrawal
     seen = [item for place, item in slices if place[1] <= known.position]
     tokens = [location.token for item in withdrawals for location in item.gone if location.position <= known.position]
     forget = site.ledger.commitments_of(tokens)
+    if not forget:
+        return NotApplied("forgotten before")
     if sum(item.records for item in seen) <= len(forget):
         return NotApplied("nothing stays")
     site.ledger.begin_operation(APPLYING)

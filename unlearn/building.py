@@ -286,8 +286,7 @@ def adopt(site: Site, shards: Iterable[int]) -> int:
     count = 0
     for shard in shards:
         recorded = {k[1]: recipe.Recorded(v.key, v.environment) for k, v in site.ledger.steps(shard).items()}
-        named = {item.key for item in recorded.values()}
-        found = {h.position: h for h in _headers(site, shard, site.folder(shard).keys() - named)}
+        found = {h.position: h for h in _headers(site, shard, site.folder(shard).keys() - site.ledger.named(shard))}
         if not found:
             continue
         # Whoever published them may have been interrupted before their names were durable.

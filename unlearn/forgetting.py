@@ -22,7 +22,7 @@ from itertools import groupby
 
 from shards.digest import Json, digest_parts
 from unlearn.erasure import purge_checkpoints, rewrite
-from unlearn.errors import AlreadyForgottenError, DamageError, UnknownIdError, some
+from unlearn.errors import AlreadyForgottenError, DamageError, FencedError, UnknownIdError, some
 from unlearn.ledger import Location, Submission, Unlearnt, Withdrawal
 from unlearn.lookup import records_of
 from unlearn.receipt.predicate import OPENING_BYTES, request_digest
@@ -152,7 +152,8 @@ def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Se
 
     Returns:
         What it removes; of ids that were forgotten before, or are being forgotten, nothing. The latter it has to wait
-        for: what those requests hit is hit by this one as well.
+        for: what those requests hit is hit by this one as well. So is what an approximate method made of a state that
+        saw the former: else its receipt would call exact what may still know them.
 
     Raises:
         UnknownIdError: If an id was never in the workspace.
@@ -175,7 +176,9 @@ def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Se
     under_way = site.ledger.tombstones_under_way()
     late = under_way & {*subject_tokens, *record_tokens, *(item.token for item in everything)}
     hit = _earliest(everything)
-    for shard, position in site.ledger.hit_under_way(sorted(late)).items() if late else ():
+    under_way_too = site.ledger.hit_under_way(sorted(late)) if late else {}
+    still_known = site.ledger.hit_by_approximations(sorted(dead)) if dead else {}
+    for shard, position in (*under_way_too.items(), *still_known.items()):
         hit[shard] = min(position, hit.get(shard, position))
     gone = sorted((item for item in everything if item.token not in taken and item.token not in under_way), key=_place)
     return Withdrawal(
@@ -223,8 +226,10 @@ def destroy(site: Site) -> list[DamageError]:
     """
     with site.ledger.at_one_moment():
         erasures, forgotten = site.ledger.erasures(), site.ledger.tombstones_under_way()
+        # A state may go of whose records none is left to go: where what a method made is withdrawn.
+        shards = {item.shard for item in erasures} | site.ledger.shards_under_way()
     # Checkpoints first: that also frees the room which rewriting needs.
-    purge_checkpoints(site, sorted({item.shard for item in erasures}))
+    purge_checkpoints(site, sorted(shards))
     rewritten, damaged = {}, []
     for item in erasures:
         try:
@@ -274,7 +279,7 @@ def serve_pending(
     kept: dict[str, tuple[str, bytes]] = {}
     for group in _alike(waiting):
         damaged += _serve(site, group, epoch, kept, make)
-        stop({item.shard for item in site.ledger.erasures()})
+        stop({item.shard for item in site.ledger.erasures()} | site.ledger.shards_under_way())
         damaged += destroy(site)
     if kept:
         site.ledger.reseal(kept)
@@ -329,7 +334,19 @@ def _withdraw(site: Site, withdrawals: Sequence[Withdrawal], make: Make) -> None
     if isinstance(made, NotApplied):
         site.ledger.withdraw(withdrawals, not_applied=made.code)
     else:
-        site.ledger.withdraw(withdrawals, made)
+        _serve_instead(site, withdrawals, made)
+
+
+def _serve_instead(site: Site, withdrawals: Sequence[Withdrawal], unlearnt: Unlearnt) -> None:
+    """Withdraw, and serve what a method made, which is on the disk."""
+    made = unlearnt.approximation
+    try:
+        site.ledger.withdraw(withdrawals, unlearnt)
+    except FencedError:
+        # Whoever took over puts in order what was noted before; this may have come after.
+        if made.key not in site.ledger.named(made.shard):
+            site.folder(made.shard).purge([made.key])
+        raise
 
 
 def _exchanged(site: Site, item: Submission) -> DamageError:

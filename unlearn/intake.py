@@ -110,7 +110,8 @@ def check_ids(
 
     Raises:
         InputError: If a record id is in the workspace already.
-        TombstoneError: If a forgotten subject or record is in the batch without re-consent.
+        TombstoneError: If a forgotten subject or record is in the batch without re-consent, or with it while what is
+            served was made by an approximate method that forgot it.
     """
     record_tokens = site.tokens("record", record_ids)
     subject_tokens = site.tokens("subject", subjects)
@@ -134,7 +135,14 @@ def check_ids(
             f"{among}{len(back)} of the subjects or records were forgotten before ({some(sorted(back))}): leave them "
             "out, or name them in reconsent if they agreed to return; nothing was ingested"
         )
-    return sorted(dead & lifted)
+    returning = sorted(dead & lifted)
+    if returning and site.ledger.hit_by_approximations(returning):
+        # Without its tombstone nothing would tell, when it is forgotten again, that what is served may know it.
+        raise TombstoneError(
+            f"{among}some that were forgotten are to return while an approximate method's model is served, which may "
+            "still know them: run `unlearn recover` first; nothing was ingested"
+        )
+    return returning
 
 
 def place_batch(site: Site, records: Records) -> Placement:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,8 +117,8 @@ def check_installed() -> None:
 def check_module(learner: PrivateTorchLearner, module: torch.nn.Module, task: Task) -> None:
     """Refuse a module in which records are not each by themselves; what it was given is in training mode then.
 
-    Beside Opacus's rules, three made-up records are tried: when one of them changes, the gradients of the others must
-    not, and all of them must have the gradient of the mean loss as their mean.
+    Beside Opacus's rules, three made-up records are tried: when one of them changes or is taken away, the gradients of
+    the others must not change, and all of them must have the gradient of the mean loss as their mean.
 
     Args:
         learner: Names the loss.
@@ -138,8 +139,10 @@ def check_module(learner: PrivateTorchLearner, module: torch.nn.Module, task: Ta
         )
     buffers = {name: value.clone() for name, value in module.named_buffers()}
     try:
-        first, mean = _probe(learner, module, task, np.random.default_rng(0), changed=False)
-        second, _ = _probe(learner, module, task, np.random.default_rng(0), changed=True)
+        first, mean = _probe(learner, module, task, [0, 1, 2])
+        second, _ = _probe(learner, module, task, [3, 1, 2])
+        with _without_dropout(module):
+            third, fourth = (_probe(learner, module, task, rows)[0] for rows in ([0, 1, 2], [1, 2]))
     except NotImplementedError as error:
         raise ConfigurationError(
             f"{who}: {learner.module!r} has a layer whose gradients Opacus cannot tell apart by record: "
@@ -147,18 +150,18 @@ def check_module(learner: PrivateTorchLearner, module: torch.nn.Module, task: Ta
         ) from error
     check_unchanged(learner, module, buffers)
     for name, whole in mean.items():
-        one, other = first[name], second[name]
-        if one is None or other is None or whole is None:
+        one, other, with_it, without = first[name], second[name], third[name], fourth[name]
+        if one is None or other is None or whole is None or with_it is None or without is None:
             raise ConfigurationError(
                 f"{who}: the loss does not depend on parameter {name!r} of {learner.module!r}: freeze it "
                 "(requires_grad=False) or leave it out"
             )
         scale = 1e-4 * (1 + float(one.abs().max()))
-        if float((one[1:] - other[1:]).abs().max()) > scale:
+        if max(float((a[1:] - b).abs().max()) for a, b in ((one, other[1:]), (with_it, without))) > scale:
             raise ConfigurationError(
                 f"{who}: in {learner.module!r} the gradient of one record with respect to {name!r} depends on the "
                 "other records of its batch, so clipping each bounds nothing: leave out what mixes records, such as "
-                "statistics over a batch"
+                "statistics over a batch or their number; for dropout, take torch.nn.Dropout"
             )
         if float((one.mean(0) - whole).abs().max()) > scale:
             raise ConfigurationError(
@@ -204,27 +207,46 @@ def check_finite(learner: PrivateTorchLearner, module: torch.nn.Module) -> None:
         )
 
 
+@contextmanager
+def _without_dropout(module: torch.nn.Module) -> Iterator[None]:
+    """Let no unit drop out: masks fall to places in a batch, so they change when a record is taken away.
+
+    Which mask falls to whom is secret, and each is as likely for every record, whatever others there are.
+    """
+    import torch
+
+    kinds = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
+    layers = [layer for layer in module.modules() if isinstance(layer, (*kinds, torch.nn.AlphaDropout))]
+    for layer in layers:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.train()
+
+
 def _probe(
-    learner: PrivateTorchLearner, module: torch.nn.Module, task: Task, rng: np.random.Generator, *, changed: bool
+    learner: PrivateTorchLearner, module: torch.nn.Module, task: Task, rows: list[int]
 ) -> tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]:
-    """Gradients of made-up records, the first of which may be another one; dropout falls alike."""
-    features = {}
+    """Gradients of some made-up records, of which the fourth is the first with other features; dropout falls alike."""
+    features, rng = {}, np.random.default_rng(0)
     for name, schema in task.features.items():
         values = rng.normal(size=(_PROBES + 1, *schema.shape))
         if np.dtype(schema.dtype).kind != "f":
             values = (
                 np.abs(values) if np.dtype(schema.dtype) == np.uint8 else np.zeros_like(values)
             )  # indices: none but 0
-        rows = [_PROBES if changed else 0, *range(1, _PROBES)]
         features[name] = feature_tensor(values[rows].astype(schema.dtype), learner.input_dtype, None)
     if task.kind == "classification":
         target: np.ndarray = np.arange(_PROBES) % len(task.classes)
     else:
         target = rng.normal(size=(_PROBES, *task.target.shape))
+    given = [row % _PROBES for row in rows]
     with generators_kept():
         seed_generators(0)
         return per_record_gradients(
-            module, features, target_tensor(target, module, task), loss_function(learner.plain, task)
+            module, features, target_tensor(target[given], module, task), loss_function(learner.plain, task)
         )
 
 

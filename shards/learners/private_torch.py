@@ -1,8 +1,9 @@
 """A shard trains a torch module by differentially private gradient descent, with fresh secret noise.
 
-The one learner so far whose checkpoints are not a function of their key: batches and noise are drawn from the operating
-system's secure source each time, so two trainings of one step give two states. Equal are their *distributions*, which
-is what exact unlearning means for it. Whoever verifies cannot compare bytes, and is told so (`Learner.reproducible`).
+The one learner so far whose checkpoints are not a function of their key: batches, noise and the seed of dropout are
+drawn from the operating system's secure source each time, so two trainings of one step give two states. Equal are their
+*distributions*, which is what exact unlearning means for it. Whoever verifies cannot compare bytes, and is told so
+(`Learner.reproducible`).
 
 What its privacy is, for one deletion or for k, `unlearn.methods.dp` says of what is declared here.
 """
@@ -96,7 +97,7 @@ class PrivateTorchLearner(Learner):
     loss: str | None = None
     input_dtype: str | None = "float32"
 
-    kernel: ClassVar[str] = "private-torch/1"
+    kernel: ClassVar[str] = "private-torch/2"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "opacus")
     reproducible: ClassVar[bool] = False
 
@@ -234,7 +235,9 @@ class PrivateTorchLearner(Learner):
             module.train()
             optimizer = make_optimizer(self.plain, [value for value in module.parameters() if value.requires_grad])
             buffers = {name: value.clone() for name, value in module.named_buffers()}
-            seed_generators(context.seed("train"))
+            # Which mask of dropout a record gets depends on who else is in its batch: with a known seed, one record
+            # more would change the gradients of all after it, which no clipping of its own bounds.
+            seed_generators(source.seed())
             noisy_steps(
                 module,
                 optimizer,

@@ -98,6 +98,9 @@ class Drawn:
     def uniform(self, size: int) -> np.ndarray:
         return self.rng.random((1, size))[0]
 
+    def seed(self) -> int:
+        return 0
+
 
 def test_many_trainings_are_those_of_the_learner() -> None:
     x, y, _, _ = digits(60, np.random.default_rng(0))

@@ -22,12 +22,14 @@ from shards.executors.local import LocalExecutor
 from shards.learners.torch import TorchLearner
 from tests.unlearn import attacks
 from tests.unlearn.helpers import canaries, filled, labels, mlp, names, raw, secrets_of, sgd, spellings
-from unlearn import Workspace
+from unlearn import Workspace, building
 from unlearn.errors import (
     ConfigurationError,
+    FencedError,
     IdempotencyError,
     InputError,
     NotServingError,
+    TombstoneError,
     VerificationError,
     WorkerLostError,
     WorkspaceError,
@@ -250,6 +252,109 @@ def test_exact_requests_are_as_they_were(tmp_path: Path) -> None:
             workspace.predict(PROBE)
 
 
+@pytest.mark.parametrize("method", ["none", "fine_tune"])
+def test_who_names_again_what_the_served_model_may_know_is_not_told_that_it_does_not(
+    tmp_path: Path, method: str
+) -> None:
+    """A request without records left to remove gets an exact receipt: then nothing may be served that saw them."""
+    with closing(one(tmp_path / "run")) as workspace:
+        first = workspace.forget(record_ids=names([3, 5]), method="fine_tune")
+        made = served_key(workspace)
+        other = workspace.submit(record_ids=names([3]), method=method)
+        assert [request.id for request in workspace.process()] == [other.id]
+        assert workspace.status(other.id).guarantee == "exact"
+        if method != "none":
+            assert workspace.status(other.id).not_applied == NOT_APPLIED["forgotten before"]
+        predicate = said(workspace, other.id)["predicate"]
+        assert predicate["guarantee"]["statement"] == FORGOTTEN_GUARANTEE
+        assert predicate["withdrawal"]["states"]["after"] == []
+        assert predicate["withdrawal"]["destroyed"] == [[0, 0, made]]
+        assert workspace.status().approximate == ()
+        assert checkpoints(workspace) == set()
+        with pytest.raises(NotServingError):
+            workspace.predict(PROBE)
+        for request in (first, other):
+            verified(workspace, request.id)
+        assert set(workspace.recover().recovered) == {first.id, other.id}
+        for request in (first, other):
+            verified(workspace, request.id)
+        # Once it is exact, there is nothing left to withdraw.
+        again = workspace.submit(record_ids=names([5]), method=method)
+        workspace.process()
+        assert workspace.status(again.id).shards == {}
+        assert workspace.predict(PROBE).shape == (len(PROBE),)
+
+
+def test_a_withdrawn_state_without_records_to_remove_is_destroyed_after_a_crash_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(one(tmp_path / "run", 12)) as workspace:
+        workspace.forget(record_ids=names([3]), method="fine_tune")
+        made = served_key(workspace)
+        other = workspace.submit(record_ids=names([3]))
+
+        def crash(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("unlearn.forgetting.destroy", crash)
+            with pytest.raises(KeyboardInterrupt):
+                workspace.process()
+        assert checkpoints(workspace) == {made}
+    with closing(Workspace.open(tmp_path / "run")) as workspace:
+        assert checkpoints(workspace) == set()
+        assert workspace.status(other.id).state is RequestState.FORGOTTEN
+        verified(workspace, other.id)
+
+
+def test_whoever_returns_waits_until_nothing_served_may_know_him(tmp_path: Path) -> None:
+    """Else nothing would tell, when he is forgotten once more and exactly, that what is served had seen his records."""
+    back = {"record_ids": names([3]), "reconsent": names([3])}
+    with closing(one(tmp_path / "run", 12)) as workspace:
+        workspace.forget(record_ids=names([3]), method="fine_tune")
+        before = workspace._site.ledger.head()
+        with pytest.raises(TombstoneError, match="run `unlearn recover` first; nothing was ingested"):
+            workspace.ingest(canaries([3]), labels([3]), **back)
+        assert workspace._site.ledger.head() == before
+        workspace.recover()
+        assert workspace.ingest(canaries([3]), labels([3]), **back) == 1
+
+
+def test_a_writer_that_was_shut_out_leaves_nothing_that_a_method_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one put in order what there was before, and does not look again."""
+    with closing(one(tmp_path / "run", 12)) as workspace:
+        old = served_key(workspace)
+
+        def shut_out(*_: object) -> None:
+            assert len(checkpoints(workspace)) == 2
+            raise FencedError("another process took over")
+
+        monkeypatch.setattr(workspace._site.ledger, "withdraw", shut_out)
+        with pytest.raises(FencedError):
+            workspace.forget(record_ids=names([3]), method="fine_tune")
+        assert checkpoints(workspace) == {old}
+
+
+def test_what_a_method_made_does_not_hide_what_training_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are of one position, and only one of them is looked at when an interrupted training is put in order."""
+    with closing(one(tmp_path / "run", 12)) as workspace:
+        workspace.forget(record_ids=names([3]), method="fine_tune")
+        made, looked_at = served_key(workspace), set[str]()
+        headers = building._headers
+
+        def looking(site: Any, shard: int, keys: Any) -> Any:
+            looked_at.update(keys)
+            return headers(site, shard, keys)
+
+        monkeypatch.setattr(building, "_headers", looking)
+        assert building.adopt(workspace._site, [0]) == 0
+        assert made not in looked_at
+
+
 @pytest.fixture(scope="module")
 def approximate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
     """A workspace that serves what a method made, and the request; nobody changes it."""
@@ -464,6 +569,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> Non
             (mlp(), {"n_shards": 1, "method_options": {"optimizer": "lion"}}, "must be 'sgd' or 'adam'"),
             (mlp(), {"n_shards": 1, "method_options": {"epochs": -1}}, "epochs"),
             (mlp(), {"n_shards": 1, "escalate_within": timedelta(0)}, "escalate_within is a positive timedelta"),
+            (mlp(), {"n_shards": 1, "escalate_within": timedelta.max}, "at most 36,525 days"),
             (mlp(), {"n_shards": 1, "method": None, "method_options": {}}, "belong to a method"),
         ]
     ):

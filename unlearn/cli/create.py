@@ -158,7 +158,7 @@ def create(
         risk_classes=parse_risk_classes(risk_class),
         method=method,
         method_options=method_options,
-        escalate_within=None if escalate_after is None else timedelta(days=escalate_after),
+        escalate_within=None if escalate_after is None else _days(escalate_after),
     )
     declared = workspace.declaration
     if json:
@@ -184,6 +184,14 @@ def create(
             "exact"
         )
     say(f"next: unlearn ingest {run} FILE")
+
+
+def _days(number: float) -> timedelta:
+    """So many days, of which none is meant that no date could tell."""
+    try:
+        return timedelta(days=number)
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"{number:g} is no number of days", param_hint="--escalate-after") from error
 
 
 def _rule(

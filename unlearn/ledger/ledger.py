@@ -343,6 +343,33 @@ class Ledger:
                     hit[shard] = min(position, hit.get(shard, position))
         return hit
 
+    def hit_by_approximations(self, tokens: Sequence[bytes]) -> dict[int, int]:
+        """What is hit by whoever names again what was forgotten, since what a method made may still know it.
+
+        Args:
+            tokens: Tokens.
+
+        Returns:
+            Shard to the position of the state that a method made, if a request that named some of the tokens was
+            answered by it, or by one that it was made from.
+        """
+        with self._read() as c:
+            made = approximations(c)
+            if not made:
+                return {}
+            earlier = {row.request for part in _chunks(tokens) for row in _rows(c, s.tombstone, part)}
+            asked = [
+                row for name in sorted(earlier) if (row := c.execute(_REQUEST, {"this": name}).first()) is not None
+            ]
+            known = [_shards(c, row.id) for row in asked if _request(row, {}).guarantee == "empirical"]
+            return {shard: item.position for shard, item in made.items() if any(map(item.had_seen, known))}
+
+    def shards_under_way(self) -> set[int]:
+        """Shards hit by the requests that are withdrawn and not yet forgotten."""
+        here = s.request_shard.join(s.request, s.request.c.id == s.request_shard.c.request)
+        with self._read() as c:
+            return set(c.execute(select(s.request_shard.c.shard).select_from(here).where(_under_way())).scalars())
+
     def count(self) -> int:
         """How many records are present."""
         with self._read() as c:

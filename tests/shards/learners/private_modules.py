@@ -23,6 +23,30 @@ class Centred(nn.Module):
         return out
 
 
+class Counting(nn.Module):
+    """Scales by how many records are in the batch: what they are changes none of the others, but that they are does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(x) * len(x)
+        return out
+
+
+class Dropping(nn.Module):
+    """Drops out by a function, which nobody can switch off to look at the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(6, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(nn.functional.dropout(self.layer(x), 0.5, self.training))
+        return out
+
+
 class Remembering(nn.Module):
     """Keeps the largest value it has seen, in a part without parameters, which Opacus does not look at."""
 

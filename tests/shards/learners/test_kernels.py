@@ -37,10 +37,10 @@ from shards.task import FieldSchema, Task
 
 PINS = {
     "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
-    "private-torch/1": "ec893191028610c3798f89c4a5affe9d9749355523d73338b9ddb8dbfa033f12",
+    "private-torch/2": "4dde0e4a2c68bd8c8594abf3be159a8748eaecbd959d45df0cab12df08d9ca62",
     "random_trees/1": "257241247bd10ce11830caebdfb553c60e5dde071875c679ee9a20bbfa96c9f2",
     "sklearn/1": "0bdfb5321ad63c9068d31cdb021750406d14de2e0d2c7a889b43924b1df6345b",
-    "torch/1": "3d82d3fdbe461233e13dc72343aba810454f71fbbbc81a3f77c1e14b0de10b59",
+    "torch/1": "be3b9c6f77368a8c0929a121fda6aa04fa5dd43ec18bfe5867d8e36b05c34bc9",
 }
 """Digest of the source of each kernel, by its name."""
 

@@ -28,18 +28,22 @@ from shards.train import describe_learner, learner_from
 class Known:
     """A source that draws the same again; what it gave is kept."""
 
-    seed: int = 0
+    start: int = 0
     quiet: bool = False
+    seed_of_masks: int = 0
     sizes: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(self.seed)
+        self.rng = np.random.default_rng(self.start)
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
         return np.zeros(shape) if self.quiet else self.rng.standard_normal(shape)
 
     def uniform(self, size: int) -> np.ndarray:
         return self.rng.random(size)
+
+    def seed(self) -> int:
+        return self.seed_of_masks
 
 
 def learner(
@@ -177,6 +181,15 @@ def test_two_trainings_differ_whatever_is_seeded() -> None:
     assert not any(np.array_equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_masks_of_dropout_are_as_secret_as_the_noise() -> None:
+    """Which mask a record gets depends on who else is in its batch, so no mask may follow from what others know."""
+    ours = learner("private_modules:normal_layers")
+    states = [ours.train_with(Known(quiet=True, seed_of_masks=seed), None, DATA, CONTEXT) for seed in (0, 0, 1)]
+    first, again, other = (ours.content_digest(state) for state in states)
+    assert first == again != other
+    assert len({SYSTEM.seed() for _ in range(50)}) == 50
+
+
 def test_a_state_is_the_weights_and_a_description_holds_no_seed() -> None:
     ours = learner()
     state = ours.train_step(None, DATA, CONTEXT)
@@ -259,6 +272,8 @@ def test_layers_that_keep_records_apart_are_taken() -> None:
     [
         ("private_modules:normalised", "BatchNorm cannot support .* Replace batch normalisation"),
         ("private_modules:Centred", "depends on the other records of its batch"),
+        ("private_modules:Counting", "depends on the other records of its batch"),
+        ("private_modules:Dropping", r"take torch\.nn\.Dropout"),
         ("private_modules:Remembering", "changed the buffer 'seen.largest'"),
         ("private_modules:Unused", "does not depend on parameter 'other.weight'"),
     ],
@@ -301,4 +316,4 @@ def test_too_many_records_for_a_delta_and_parameters_that_do_not_fit_are_refused
         PrivateTorchLearner.from_params({**learner().params(), "epochs": 3})
     bad = StepData({"x": np.where(np.arange(N)[:, None] == 3, np.nan, X)}, DATA.target, DATA.tokens)
     with pytest.raises(FloatingPointError, match="is not finite: lower"):
-        learner().train_step(None, bad, CONTEXT)
+        learner(batch_size=N).train_step(None, bad, CONTEXT)  # so that it is in every batch

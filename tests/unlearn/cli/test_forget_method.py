@@ -89,4 +89,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, people: Path) -> None:
         "create", tmp_path / "x", *MLP, "--method", "scrub", "--shards", 2, "--slices", 5
     )
     assert "belong to a method" in refused("create", tmp_path / "x", *MLP, "--escalate-after", 7)
+    for number in ("nan", "inf", "1e300"):
+        said = refused("create", tmp_path / "x", *MLP, "--method", "scrub", "--escalate-after", number, status=2)
+        assert "--escalate-after" in said
     assert document("status", sharded)["requests"]["forgotten"] == 0
