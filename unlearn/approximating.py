@@ -302,7 +302,7 @@ def approximate(site: Site, executor: Executor, withdrawals: Sequence[Withdrawal
     tokens = [location.token for item in withdrawals for location in item.gone if location.position <= known.position]
     forget = site.ledger.commitments_of(tokens)
     if not forget:
-        return NotApplied("forgotten before")
+        return NotApplied("made before")
     if sum(item.records for item in seen) <= len(forget):
         return NotApplied("nothing stays")
     site.ledger.begin_operation(APPLYING)

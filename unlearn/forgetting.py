@@ -152,8 +152,8 @@ def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Se
 
     Returns:
         What it removes; of ids that were forgotten before, or are being forgotten, nothing. The latter it has to wait
-        for: what those requests hit is hit by this one as well. So is what an approximate method made of a state that
-        saw the former: else its receipt would call exact what may still know them.
+        for: what those requests hit is hit by this one as well. So is whatever an approximate method made, also of
+        others: while that is served, no receipt may say that a model is exact.
 
     Raises:
         UnknownIdError: If an id was never in the workspace.
@@ -177,8 +177,8 @@ def find(site: Site, request: Request, fingerprint: str, named: Named, taken: Se
     late = under_way & {*subject_tokens, *record_tokens, *(item.token for item in everything)}
     hit = _earliest(everything)
     under_way_too = site.ledger.hit_under_way(sorted(late)) if late else {}
-    still_known = site.ledger.hit_by_approximations(sorted(dead)) if dead else {}
-    for shard, position in (*under_way_too.items(), *still_known.items()):
+    approximate = {shard: made.position for shard, made in site.ledger.approximations().items()}
+    for shard, position in (*under_way_too.items(), *approximate.items()):
         hit[shard] = min(position, hit.get(shard, position))
     gone = sorted((item for item in everything if item.token not in taken and item.token not in under_way), key=_place)
     return Withdrawal(

@@ -26,7 +26,7 @@ NOT_APPLIED = {
     "nothing served": "nothing that was served had seen the records, so there was nothing for a method to unlearn",
     "nothing stays": "no record stays that the model could still be a model of, so it was withdrawn",
     "training": "a training was under way, which builds the exact model: what had seen the records was withdrawn",
-    "forgotten before": "a method forgot what it names before: what that made, and may know it still, was withdrawn",
+    "made before": "a method had made what was served, which had nothing of these records to unlearn: it was withdrawn",
     "failed": "the method failed, so what had seen the records was withdrawn instead",
 }
 """Why no approximate method was applied though one was asked for: what the log says, to what the register says. Lines

@@ -185,10 +185,12 @@ def test_training_a_new_batch_makes_it_exact_as_well(tmp_path: Path) -> None:
         rows = range(100, 110)
         workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
         assert len(workspace.status().approximate) == 1
-        # It has not seen the second batch, so forgetting from that leaves it alone.
+        # It has not seen the second batch. Were it served on, the receipt of who forgets from that could not say exact.
         late = workspace.forget(record_ids=names([100]), method="fine_tune")
-        assert late.not_applied == NOT_APPLIED["nothing served"]
-        assert workspace.status().approximate[0].applications == 1
+        assert late.not_applied == NOT_APPLIED["made before"]
+        assert workspace.status().approximate == ()
+        with pytest.raises(NotServingError):
+            workspace.predict(PROBE)
         assert said(workspace, late.id)["predicateType"] == RECEIPT_TYPE
         verified(workspace, late.id)
         assert set(workspace.train().recovered) == {request.id, late.id}
@@ -264,7 +266,7 @@ def test_who_names_again_what_the_served_model_may_know_is_not_told_that_it_does
         assert [request.id for request in workspace.process()] == [other.id]
         assert workspace.status(other.id).guarantee == "exact"
         if method != "none":
-            assert workspace.status(other.id).not_applied == NOT_APPLIED["forgotten before"]
+            assert workspace.status(other.id).not_applied == NOT_APPLIED["made before"]
         predicate = said(workspace, other.id)["predicate"]
         assert predicate["guarantee"]["statement"] == FORGOTTEN_GUARANTEE
         assert predicate["withdrawal"]["states"]["after"] == []
