@@ -4,11 +4,12 @@ Projected gradient descent on the mean loss f = F/n over |w| ≤ R, a-strongly c
 contracts to the optimum by q = (B-a)/(B+a). What is held is secret and noise-free; a request takes I steps from it.
 With gradients of the loss of norm at most 1 (logistic, rows of norm at most 1) the optimum moves by at most
 
-\[ \Delta = \min\{2m/(an),\; m(1+\lambda R)/(a(n-m))\}, \qquad e \leftarrow q^I (e + \Delta), \]
+\[ \Delta = \min\{2m/(an),\; m(1+\lambda R)/(a(n-m))\}, \qquad e \leftarrow q^I (e + \Delta) + \rho, \]
 
-a model trained from nothing in T steps is within \(q^T R\) of its optimum, and each publication of w + N(0, s² I) is
-\((e + q^T R)/s\)-GDP, all together and requests that look included. Nothing of this is computed from data: the budget
-tells only how many records were removed. Derived in decision 0028, section 4, with smaller constants than the paper's.
+a model trained from nothing in T steps is within \(q^T R + \rho\) of its optimum, and each publication of w + N(0, s²
+I) is \((e + q^T R + \rho)/s\)-GDP, all together and requests that look included; rho bounds what rounding adds up to.
+Nothing of this is computed from data: the budget tells only how many records were removed. Derived in decision 0028,
+section 4, with smaller constants than the paper's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from unlearn.methods.certified.mechanism import (
     gaussian_epsilon,
     masked,
 )
-from unlearn.methods.certified.problem import Problem, check_logistic
+from unlearn.methods.certified.problem import Problem, accumulated, check_logistic
 
 CURVATURE = 0.25
 """Largest second derivative of the logistic loss."""
@@ -96,7 +97,8 @@ class DescentToDelete(Mechanism):
         """
         weights = descend(after, held.weights, self.iterations, self.radius)
         moved = optimum_shift(len(before), len(removed), after.regularisation, self.radius)
-        error = contraction(after.regularisation) ** self.iterations * (held.account["error"] + moved)
+        shrunk = contraction(after.regularisation) ** self.iterations * (held.account["error"] + moved)
+        error = shrunk + self.rounding(after)
         mu = math.sqrt(weights.shape[1]) * (error + self.untrained(after)) / self.scale
         return Move(weights, {"mu_squared": held.account["mu_squared"] + mu**2, "error": error})
 
@@ -118,12 +120,25 @@ class DescentToDelete(Mechanism):
         """How far from its optimum a head may be after training.
 
         Args:
-            problem: The problem, for λ.
+            problem: The problem, for its size and λ.
 
         Returns:
-            q^T R.
+            q^T R + rho.
         """
-        return contraction(problem.regularisation) ** self.training * self.radius
+        return contraction(problem.regularisation) ** self.training * self.radius + self.rounding(problem)
+
+    def rounding(self, problem: Problem) -> float:
+        """How far rounding may keep a head from where exact steps lead, however many.
+
+        Args:
+            problem: The problem, for its size and λ.
+
+        Returns:
+            rho: that of one step, over 1 - q.
+        """
+        rate = step_size(problem.regularisation)
+        step = step_rounding(len(problem), problem.shape[0], rate, self.radius)
+        return step / (1 - contraction(problem.regularisation))
 
     def publish(self, weights: torch.Tensor, noise: Noise) -> torch.Tensor:
         """Add fresh noise.
@@ -176,6 +191,37 @@ def contraction(regularisation: float) -> float:
     return CURVATURE / (CURVATURE + 2 * regularisation)
 
 
+def step_size(regularisation: float) -> float:
+    """2/(a+B), on the mean loss.
+
+    Args:
+        regularisation: λ.
+
+    Returns:
+        It.
+    """
+    return 2 / (CURVATURE + 2 * regularisation)
+
+
+def step_rounding(n: int, d: int, rate: float, radius: float) -> float:
+    r"""How far a computed step of projected gradient descent may be from the exact one, whatever the data.
+
+    Scores err by \(\gamma_d R\), slopes by a quarter of that, means over rows of norm at most 1 by \(\gamma_n\), the
+    projection by \(\gamma_d R\), penalty and step by a few units. Since η is at most 8, all is within
+    \(\gamma_k(\eta + R)\).
+
+    Args:
+        n: Rows.
+        d: Columns.
+        rate: η, on the mean loss, at most 8.
+        radius: R.
+
+    Returns:
+        \(\gamma_k(\eta + R)\), k = n + 3d + 64.
+    """
+    return accumulated(n + 3 * d + 64) * (rate + radius)
+
+
 def optimum_shift(n: int, m: int, regularisation: float, radius: float) -> float:
     """How far the optimum over the ball can move when m of n rows go.
 
@@ -204,7 +250,7 @@ def descend(problem: Problem, weights: torch.Tensor, steps: int, radius: float) 
     Returns:
         `[d, heads]`.
     """
-    rate = 2 / ((CURVATURE + 2 * problem.regularisation) * len(problem))
+    rate = step_size(problem.regularisation) / len(problem)
     for _ in range(steps):
         weights = project(weights - rate * problem.gradient(weights), radius)
     return weights

@@ -6,10 +6,11 @@ on the mean loss f = F/n, a = λ, B = 1/4 + λ. Run the unlearner and whoever re
 never further apart than z, which a removal of m rows raises by \(\frac{2m}{na}(1-c^N)\), N steps taken so far. The last
 K steps have the same gradient, and hide z by shifted interpolation: the pair is μ-GDP with
 
-\[ \mu = \bigl(z + c^{T-K} 2R\bigr)\, c^K \sqrt{\frac{1-c^2}{1-c^{2K}}} \Big/ \sqrt{2\eta\sigma^2}, \]
+\[ \mu = \bigl((z + c^{T-K} 2R)\, c^K + \rho\bigr) \sqrt{\frac{1-c^2}{1-c^{2K}}} \Big/ \sqrt{2\eta\sigma^2}, \]
 
-where the second term allows whoever retrains to take T steps. Derived in decision 0028, section 4: less is charged than
-by the paper's Rényi bound, by an exponent that is 2 alpha times as large. Weights are published as they are held.
+where the second term allows whoever retrains to take T steps, and rho is for rounding, in z as well. Derived in
+decision 0028, section 4: less is charged than by the paper's Rényi bound, by an exponent that is 2 alpha times as
+large. Weights are published as they are held.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from unlearn.methods.certified.mechanism import (
     gaussian_epsilon,
 )
 from unlearn.methods.certified.problem import Problem, check_logistic
-from unlearn.methods.descent_to_delete import CURVATURE, project
+from unlearn.methods.descent_to_delete import CURVATURE, project, step_rounding
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,18 @@ class Langevin(Mechanism):
             The account.
         """
         a = before.regularisation
-        c = 1 - self.rate(before) * a
-        apart = account["distance"] + 2 * m / (len(before) * a) * -math.expm1(account["steps"] * math.log(c))
-        allowed = apart + c ** (self.training - self.iterations) * 2 * self.radius
-        heads = math.sqrt(before.shape[1])
+        d, heads = before.shape
+        rate = self.rate(before)
+        c = 1 - rate * a
+        # Two chains that are computed keep apart by this much more than two exact ones.
+        rounded = 2 * step_rounding(len(before), d, rate, self.radius) / (1 - c)
+        moved = 2 * m / (len(before) * a) * -math.expm1(account["steps"] * math.log(c))
+        apart = account["distance"] + moved + rounded
+        allowed = apart + c ** (self.training - self.iterations) * 2 * self.radius + rounded
         return {
-            "distance": c**self.iterations * apart,
+            "distance": c**self.iterations * apart + rounded,
             "steps": account["steps"] + self.iterations,
-            "mu": heads * hidden(allowed, c, self.iterations, math.sqrt(2 * self.rate(before)) * self.sigma),
+            "mu": math.sqrt(heads) * hidden(allowed, c, self.iterations, math.sqrt(2 * rate) * self.sigma, rounded),
         }
 
     def rate(self, problem: Problem) -> float:
@@ -173,7 +178,7 @@ class Langevin(Mechanism):
         )
 
 
-def hidden(distance: float, contraction: float, steps: int, scale: float) -> float:
+def hidden(distance: float, contraction: float, steps: int, scale: float, rounded: float = 0.0) -> float:
     """μ after steps that contract and add noise, of two points at most a distance apart.
 
     Args:
@@ -181,9 +186,10 @@ def hidden(distance: float, contraction: float, steps: int, scale: float) -> flo
         contraction: c below 1.
         steps: K.
         scale: Standard deviation of the noise of each step.
+        rounded: rho, by which rounding of gradient steps may keep the points apart.
 
     Returns:
-        z c^K √((1 - c²)/(1 - c^{2K})) / scale.
+        (z c^K + rho) √((1 - c²)/(1 - c^{2K})) / scale.
     """
-    shrunk = contraction**steps
-    return distance * shrunk * math.sqrt((1 - contraction**2) / -math.expm1(2 * steps * math.log(contraction))) / scale
+    left = distance * contraction**steps + rounded
+    return left * math.sqrt((1 - contraction**2) / -math.expm1(2 * steps * math.log(contraction))) / scale

@@ -8,9 +8,18 @@ import torch
 from scipy.optimize import minimize
 
 from unlearn.audit.epsilon.gdp import gdp_mu
+from unlearn.errors import BudgetSpentError
 from unlearn.methods.certified import CertifiedRemoval
 from unlearn.methods.certified.problem import Problem, logistic
-from unlearn.methods.descent_to_delete import DescentToDelete, contraction, descend, optimum_shift, project
+from unlearn.methods.descent_to_delete import (
+    DescentToDelete,
+    contraction,
+    descend,
+    optimum_shift,
+    project,
+    step_rounding,
+    step_size,
+)
 
 LAMBDA = 0.02
 
@@ -84,6 +93,37 @@ def test_the_secret_state_is_as_near_to_retraining_as_is_charged():
         assert 0 < apart <= error + contraction(LAMBDA) ** 300 * 20.0
         assert held.account["mu_squared"] == pytest.approx(expected)
         current = after
+
+
+def test_noise_that_rounding_drowns_hides_nothing():
+    """Exact chains would meet to 1e-65, and computed ones stay some 1e-15 apart."""
+    given = problem(n=300, d=20)
+    mechanism = DescentToDelete(scale=1e-30, iterations=1_000)
+    after = given.take(list(range(1, 300)))
+    held = mechanism.remove(given, given.take([0]), after, mechanism.train(given, None), None)
+    apart = float((held.weights - mechanism.train(after, None).weights).norm())
+    assert 0 < apart <= 2 * mechanism.rounding(after) < 1e-9
+    model = CertifiedRemoval(mechanism, regularisation=LAMBDA, epsilon=100.0)
+    model.fit(given.inputs.numpy(), given.targets[:, 0].numpy())
+    with pytest.raises(BudgetSpentError):
+        model.forget([0])
+
+
+@pytest.mark.parametrize("radius", [0.5, 10.0])
+def test_rounding_of_a_step_is_covered(radius):
+    given = problem(n=150, d=20)
+    rng = np.random.default_rng(0)
+    X, y = given.inputs.numpy().astype(np.longdouble), given.targets[:, 0].numpy()
+    rate, worst = step_size(LAMBDA), 0.0
+    for _ in range(20):
+        w = rng.normal(size=20)
+        w *= rng.uniform(0, 1) * radius / np.linalg.norm(w)
+        wide = w.astype(np.longdouble)
+        moved = wide - np.longdouble(rate) * (X.T @ (1 / (1 + np.exp(-X @ wide)) - y) / 150 + LAMBDA * wide)
+        moved *= min(1, radius / np.sqrt(moved @ moved))
+        found = descend(given, torch.from_numpy(w[:, None]), 1, radius).numpy()[:, 0]
+        worst = max(worst, float(np.linalg.norm((found - moved).astype(float))))
+    assert 0 < worst <= step_rounding(150, 20, rate, radius)
 
 
 def test_less_is_charged_than_by_the_paper():

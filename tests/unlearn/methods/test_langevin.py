@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import norm
 
 from tests.unlearn.methods.test_descent_to_delete import problem
-from unlearn.audit.epsilon.gdp import gdp_epsilon
+from unlearn.audit.epsilon.gdp import gdp_delta, gdp_epsilon
+from unlearn.errors import BudgetSpentError
 from unlearn.methods.certified import CertifiedRemoval
+from unlearn.methods.certified.problem import Problem, logistic
 from unlearn.methods.langevin import Langevin, hidden
 
 
@@ -60,6 +64,54 @@ def test_chains_with_the_same_noise_stay_as_near_as_is_charged():
         assert account["steps"] + 20 == held.account["steps"]
         current = after
     assert worst > 0.005
+
+
+def law(x, y, mechanism, steps, start, grid, regularisation):
+    """Of a chain in one dimension after some steps, on a grid whose ends are those of the ball."""
+    rate = 1 / (0.25 + regularisation)
+    mean = grid - rate * ((expit(np.outer(grid, x)) - y) @ x / len(x) + regularisation * grid)
+    edges = (grid[1:] + grid[:-1]) / 2
+    below = norm.cdf((edges[None] - mean[:, None]) / (math.sqrt(2 * rate) * mechanism.sigma))
+    kernel = np.diff(np.pad(below, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))), axis=1)
+    for _ in range(steps):
+        start = start @ kernel
+    return start
+
+
+@pytest.mark.parametrize(("steps", "training", "radius"), [(1, 1, 3.0), (1, 40, 3.0), (2, 60, 3.0)])
+def test_the_charge_covers_the_whole_curve(steps, training, radius):
+    """Against the two laws themselves: of two records of different classes, one goes."""
+    regularisation, x, y = 0.1, np.full(2, 0.4), np.array([1.0, 0.0])
+    mechanism = Langevin(sigma=0.3, iterations=steps, training=training, radius=radius)
+    whole = Problem(torch.from_numpy(x[:, None]), torch.from_numpy(y[:, None]).long(), logistic(regularisation))
+    account = mechanism.charged({"distance": 0.0, "steps": float(training), "mu": 0.0}, whole, 1)
+    grid, start = np.linspace(-radius, radius, 301), (np.arange(301) == 150).astype(float)
+    held = law(x, y, mechanism, training, start, grid, regularisation)
+    unlearned = law(x[1:], y[1:], mechanism, steps, held, grid, regularisation)
+    retrained = law(x[1:], y[1:], mechanism, training, start, grid, regularisation)
+    for epsilon in (0.0, 0.5, 2.0):
+        for one, other in ((unlearned, retrained), (retrained, unlearned)):
+            assert np.maximum(0, one - math.exp(epsilon) * other).sum() <= gdp_delta(account["mu"], epsilon) + 1e-9
+    if training > steps:  # Else both take the same steps, and nothing is to be told apart but the start.
+        assert np.abs(unlearned - retrained).sum() / 2 > 0.1 * gdp_delta(account["mu"], 0.0)
+
+
+def test_noise_that_rounding_drowns_hides_nothing():
+    given = problem(n=100, d=20)
+    mechanism = Langevin(sigma=1e-30, iterations=1_000, training=2_000, radius=5.0)
+    after = given.take(list(range(1, 100)))
+
+    def silent(shape):
+        return np.zeros(shape)
+
+    # Without its noise, which float64 cannot add to weights near 1: exact chains would meet to 1e-30.
+    held = mechanism.remove(given, given.take([0]), after, mechanism.train(given, silent), silent)
+    apart = float((held.weights - mechanism.train(after, silent).weights).norm())
+    assert 1e-20 < apart <= held.account["distance"] < 1e-9
+    model = CertifiedRemoval(mechanism, regularisation=0.02, epsilon=100.0)
+    model.fit(given.inputs.numpy(), given.targets[:, 0].numpy())
+    with pytest.raises(BudgetSpentError):
+        model.forget([0])
 
 
 def test_less_is_charged_than_by_the_paper():

@@ -107,7 +107,7 @@ class LowerBound:
 
 @dataclass(frozen=True)
 class UpperBound:
-    """An upper bound on epsilon, proven about a mechanism.
+    """An upper bound on epsilon, by an argument about a mechanism.
 
     Attributes:
         method: Name of the proof or accountant.
@@ -117,6 +117,8 @@ class UpperBound:
         mu: The mechanism is mu-GDP, where that is what was proven; None otherwise.
         evidence: Parameters it was computed from.
         assumptions: What has to hold, in words.
+        proven: Whether there is a proof under the assumptions; False: one of them is known to fail, or to be open, and
+            the number is a calculation.
     """
 
     method: str
@@ -126,6 +128,7 @@ class UpperBound:
     mu: float | None = None
     evidence: Mapping[str, Number] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    proven: bool = True
 
     @property
     def interval(self) -> tuple[float, float]:

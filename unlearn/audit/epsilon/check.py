@@ -144,11 +144,12 @@ def compare(lower: LowerBound, upper: UpperBound) -> Check:
     if upper.mu is not None and lower.delta > 0:
         epsilon = gdp_epsilon(upper.mu, lower.delta)  # the whole curve is known, so it is read where the evidence is
     delta = lower.delta if upper.mu is not None and lower.delta > 0 else upper.delta
+    says = "proves" if upper.proven else "puts"
     checked = check_bound(Claim(epsilon, delta, upper.k, gaussian=upper.mu is not None), lower)
     if checked.verdict is Verdict.REFUTED:
         raise ContradictionError(
             f"{lower.method} puts epsilon above {lower.epsilon:.4g} with confidence {lower.confidence:g}, but "
-            f"{upper.method} proves it at most {epsilon:.4g}, at delta {lower.delta:g} and for {upper.k} deleted "
+            f"{upper.method} {says} it at most {epsilon:.4g}, at delta {lower.delta:g} and for {upper.k} deleted "
             f"together. By chance this happens with probability at most {1 - lower.confidence:.3g}; else one of them "
             f"is wrong, or an assumption fails: {'; '.join((*lower.assumptions, *upper.assumptions))}"
         )

@@ -15,7 +15,10 @@ and T steps by its T-fold composition. Much tighter than the generic rules.
 Accountants are dp-accounting's: privacy loss distributions, rounded pessimistically, and Rényi. Accountants that rest
 on a central limit theorem estimate; what may fall short is no upper bound, and none is offered here.
 
-*Certified removal* (Guo et al., arXiv 1911.03030): with noise b ~ N(0, sigma² I) in the objective and residual
+*Certified removal* (Guo et al., arXiv 1911.03030), *as published and conditional*: the proof takes the residual for a
+vector that is fixed while the noise is drawn, which it is not, and a bound on its norm alone is not enough (decision
+0028, section 2, with counterexamples; what is proven is in `unlearn.methods.certified`). So the bound says
+`proven=False`. Under that assumption, with noise b ~ N(0, sigma² I) in the objective and residual
 gradient norms that add up to beta, each head is beta/sigma-GDP in the sense of a shifted Gaussian; C heads with noise
 of their own compose to the root of the sum of squares. The exact curve of `gdp` replaces the paper's classical
 formula, which holds for epsilon up to 1 only.
@@ -245,7 +248,10 @@ def exact(*, k: int = 1, assumptions: Sequence[str]) -> UpperBound:
 def certified_removal(
     residuals: Sequence[float], *, initial_residual: float, sigma: float, delta: float, heads: int = 1, k: int
 ) -> UpperBound:
-    r"""Certified removal after a number of removals, by the residual gradients they left.
+    r"""Certified removal as published, after a number of removals, by the residual gradients they left: conditional.
+
+    The residual is taken for a vector that does not depend on the noise. It does, and what that costs is unproven
+    (decision 0028, section 2): `CertifiedRemoval` of `unlearn.methods.certified` has a claim that is proven.
 
     \(\beta = \|\nabla L(w^*)\| + \sum_i \beta_i\), \(\mu = \sqrt C\,\beta/\sigma\), and epsilon from the exact curve.
 
@@ -258,7 +264,7 @@ def certified_removal(
         k: Records removed in all.
 
     Returns:
-        The bound.
+        The bound, which says that it is not proven.
 
     Raises:
         ConfigurationError: If sigma, heads, delta or k cannot be.
@@ -273,7 +279,7 @@ def certified_removal(
     beta = math.fsum(parts)
     mu = math.sqrt(heads) * beta / sigma
     return UpperBound(
-        method="certified removal (Guo et al.), exact Gaussian curve",
+        method="certified removal as published (Guo et al.), exact Gaussian curve, conditional",
         epsilon=gdp_epsilon(mu, delta),
         delta=delta,
         k=k,
@@ -281,21 +287,26 @@ def certified_removal(
         evidence={"beta": beta, "sigma": sigma, "heads": heads, "removals": len(residuals)},
         assumptions=(
             "the loss is convex with the regulariser and smoothness that the residual bounds were computed for",
-            "residual bounds hold for every draw of the noise, the optimiser's own residual included",
-            "noise is shifted by at most beta; as in the paper, how the shift itself varies with the noise is left out",
+            "UNPROVEN: the residual is taken for a vector that does not depend on the noise (decision 0028, section 2)",
+            "UNPROVEN, unless it is one for all noise: bounds on residuals, the optimiser's too, hold for every draw",
+            "UNPROVEN: that a budget ends, and a model is retrained, by what the noise was is taken to tell nothing",
             "features come from public data, or from a mechanism accounted for elsewhere",
             "removals do not depend on what was published; each removed record is also removed from every head",
         ),
+        proven=False,
     )
 
 
 def worst_case_residual(*, smoothness: float, lipschitz: float, regularisation: float, n: int) -> float:
     r"""The worst-case residual gradient norm of one removal.
 
-    It is \(4\gamma C^2 / (\lambda^2 (n-1))\) (Guo et al., theorem 1).
+    It is \(4\gamma C^2 / (\lambda^2 (n-1))\) (Guo et al., theorem 1), for weights of norm at most \(C/\lambda\). Noise
+    in the objective makes them longer, and no bound holds for all noise; decision 0028, section 1, has one for noise in
+    a ball, which by Taylor's remainder is half of this where the noise is small.
 
     Args:
-        smoothness: gamma, the Lipschitz constant of the loss's second derivative; 1/4 for the logistic loss.
+        smoothness: gamma, the Lipschitz constant of the loss's second derivative: √3/18 for the logistic loss. The 1/4
+            that is often taken for it bounds the second derivative itself, and is safe but 2.6 times as large.
         lipschitz: C, a bound on the gradient of one loss, features of norm at most 1.
         regularisation: lambda, in the objective's \(\lambda n \|w\|^2 / 2\).
         n: Records before the removal.

@@ -45,12 +45,13 @@ class Certificate:
         epsilon: What was promised, and holds at every time: budgets that end by what they were charged prove no less,
             and where requests may look at models nothing smaller.
         delta: Delta.
-        spent: What the charges so far would give, had all requests been fixed beforehand.
+        spent: What the charges so far would give, had all requests been fixed beforehand. Without noise, and computed
+            from the data by some mechanisms: for the operator, not for publication.
         claim: What epsilon says: whether it is proven, its scope, assumptions and caveats.
         removed: Records that were forgotten.
         regularisation: λ.
         n: Records that remain.
-        account: The numbers that it was computed from.
+        account: The numbers that it was computed from; for the operator too.
     """
 
     mechanism: str
@@ -73,10 +74,10 @@ class Certificate:
         return asdict(self)
 
     def __str__(self) -> str:
-        """In one sentence."""
+        """In one sentence that may be published: of the numbers, it names those alone that no data decide."""
         proof = "proven" if self.proven else "NOT PROVEN, under the assumptions listed"
         looking = "even if requests look at them" if self.claim.adaptive else "for requests chosen without looking"
         return (
             f"{self.mechanism}: after {self.removed} removals ({self.epsilon:.4g}, {self.delta:g})-indistinguishable "
-            f"from retraining, {self.spent:.4g} spent ({proof}), about {self.claim.scope}, {looking}"
+            f"from retraining ({proof}), about {self.claim.scope}, {looking}"
         )

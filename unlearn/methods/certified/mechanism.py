@@ -21,17 +21,18 @@ Account = Mapping[str, float]
 """What a mechanism has to remember of its charges: numbers only, which a ledger can keep."""
 
 ONE_MODEL = "each published model by itself"
-ALL_MODELS = "all published models together"
+ALL_MODELS = "all published models together, each beside one retrained at its own request"
 
 COMMON_CAVEATS = (
     "it compares with retraining: what was published before may have depended on the forgotten records, in both worlds",
     "noise and sums are floating-point numbers, and proofs are about real ones",
     "how long a removal takes, and that one was made at all, is not hidden",
     "penalty, features and other choices were not made by looking at the records that are forgotten",
+    "classes are those of all records: one that no record has any more keeps its head, and shows that there were some",
 )
 DATA_BUDGET = (
-    "charges are computed from the data: when the budget ends tells something of them, and so do the numbers of the "
-    "account, which are not for publication; the promise is"
+    "charges are computed from the data: when the budget ends tells something of them (who retrains is taken to stop "
+    "there too), and so do the numbers of the account, which are not for publication; the promise is"
 )
 
 

@@ -323,7 +323,7 @@ class WorstCase(Charge):
             assumptions=(
                 "b was drawn freshly, and is secret",
                 "requests were chosen without looking at what was published",
-                "arithmetic is exact, but for a shift that is charged",
+                "arithmetic is exact: what it leaves is charged as a fixed shift, which is no proof",
             ),
             caveats=(
                 *COMMON_CAVEATS,

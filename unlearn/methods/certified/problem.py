@@ -113,13 +113,21 @@ class Problem:
         for k in range(weights.shape[1]):
             w, size = weights[:, k], float(weights[:, k].norm())
             slopes = self.loss.slopes(w, self.head(k)).abs()
-            summed = _gamma(n + 8) * float(slopes @ norms)
-            scored = curvature * _gamma(d + 8) * size * float(norms @ norms) + _gamma(8) * float(norms.sum())
-            total += (summed + scored + _gamma(8) * self.convexity * size) ** 2
+            summed = accumulated(n + 8) * float(slopes @ norms)
+            scored = curvature * accumulated(d + 8) * size * float(norms @ norms) + accumulated(8) * float(norms.sum())
+            total += (summed + scored + accumulated(8) * self.convexity * size) ** 2
         return math.sqrt(total)
 
 
-def _gamma(k: int) -> float:
+def accumulated(k: int) -> float:
+    r"""Relative error of k roundings in a row.
+
+    Args:
+        k: Their number.
+
+    Returns:
+        \(\gamma_k = ku/(1-ku)\).
+    """
     return k * UNIT / (1 - k * UNIT)
 
 
@@ -180,7 +188,8 @@ def check_logistic(problem: Problem, who: str) -> None:
         )
     norms = problem.inputs.norm(dim=1)
     longest = float(norms.max()) if len(norms) else 0.0
-    if longest > 1 + 1e-9:
+    # What a division by the norm may leave, and no more: contractions are raised to the power of all steps.
+    if longest > 1 + 1e-12:
         raise InputError(
             f"{who} needs rows of norm at most 1, and row {int(norms.argmax())} has norm {longest:.6g}: divide each "
             "row by its norm, or all rows by a public constant"

@@ -107,7 +107,7 @@ class CertifiedRemoval:
             ids: n different strings or integers; None: row numbers.
 
         Returns:
-            Itself.
+            Itself, with the classes of y for good: their heads stay when no record of theirs is left.
 
         Raises:
             InputError: If the data cannot be, or it was fitted before.

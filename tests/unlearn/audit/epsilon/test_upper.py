@@ -126,6 +126,16 @@ def test_certified_removal_adds_up() -> None:
     assert UpperBound.from_json(bound.to_json()) == bound
 
 
+def test_certified_removal_as_published_is_conditional() -> None:
+    """Decision 0028 has counterexamples to its proof: nobody may take the number for a theorem."""
+    bound = certified_removal([0.01], initial_residual=0.0, sigma=0.1, delta=1e-5, k=1)
+    assert not bound.proven
+    assert not bound.to_json()["proven"]
+    assert "conditional" in bound.method
+    assert sum(line.startswith("UNPROVEN") and ("0028" in line or "budget" in line) for line in bound.assumptions) == 2
+    assert gaussian(0.5, delta=1e-5).proven
+
+
 def test_worst_case_residual() -> None:
     assert worst_case_residual(smoothness=0.25, lipschitz=1, regularisation=0.1, n=101) == pytest.approx(1.0)
     with pytest.raises(InputError, match="a record left"):

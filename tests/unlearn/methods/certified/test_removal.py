@@ -158,6 +158,24 @@ def test_every_mechanism_fits_forgets_and_predicts(mechanism, classes):
     assert model.coef_.shape == (1 if classes == 2 else 3, 4)
 
 
+def test_a_class_outlives_its_records_and_the_certificate_says_so():
+    X, y = data()
+    y[7] = 2
+    model = CertifiedRemoval(regularisation=0.01).fit(X, y).forget([7])
+    assert model.coef_.shape == (3, 4)
+    assert any("keeps its head" in line for line in model.certificate.claim.caveats)
+
+
+def test_the_certificate_in_a_sentence_holds_nothing_computed_from_data():
+    said = []
+    for seed in (0, 1):
+        X, y = data(seed=seed)
+        model = CertifiedRemoval(OutputPerturbation(scale=1e-7), regularisation=0.01).fit(X, y).forget([3])
+        said.append((str(model.certificate), model.certificate.spent))
+    assert said[0][0] == said[1][0]
+    assert said[0][1] != said[1][1]
+
+
 def test_the_model_is_good():
     X, y = data(classes=3, n=900)
     model = CertifiedRemoval(regularisation=1e-4).fit(X, y)

@@ -156,17 +156,24 @@ def test_steps_compose_as_their_jacobians_do():
     whole = problem(1, n=200, regularisation=0.1)
     b = torch.from_numpy(np.random.default_rng(4).normal(size=whole.shape[0]))
     account = WorstCase(rounding=1e-12).start(whole, 0.0, 1.0)
-    jacobian, moved, current = torch.eye(len(b), dtype=torch.float64), b, whole
+    jacobian, moved, current, frame = torch.eye(len(b), dtype=torch.float64), b, whole, None
     for _ in range(4):
         after = current.take(list(range(1, len(current))))
         here, value = current, moved
         one = torch.func.jacrev(lambda v, h=here, a=after: transported(h, a, [0], v))(value)
+        if frame is None:
+            weights = ObjectivePerturbation(sigma=1.0).train_with(whole, b[:, None]).weights
+            frame = torch.linalg.cholesky(Hessian(after.loss, weights[:, 0], after.head(0)).dense())
         jacobian, moved = one @ jacobian, transported(current, after, [0], moved)
         worst = worst_case(regularisation=0.1, n=len(current), m=1, d=whole.shape[0], noise_norm=float(value.norm()))
         account, current = composed(account, worst, 1, 0.0), after
     change = jacobian - torch.eye(len(b))
     assert float((moved - b).norm()) <= account["beta"]
     assert float(torch.linalg.matrix_norm(change, 2)) <= account["kappa_plain"]
+    # In the frame of the first step, where C = H^½ up to a rotation, which changes no norm.
+    framed = torch.linalg.solve(frame, change) @ frame
+    assert float(torch.linalg.matrix_norm(framed, 2)) <= account["kappa"]
+    assert float(torch.linalg.matrix_norm(framed, "fro")) <= account["kappa_frobenius"]
     squared_trace = float(torch.trace(change @ change).abs())
     assert squared_trace <= account["kappa_frobenius"] ** 2
 
