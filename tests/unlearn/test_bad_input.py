@@ -583,15 +583,17 @@ def test_the_disk_is_full_during_a_forget(
         if not stays_full:
             assert served(workspace, PROBE) == forgotten  # already now
         elif place == "sync":
-            assert "refused: No space left on device" in str(served(workspace, PROBE))  # never what was forgotten
+            said = served(workspace, PROBE)  # never what was forgotten
+            assert said == forgotten or "refused: No space left on device" in str(said)
         disk.clear()
         assert served(workspace, PROBE) == forgotten
         (request,) = workspace.requests()
         # Destroyed or not, as far as the disk took it; but no receipt before that, and none that was not written.
-        assert workspace.receipts(request.id) == []
         together = b"\n\n".join(raw(workspace.path).values())
         left = [name for name in gone if name.encode() in together]
         assert request.state is RequestState.SUBMITTED or not left
+        issued = workspace.receipts(request.id)
+        assert not issued or (not left and all(receipt.path.exists() for receipt in issued))
         stages.add(request.state)
         if then == "open":
             workspace = Workspace.open(workspace.path)
