@@ -55,7 +55,7 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
     del folder
     torch.set_num_threads(1)
     figures = [*_bounds(setting["bounds"], say)]
-    say("the notes' small setting, to the end of its budget")
+    say("a small setting, to the end of its budget")
     figures += _small(setting["small"])
     say("distributions")
     figures += distributions(setting["distributions"])
