@@ -752,7 +752,7 @@ _ACCEPTING = (
     Control(
         "repeated-request-overtakes",
         "Who names a record that a damaged file still holds is told it is forgotten, if another had named it before.",
-        (Edit("unlearn.forgetting", ".items() if late else ():", ".items() if () else ():"),),
+        (Edit("unlearn.forgetting", "(sorted(late)) if late else {}", "(sorted(late)) if () else {}"),),
         f"{SUBMISSION}::test_damage_keeps_its_own_request_waiting_and_no_other[record_ids-_changed]",
     ),
     Control(

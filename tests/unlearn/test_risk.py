@@ -18,7 +18,7 @@ from shards.private_votes import PrivateVotes
 from shards.records import make_records
 from tests.cases import CLASSES, RIDGE, SGD, Record, create, digits, features, ingest, record, test_rows
 from unlearn import SISAClassifier, Workspace, verify
-from unlearn.declaration import FORMAT
+from unlearn.declaration import _WITHOUT_METHOD
 from unlearn.errors import ConfigurationError, InputError, TombstoneError, VerificationError, WorkspaceError
 
 SHARDS, SLICES = 4, 3
@@ -211,7 +211,7 @@ def test_noisy_votes_take_no_classes(tmp_path: Path) -> None:
 def test_the_description_says_it_and_older_programs_refuse_it(workspace: Workspace, tmp_path: Path) -> None:
     path = workspace.path / "workspace.json"
     written = json.loads(path.read_text())
-    assert written["format"] == FORMAT
+    assert written["format"] == _WITHOUT_METHOD
     assert written["risk_classes"] == {
         "often": {"shards": [0, 0], "slices": [0, 2]},
         "seldom": {"shards": [1, 3], "slices": [0, 2]},

@@ -219,6 +219,8 @@ READS = {
         "steps",
         "served",
         "approximations",
+        "hit_by_approximations",
+        "shards_under_way",
         "named",
     ),
     *("environments", "epoch", "accepted", "pending", "has_pending", "erasures", "is_forgetting", "request"),
