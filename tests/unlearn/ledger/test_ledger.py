@@ -366,6 +366,7 @@ def test_reads_change_nothing(ledger: Ledger) -> None:
     before = tables(ledger)
     arguments: dict[str, tuple[Any, ...]] = {
         **dict.fromkeys(("locations", "tombstones", "forgotten_by", "hit_under_way", "commitments_of"), ([token(1)],)),
+        "hit_by_approximations": ([token(1)],),
         **dict.fromkeys(("request", "request_by_key", "receipt_digests"), ("req-7",)),
         "evidence": ("req-7",),
         "accepted": (["req-7"],),
