@@ -34,16 +34,17 @@ EXACT: dict[str, tuple[Solver, float]] = {
 }
 
 
-@pytest.mark.parametrize("solver", EXACT)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    # The Krylov space of an eigenvalue that occurs four times, as softmax has, is not the whole space.
+    [(name, solver) for name in CASES for solver in EXACT if not (name == "softmax" and solver.startswith("arnoldi"))],
+)
 def test_solvers_invert_the_hessian(name: str, solver: str) -> None:
     objective, examples, w = fitted(name, FITTED)
     curvature = Hessian(objective, w, examples)
     v = torch.randn(len(w), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     wanted = torch.linalg.solve(curvature.dense(), v)
     specification, tolerance = EXACT[solver]
-    if name == "softmax" and solver.startswith("arnoldi"):
-        pytest.skip("the Krylov space of an eigenvalue that occurs four times is too small")
     inverse = specification.fit(curvature)
     solution = inverse.solve(v)
     assert close(solution.x, wanted, tolerance)
