@@ -746,7 +746,10 @@ _ACCEPTING = (
     Control(
         "served-on-by-training",
         "A training goes on with records that an accepted request names.",
-        (Edit("unlearn.workspace", "            if serve and pending:\n", "            if False:\n"),),
+        (
+            Edit("unlearn.workspace", "            if serve and pending:\n", "            if False:\n"),
+            Edit("unlearn.workspace", "        serve_pending(site, stop)\n", ""),
+        ),
         f"{SUBMISSION}::test_no_training_uses_what_was_asked_to_be_forgotten",
     ),
     Control(
@@ -777,11 +780,11 @@ _PROVING = (
         (
             Edit(
                 "unlearn.forgetting",
-                "    purge_checkpoints(site, sorted({item.shard for item in erasures}))\n",
+                "    purge_checkpoints(site, sorted(shards))\n",
                 "    site.ledger.finish_forget()\n"
                 "    import unlearn.issuing\n"
                 "    unlearn.issuing.issue_due(site)\n"
-                "    purge_checkpoints(site, sorted({item.shard for item in erasures}))\n",
+                "    purge_checkpoints(site, sorted(shards))\n",
             ),
             Edit("unlearn.ledger.ledger", "_under_way() & s.request.c.id.not_in(stuck)", "_under_way()"),
         ),

@@ -182,6 +182,16 @@ sys.stdin.read()
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="a node with other mounts needs root")
 def test_a_folder_that_a_node_does_not_see_is_one_clear_error(nodes: ClusterHere, tmp_path: Path) -> None:
+    import ray as loaded
+
+    from shards.executors.ray import connect
+
+    def cores() -> float:
+        return sum(n["Resources"].get("CPU", 0) for n in loaded.nodes() if n["Alive"])
+
+    connect(nodes.home.address, {})
+    # A node that another test took away counts as alive until it has missed its heartbeats.
+    wait_for(lambda: cores() == 0)
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     mounted = f'mount -t tmpfs none {hidden} && exec "$0" -c "$1"'
@@ -191,17 +201,7 @@ def test_a_folder_that_a_node_does_not_see_is_one_clear_error(nodes: ClusterHere
         stdin=subprocess.PIPE,
     )
     try:
-        executor = RayExecutor(nodes.home.address)
-        ws = make(hidden / "ws", Counting(), executor)
-
-        def cores() -> float:
-            import ray as loaded
-
-            return sum(n["Resources"].get("CPU", 0) for n in loaded.nodes() if n["Alive"])
-
-        from shards.executors.ray import connect
-
-        connect(nodes.home.address, {})
+        ws = make(hidden / "ws", Counting(), RayExecutor(nodes.home.address))
         wait_for(lambda: cores() == 1)
         began = time.monotonic()
         with pytest.raises(StorageError, match=r"does not see .*mount there what the driver sees"):
