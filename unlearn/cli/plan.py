@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unlearn.cli.arguments import AsJson, RiskClasses, parse_risk_classes
+from unlearn.cli.explained import say_explained
 from unlearn.cli.output import cell, print_json, print_table, say
+from unlearn.disgorgement import Access, Claim, Reason, Situation, Target, Trained
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +24,9 @@ Examples:
     --accuracy 1:0.95,20:0.93,100:0.88 --worst-accuracy 0.92 --simulate 90
   unlearn plan --records 50000 --requests-per-day 3 --visits-per-second 40000 --risk 0.05:0.8 \\
     --current 20x5 --risk-class guest:19:* --risk-class member:0-18:*
-  unlearn plan --records 1e9 --requests-per-day 1e6 --visits-per-second 1e6 --cores 64 --sums --json"""
+  unlearn plan --records 1e9 --requests-per-day 1e6 --visits-per-second 1e6 --cores 64 --sums --json
+  unlearn plan --records 50000 --requests-per-day 3 --visits-per-second 40000 --explain --access weights \\
+    --target fact --reason security --least suppression --unknown-records"""
 
 
 def whole(text: str) -> int:
@@ -149,7 +153,32 @@ def plan(
         float | None, typer.Option(metavar="DAYS", help="Play the recommendation on a simulated desk.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    trained: Annotated[Trained, typer.Option(help="How the model was trained. Of --explain, as all below.")] = (
+        Trained.ONE_MODEL
+    ),
+    access: Annotated[
+        str, typer.Option(metavar="A,…", help="What there is to work on: data, weights, logits.")
+    ] = "data,weights,logits",
+    least: Annotated[Claim, typer.Option(help="What must be claimed at least.")] = Claim.EMPIRICAL,
+    target: Annotated[Target, typer.Option(help="What is to go.")] = Target.SUBJECT,
+    reason: Annotated[Reason, typer.Option(help="Why it is to go.")] = Reason.PRIVACY,
+    epsilon: Annotated[
+        float | None, typer.Option(help="The ε that may be paid for in accuracy, or was.", show_default="none")
+    ] = None,
     *,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Which family of model disgorgement fits, also those that are not exact: what each may claim, takes "
+            "and leaves undone. Ends with status 1 if none fits.",
+        ),
+    ] = False,
+    convex: Annotated[bool, typer.Option("--convex", help="The training loss is strongly convex.")] = False,
+    released: Annotated[bool, typer.Option("--released", help="Others have the weights.")] = False,
+    unknown_records: Annotated[
+        bool, typer.Option("--unknown-records", help="Nobody can name the records that hold the target.")
+    ] = False,
     sums: Annotated[bool, typer.Option("--sums", help="A learner of exact sums fits the task (as ridge).")] = False,
     refits: Annotated[
         bool, typer.Option("--refits", help="Each step trains from nothing (scikit-learn without partial_fit).")
@@ -186,7 +215,13 @@ def plan(
         current=design(current),
         current_regions=tuple((parse_risk_classes(risk_class) or {}).values()),
     )
+    situation = Situation(
+        trained, accesses(access), least, target, reason, not unknown_records, convex, epsilon, released
+    )
     found = planned(constraints)
+    if explain:
+        _explain(situation, found, json=json)
+        return
     rehearsed = None
     if simulate is not None and found.chosen is not None:
         from unlearn.plan import rehearse
@@ -197,6 +232,40 @@ def plan(
     )
     if found.chosen is None:
         typer.echo("error: nothing that is exact keeps the constraints", err=True)
+        raise typer.Exit(1)
+
+
+def accesses(text: str) -> frozenset[Access]:
+    """What there is to work on, `data,weights`.
+
+    Args:
+        text: As given on the command line.
+
+    Returns:
+        What was named.
+
+    Raises:
+        BadParameter: If something is no kind of access.
+    """
+    try:
+        return frozenset(Access(item) for item in text.split(",") if item)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} names something else than {', '.join(Access)}", param_hint="--access"
+        ) from (error)
+
+
+def _explain(situation: Situation, found: Plan, *, json: bool) -> None:
+    from unlearn.disgorgement import disgorge
+
+    explained = disgorge(situation, found)
+    if json:
+        fields = {name: getattr(situation, name) for name in situation.__dataclass_fields__}
+        print_json({"situation": fields | {"access": sorted(situation.access)}, "explained": explained})
+    else:
+        say_explained(explained)
+    if explained.recommended is None:
+        typer.echo("error: no family keeps the situation", err=True)
         raise typer.Exit(1)
 
 

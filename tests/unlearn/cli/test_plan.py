@@ -73,10 +73,29 @@ def test_a_plan_that_keeps_classes_apart() -> None:
 
 def test_the_examples_of_the_help_run() -> None:
     lines = EXAMPLE.replace("\\\n", "").splitlines()[2:]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
         result = unlearn(line.strip().removeprefix("unlearn "))
         assert result.exit_code == 0, (line, result.output)
+
+
+def test_families_are_explained() -> None:
+    said = unlearn(f"{SMALL} {CURVE} --deadline-hours 24 --explain --least exact")
+    assert (said.exit_code, said.stderr) == (0, "")
+    assert said.stdout.startswith("fits the situation: compartmentalisation, exact\n")
+    assert "output control can hide it. It removes nothing." in said.stdout
+    assert "output control, suppression (not removal)." in said.stdout
+    found = document(f"{SMALL} --explain --convex --access weights,data")
+    assert found["situation"]["access"] == ["data", "weights"]
+    assert found["explained"]["recommended"]["claim"] == "certified"
+    assert len(found["explained"]["advice"]) == 6
+
+
+def test_no_family_fits() -> None:
+    line = f"{SMALL} --explain --access logits"
+    said = unlearn(line)
+    assert (said.exit_code, said.stderr) == (1, "error: no family keeps the situation\n")
+    assert document(line, status=1)["explained"]["recommended"] is None
 
 
 def test_nothing_fits() -> None:
@@ -94,6 +113,8 @@ def test_nothing_fits() -> None:
         ("--risk 0.5:0.9,0.6:0.1", "more than 1"),
         ("--simulate 0.001", "simulate longer"),
         ("--current 20x5 --risk 0.1:0.5 --risk-class a:0:*", "places 1 risk classes"),
+        ("--explain --epsilon 0", "epsilon must be a positive number, not 0.0"),
+        ("--explain --unknown-records", "cannot name the records"),
         ("--current 20x5 --risk 0.1:0.5 --risk-class a:20:* --risk-class b:*:*", "they are 0 to 19"),
     ],
 )
@@ -117,6 +138,8 @@ def test_constraints_that_make_no_sense_are_one_line(more: str, message: str) ->
         f"{SMALL} --accuracy 1.5:0.9 --worst-accuracy 0.9",
         f"{SMALL} --risk 0.5",
         f"{SMALL} --current 20",
+        f"{SMALL} --explain --access data,keys",
+        f"{SMALL} --explain --least removal",
         f"{SMALL} --current 0x5",
         f"{SMALL} --current 2x5 --risk-class guest",
     ],

@@ -1,0 +1,414 @@
+"""Which family of model disgorgement fits: what it can claim here, what it takes, and the risk it leaves.
+
+The families are those of Achille, Kearns, Klingenberg and Soatto (*AI model disgorgement: methods and choices*, PNAS
+121(18), 2024), and output control, which is not in the paper: it changes what a model says and leaves what it knows.
+Each is held against one `Situation`; `disgorge` recommends the cheapest that keeps all of it. What only hides is never
+called removal, and never recommended as the answer to a request for deletion. Pure: it looks at no workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from unlearn.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from unlearn.plan import Option, Plan
+
+
+class Kind(StrEnum):
+    """Families of model disgorgement."""
+
+    RETRAINING = "retraining"
+    COMPARTMENTS = "compartmentalisation"
+    SELECTIVE = "selective forgetting and editing"
+    EMULATION = "dataset emulation"
+    PRIVACY = "differential privacy"
+    OUTPUT = "output control"
+
+
+class Claim(StrEnum):
+    """What may be claimed: a partial order, see `keeps`."""
+
+    EXACT = "exact"
+    DP = "dp"
+    CERTIFIED = "certified"
+    EMPIRICAL = "empirical"
+    SUPPRESSION = "suppression"
+
+
+class Trained(StrEnum):
+    """How the model was trained, if it was."""
+
+    NOT_YET = "not-yet"
+    ONE_MODEL = "one-model"
+    SHARDS = "shards"
+    PRIVATE = "private"
+
+
+class Access(StrEnum):
+    """What there is to work on; whoever has the weights has the logits."""
+
+    DATA = "data"
+    WEIGHTS = "weights"
+    LOGITS = "logits"
+
+
+class Target(StrEnum):
+    """What is to go."""
+
+    RECORD = "record"
+    SUBJECT = "subject"
+    CLASS = "class"
+    CONCEPT = "concept"
+    FACT = "fact"
+
+
+class Reason(StrEnum):
+    """Why it is to go."""
+
+    PRIVACY = "privacy"
+    SECURITY = "security"
+    USABILITY = "usability"
+    BIAS = "bias"
+
+
+_ORDER: Mapping[Claim, frozenset[Claim]] = {
+    Claim.EXACT: frozenset({Claim.EXACT, Claim.CERTIFIED, Claim.EMPIRICAL}),
+    Claim.DP: frozenset({Claim.DP, Claim.CERTIFIED, Claim.EMPIRICAL}),
+    Claim.CERTIFIED: frozenset({Claim.CERTIFIED, Claim.EMPIRICAL}),
+    Claim.EMPIRICAL: frozenset({Claim.EMPIRICAL}),
+    Claim.SUPPRESSION: frozenset({Claim.SUPPRESSION}),
+}
+
+
+def keeps(claim: Claim, wanted: Claim) -> bool:
+    """Whether one claim implies another.
+
+    Exact deletion implies a certificate with any ε and δ; so does differential privacy, for as many deletions as it was
+    accounted for. Neither implies the other: exact deletion protects nobody who has not asked. No kind of removal
+    implies suppression, since a model that never saw a record may still say what it holds; and suppression implies
+    nothing else.
+
+    Args:
+        claim: What holds.
+        wanted: What is asked for.
+
+    Returns:
+        Whether it holds.
+    """
+    return wanted in _ORDER[claim]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is to be decided about.
+
+    Attributes:
+        trained: How the model was trained.
+        access: What there is to work on.
+        least: What must be claimed at least.
+        target: What is to go.
+        reason: Why.
+        records_known: Whether somebody can name the records that hold the target.
+        convex: Whether the training loss is strongly convex in the weights, as that of a regularised linear model.
+        epsilon: The ε one is willing to pay for in accuracy, or has paid for; None: no privacy is wanted.
+        released: Whether others have the weights.
+    """
+
+    trained: Trained = Trained.ONE_MODEL
+    access: frozenset[Access] = frozenset(Access)
+    least: Claim = Claim.EMPIRICAL
+    target: Target = Target.SUBJECT
+    reason: Reason = Reason.PRIVACY
+    records_known: bool = True
+    convex: bool = False
+    epsilon: float | None = None
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.access:
+            raise ConfigurationError(
+                "access must name at least one of data, weights, logits: without any nothing helps"
+            )
+        if self.epsilon is not None and not 0 < self.epsilon < float("inf"):
+            raise ConfigurationError(f"epsilon must be a positive number, not {self.epsilon}; leave it out for none")
+        if self.trained is Trained.PRIVATE and self.epsilon is None:
+            raise ConfigurationError("a model trained with differential privacy has an ε: name it as epsilon")
+        if not self.records_known and self.target in {Target.RECORD, Target.SUBJECT}:
+            raise ConfigurationError(
+                f"who cannot name the records cannot ask for a {self.target} to go: the target is a class, a concept "
+                "or a fact"
+            )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a model."""
+        return self.trained is not Trained.NOT_YET
+
+    @property
+    def can_train(self) -> bool:
+        """Whether a model can be trained on the data."""
+        return Access.DATA in self.access
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One family in one situation.
+
+    Attributes:
+        kind: The family.
+        claim: The most that may be claimed for it here.
+        unmet: What of the situation it does not keep, in words; none: it fits.
+        cost: What a request takes, in words.
+        core_hours_per_day: The same in numbers, by the cost model; None where it knows none.
+        once: What it takes before the first request, in words; empty: nothing.
+        residual: The risk that is left.
+        how: Where this library has it.
+    """
+
+    kind: Kind
+    claim: Claim
+    unmet: tuple[str, ...]
+    cost: str
+    core_hours_per_day: float | None
+    once: str
+    residual: tuple[str, ...]
+    how: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether it keeps the whole situation."""
+        return not self.unmet
+
+    @property
+    def removes(self) -> bool:
+        """Whether it may be called removal: suppression may not."""
+        return self.claim is not Claim.SUPPRESSION
+
+
+@dataclass(frozen=True)
+class Disgorgement:
+    """What is recommended in a situation.
+
+    Attributes:
+        recommended: The cheapest family that fits; None if none does.
+        meanwhile: What hides the target at once until the recommendation has been carried out; None: nothing does, or
+            nothing need.
+        advice: Every family, the cheapest request first.
+    """
+
+    recommended: Advice | None
+    meanwhile: Advice | None
+    advice: tuple[Advice, ...]
+
+
+def disgorge(situation: Situation, plan: Plan | None = None) -> Disgorgement:
+    """Hold every family against a situation.
+
+    Args:
+        situation: What is to be decided about.
+        plan: Of the cost model, for prices; its choice between shards and retraining is kept where both fit.
+
+    Returns:
+        The recommendation, and what there is to be said of each family.
+    """
+    advice = tuple(rule(situation, plan) for rule in _RULES)
+    fitting = [item for item in advice if item.fits]
+    recommended = fitting[0] if fitting else None
+    if recommended is not None and recommended.kind in _PLANNED and plan is not None and plan.chosen is not None:
+        wanted = Kind.COMPARTMENTS if plan.chosen.family.value == "sharded training" else Kind.RETRAINING
+        recommended = next((item for item in fitting if item.kind is wanted), recommended)
+    hides = next(item for item in advice if item.kind is Kind.OUTPUT)
+    needed = situation.is_trained and recommended is not hides
+    possible = bool(situation.access & {Access.LOGITS, Access.WEIGHTS}) and not situation.released
+    return Disgorgement(recommended, hides if needed and possible else None, advice)
+
+
+# The families, one rule each: what it claims, what it needs, what it leaves.
+
+
+def _output(situation: Situation, _plan: Plan | None) -> Advice:
+    unmet = _unmet(situation, Claim.SUPPRESSION)
+    if not situation.is_trained:
+        unmet += ("there is no model yet whose output could be controlled",)
+    if not situation.access & {Access.LOGITS, Access.WEIGHTS}:
+        unmet += ("needs the logits of the model",)
+    if situation.released:
+        unmet += ("whoever has the weights leaves the control out",)
+    return Advice(
+        Kind.OUTPUT,
+        Claim.SUPPRESSION,
+        unmet,
+        "no training; helpers run beside the model",
+        None,
+        "two small models trained on what to say and what not to say, or a list of edits kept beside the model",
+        ("The weights still hold everything: who reads them, fine-tunes them or goes around the control finds it.",),
+        "unlearn.language.decoding (proxy-tuning, ULD); unlearn.language.editing (IKE, SERAC)",
+    )
+
+
+def _privacy(situation: Situation, _plan: Plan | None) -> Advice:
+    unmet = _unmet(situation, Claim.DP)
+    if situation.epsilon is None:
+        unmet += ("needs an ε that one is willing to pay for in accuracy",)
+    if situation.target in {Target.CLASS, Target.CONCEPT, Target.FACT}:
+        unmet += (f"protects one record or subject, not a {situation.target} that many share",)
+    if situation.trained is not Trained.PRIVATE and not situation.can_train:
+        unmet += ("needs the data: the model must be trained with noise",)
+    return Advice(
+        Kind.PRIVACY,
+        Claim.DP,
+        unmet,
+        "nothing, until as many have asked as ε was accounted for; then all is trained again",
+        0.0 if situation.trained is Trained.PRIVATE else None,
+        "" if situation.trained is Trained.PRIVATE else "one training with noise, several times as slow as without",
+        (
+            "The record has had an influence, as much as ε and δ say, and keeps it.",
+            "ε grows with the number of those who ask: the privacy of a group is weaker than that of one.",
+        ),
+        "shards.learners.PrivateTorchLearner; unlearn.methods.dp (the bound for k deletions, and the largest k)",
+    )
+
+
+def _selective(situation: Situation, _plan: Plan | None) -> Advice:
+    blind = not situation.records_known
+    certified = situation.convex and situation.can_train and not blind
+    claim = Claim.CERTIFIED if certified else Claim.SUPPRESSION if blind else Claim.EMPIRICAL
+    unmet = _unmet(situation, claim)
+    if not situation.is_trained:
+        unmet += ("there is no model yet to take something out of",)
+    if Access.WEIGHTS not in situation.access:
+        unmet += ("needs the weights",)
+    left = {
+        Claim.CERTIFIED: "What stays behind is bounded by ε and δ, which many requests use up.",
+        Claim.EMPIRICAL: "No bound is proven: a stronger attack, relearning or rounding may bring it back.",
+    }
+    return Advice(
+        Kind.SELECTIVE,
+        claim,
+        unmet,
+        "an update of the weights, a small part of a training",
+        None,
+        "",
+        (
+            left.get(
+                claim, "An edit changes what is said to some prompts: other ways to ask, and attacks, find it still."
+            ),
+        ),
+        "unlearn.methods.certified"
+        if certified
+        else "unlearn.language.editing (ROME, MEMIT, FT-L …)"
+        if blind
+        else "unlearn.methods (`unlearn methods`), unlearn.language.losses; `unlearn forget --method`",
+    )
+
+
+def _compartments(situation: Situation, plan: Plan | None) -> Advice:
+    in_shards = situation.trained is Trained.SHARDS
+    return Advice(
+        Kind.COMPARTMENTS,
+        Claim.EXACT,
+        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(plan, "sharded training"),
+        "the shards that are hit, from the slice that saw the data; out of all predictions at once",
+        _priced(plan, "sharded training"),
+        "" if in_shards else "one training in shards; a declared re-creation if there is a model",
+        (
+            "Each shard learns from a part of the data: measure what that costs in accuracy.",
+            "What a class or a concept is spread over hits every shard, and costs what retraining costs.",
+            *_INFERABLE,
+        ),
+        "unlearn.Workspace with n_shards and n_slices; `unlearn plan` chooses both",
+    )
+
+
+def _emulation(situation: Situation, _plan: Plan | None) -> Advice:
+    claim = Claim.EMPIRICAL if situation.epsilon is None else Claim.DP
+    unmet = _unmet(situation, claim)
+    if situation.target in {Target.CLASS, Target.CONCEPT, Target.FACT} and claim is Claim.DP:
+        unmet += (f"the noise of the generator protects one record or subject, not a {situation.target}",)
+    if not situation.can_train:
+        unmet += ("needs the data to draw the emulation from: a model that saw the records hands them on",)
+    how = "what the generator copied of a record stays in every model trained on it"
+    return Advice(
+        Kind.EMULATION,
+        claim,
+        unmet,
+        "nothing while the emulation holds nobody's record; else it is drawn again, and the model trained on it",
+        None,
+        "a generator or a distilled set, and one training on it",
+        (
+            f"Without noise, {how}: audit it as you would a model."
+            if claim is Claim.EMPIRICAL
+            else f"As strong as the generator's ε = {situation.epsilon:g}: what it does not bound, it may copy.",
+            "A set distilled from a model that saw the records is derived from them: register it as an artefact.",
+        ),
+        "a workspace whose records are the emulation; `Workspace.register` for what is derived",
+    )
+
+
+def _retraining(situation: Situation, plan: Plan | None) -> Advice:
+    return Advice(
+        Kind.RETRAINING,
+        Claim.EXACT,
+        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(plan, "retraining"),
+        "a whole training, for all requests that wait",
+        _priced(plan, "retraining"),
+        "",
+        ("Until a training ends, what is served still holds the data, unless nothing is served.", *_INFERABLE),
+        "unlearn.Workspace with one shard; `unlearn recover` once a window",
+    )
+
+
+_INFERABLE = ("What other records say of the same thing is learnt from them, and what was published stays published.",)
+
+_PLANNED = frozenset({Kind.COMPARTMENTS, Kind.RETRAINING})
+
+_RULES: tuple[Callable[[Situation, Plan | None], Advice], ...] = (
+    _output,
+    _privacy,
+    _selective,
+    _compartments,
+    _emulation,
+    _retraining,
+)
+"""The cheapest request first; equal wishes are met by the first that fits."""
+
+
+def _unmet(situation: Situation, claim: Claim) -> tuple[str, ...]:
+    """What is asked for and cannot be claimed."""
+    found = []
+    if claim is Claim.SUPPRESSION and situation.reason is Reason.PRIVACY:
+        found.append("hides and does not remove: no answer to a request for deletion, only a measure meanwhile")
+    if not keeps(claim, situation.least):
+        found.append(f"{claim} does not imply {situation.least}, which is asked for")
+    return tuple(found)
+
+
+def _needs_records(situation: Situation) -> tuple[str, ...]:
+    """What training without the target takes."""
+    found = []
+    if not situation.can_train:
+        found.append("needs the data that is to stay")
+    if not situation.records_known:
+        found.append(f"needs to know which records hold the {situation.target}")
+    return tuple(found)
+
+
+def _priced(plan: Plan | None, family: str) -> float | None:
+    """Core-hours a day of a family's best design, by the cost model."""
+    option = _option(plan, family)
+    return None if option is None else option.cost
+
+
+def _unplanned(plan: Plan | None, family: str) -> tuple[str, ...]:
+    """What of the plan's constraints a family's best design breaks."""
+    option = _option(plan, family)
+    return () if option is None else option.unmet
+
+
+def _option(plan: Plan | None, family: str) -> Option | None:
+    return None if plan is None else next((item for item in plan.options if item.family.value == family), None)
