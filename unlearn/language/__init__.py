@@ -29,7 +29,7 @@ _HOMES = {
 """Which module has which names; it is imported when one is first asked for."""
 
 
-_PARTS = ("decoding", "editing", "hooks", "losses", "metrics", "text", "tuning")
+_PARTS = ("decoding", "editing", "hooks", "losses", "metrics", "text", "tofu", "tuning")
 """Parts inside, which are imported likewise."""
 
 
