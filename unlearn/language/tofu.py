@@ -205,13 +205,16 @@ def _row(line: str, where: str) -> Row:
     if not isinstance(item, dict):
         raise InputError(f"{where} is no question of TOFU: it must be an object with question and answer")
     wrong = item.get("perturbed_answer", [])
-    texts = [item.get("question"), item.get("answer"), item.get("paraphrased_answer", item.get("answer"))]
-    if not isinstance(wrong, list) or not all(isinstance(text, str) and text for text in [*texts, *wrong]):
+    question, answer = item.get("question"), item.get("answer")
+    paraphrase = item.get("paraphrased_answer", answer)
+    if not isinstance(wrong, list) or not all(
+        isinstance(text, str) and text for text in [question, answer, paraphrase, *wrong]
+    ):
         raise InputError(
             f"{where} is no question of TOFU: question, answer and paraphrased_answer must be texts, perturbed_answer "
             "a list of texts"
         )
-    return Row(*texts, tuple(wrong))
+    return Row(str(question), str(answer), str(paraphrase), tuple(wrong))
 
 
 def _likelihoods(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
