@@ -58,6 +58,7 @@ def tiny() -> Setting:
     return read_setting(quick=True, changes=TINY)
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_and_finite(tiny: Setting, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     run(tiny, output, tmp_path / "runs")

@@ -7,6 +7,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from experiments.bench import history
 from experiments.bench_growth.plot import draw
 from experiments.bench_growth.run import BENCHMARK
@@ -19,6 +21,7 @@ TINY = {
 WHAT = ("fit", "fit.loop", "fit.ratio", "recover", "recover.loop", "recover.ratio", "forget")
 
 
+@pytest.mark.slow
 def test_every_size_is_measured_and_drawn(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     replace(BENCHMARK, where=tmp_path / "runs").run(TINY, output)

@@ -7,12 +7,15 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from experiments.bench_ingest.data import copy, decode, make
 from experiments.bench_ingest.run import BENCHMARK
 
 TINY = {"rows": 300, "width": 5, "files": 2, "group": 40, "people": 20, "shards": 2, "slices": 2, "workers": 1}
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_and_finite(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     replace(BENCHMARK, where=tmp_path / "runs").run(BENCHMARK.setting(quick=True) | TINY, output)

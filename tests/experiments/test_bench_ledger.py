@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_and_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "result.json"
     replace(BENCHMARK, where=tmp_path / "runs").run(TINY, output)

@@ -36,7 +36,7 @@ from tests.negative.doubles import CONTROLS, MARKS, VARIABLE, Control
 
 SITE = ROOT / "tests" / "negative" / "site"
 
-SOME = CONTROLS[::6]
+SOME = CONTROLS[::12]
 """Those that are tried by default; the others take minutes, and count as slow."""
 
 OTHERS = tuple(control for control in CONTROLS if control not in SOME)

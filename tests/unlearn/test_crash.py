@@ -311,6 +311,7 @@ def report(capsys: pytest.CaptureFixture[str], case: Case, hit: Counter[str]) ->
     assert middle > hit.total() / 2
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # The seed is one whose few kills fall between the writes of an ingest, a training and a forgetting.
     report(capsys, SGD, crash_again_and_again(SGD, tmp_path, 1, 12, seed=984))

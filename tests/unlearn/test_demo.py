@@ -226,6 +226,7 @@ def test_command_with_its_own_network_for_machines(file: Path, tmp_path: Path, m
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_command_fails_if_the_states_differ(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_without", lambda *args: "0" * 64)
     arguments = ["demo", "--data", str(file), "--learner", "sgd", *SMALL]

@@ -192,6 +192,7 @@ def command(*arguments: str | Path) -> tuple[int, bytes]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_no_command_tells_what_it_was_not_told(tmp_path: Path) -> None:
     """Also not in the traceback of an ordinary failure: a damaged file, a busy workspace, a wrong table."""
     path = tmp_path / "workspace"

@@ -144,6 +144,7 @@ def test_forgotten_after_a_training_nothing_is_left_but_in_workers_that_are_kept
     assert files == []
 
 
+@pytest.mark.slow
 def test_a_store_that_the_nodes_are_told_how_to_reach(tmp_path: Path, home: Home, s3: S3) -> None:
     """Objects in S3, records and states going between it and the workers alone; credentials by the environment."""
     variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}

@@ -220,6 +220,7 @@ def test_checkpoints_that_hold_records_are_destroyed(tmp_path: Path) -> None:
     life.forget(rows=[7])
 
 
+@pytest.mark.slow
 def test_thousands_of_records(tmp_path: Path) -> None:
     """Pages of the database are split, joined and reused; ids are in none of them, nor are tokens of subjects."""
     n = 3000

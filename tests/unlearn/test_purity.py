@@ -197,6 +197,7 @@ HOSTILE = {
 """What a user's shell may hold, and what would change bits in a worker that inherited it."""
 
 
+@pytest.mark.slow
 def test_another_process_with_other_variables_gives_the_same_state(tmp_path: Path) -> None:
     here = {case.name: trained(tmp_path / case.name, case, BATCHES, S, R).state_digest() for case in LIGHT}
     there = subprocess.run(

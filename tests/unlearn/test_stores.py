@@ -104,6 +104,7 @@ def test_a_life_in_another_folder(tmp_path: Path, digest: str, scheme: str) -> N
     assert not any(needle in everything for needle in needles(FORGOTTEN))
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_now_and_then(
     bucket: str, s3: S3, tmp_path: Path, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def killed(workspace: Workspace, kind: str, name: str, after: int, act: str) -> 
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_kills_between_upload_and_record(bucket: str, s3: S3, tmp_path: Path, digest: str) -> None:
     workspace = create(tmp_path / "ws", hoarding(), store=f"s3://{bucket}")
     workspace.ingest(canaries(range(30)), labels(range(30)), record_ids=names(range(30)))
