@@ -1,0 +1,1 @@
+"""How far does steering by proxy go?"""
