@@ -24,6 +24,7 @@ class Kind(StrEnum):
 
     RETRAINING = "retraining"
     COMPARTMENTS = "compartmentalisation"
+    """Shards, or sums that records are taken out of."""
     SELECTIVE = "selective forgetting and editing"
     EMULATION = "dataset emulation"
     PRIVACY = "differential privacy"
@@ -192,12 +193,12 @@ class Advice:
 
 @dataclass(frozen=True)
 class Disgorgement:
-    """What is recommended in a situation.
+    """What is recommended in a situation, and what there is to say of every family.
 
     Attributes:
         recommended: The cheapest family that fits; None if none does.
-        meanwhile: What hides the target at once until the recommendation has been carried out; None: nothing does, or
-            nothing need.
+        meanwhile: What can hide the target at once, while nothing better has been done; None: nothing can, or that is
+            what is recommended.
         advice: Every family, the cheapest request first.
     """
 
@@ -220,7 +221,7 @@ def disgorge(situation: Situation, plan: Plan | None = None) -> Disgorgement:
     fitting = [item for item in advice if item.fits]
     recommended = fitting[0] if fitting else None
     if recommended is not None and recommended.kind in _PLANNED and plan is not None and plan.chosen is not None:
-        wanted = Kind.COMPARTMENTS if plan.chosen.family.value == "sharded training" else Kind.RETRAINING
+        wanted = Kind.RETRAINING if plan.chosen.family == _RETRAINED else Kind.COMPARTMENTS
         recommended = next((item for item in fitting if item.kind is wanted), recommended)
     hides = next(item for item in advice if item.kind is Kind.OUTPUT)
     needed = situation.is_trained and recommended is not hides
@@ -309,12 +310,14 @@ def _selective(situation: Situation, _plan: Plan | None) -> Advice:
 
 def _compartments(situation: Situation, plan: Plan | None) -> Advice:
     in_shards = situation.trained is Trained.SHARDS
+    sums = plan is not None and plan.chosen is not None and plan.chosen.family == _SUMS
+    apart = _option(plan, _SUMS if sums else _SHARDED)
     return Advice(
         Kind.COMPARTMENTS,
         Claim.EXACT,
-        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(plan, "sharded training"),
-        "the shards that are hit, from the slice that saw the data; out of all predictions at once",
-        _priced(plan, "sharded training"),
+        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(apart),
+        "the shards that are hit, from the slice that saw the data, or their sums; out of all predictions at once",
+        _priced(apart),
         "" if in_shards else "one training in shards; a declared re-creation if there is a model",
         (
             "Each shard learns from a part of the data: measure what that costs in accuracy.",
@@ -332,6 +335,8 @@ def _emulation(situation: Situation, _plan: Plan | None) -> Advice:
         unmet += (f"the noise of the generator protects one record or subject, not a {situation.target}",)
     if not situation.can_train:
         unmet += ("needs the data to draw the emulation from: a model that saw the records hands them on",)
+    if not situation.records_known:
+        unmet += (f"needs to know which records hold the {situation.target}: it is drawn from those without",)
     how = "what the generator copied of a record stays in every model trained on it"
     return Advice(
         Kind.EMULATION,
@@ -351,12 +356,13 @@ def _emulation(situation: Situation, _plan: Plan | None) -> Advice:
 
 
 def _retraining(situation: Situation, plan: Plan | None) -> Advice:
+    whole = _option(plan, _RETRAINED)
     return Advice(
         Kind.RETRAINING,
         Claim.EXACT,
-        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(plan, "retraining"),
+        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(whole),
         "a whole training, for all requests that wait",
-        _priced(plan, "retraining"),
+        _priced(whole),
         "",
         ("Until a training ends, what is served still holds the data, unless nothing is served.", *_INFERABLE),
         "unlearn.Workspace with one shard; `unlearn recover` once a window",
@@ -364,6 +370,9 @@ def _retraining(situation: Situation, plan: Plan | None) -> Advice:
 
 
 _INFERABLE = ("What other records say of the same thing is learnt from them, and what was published stays published.",)
+
+_SHARDED, _SUMS, _RETRAINED = "sharded training", "exact sums", "retraining"
+"""Families of the cost model, which is imported by whoever has a plan: it takes time."""
 
 _PLANNED = frozenset({Kind.COMPARTMENTS, Kind.RETRAINING})
 
@@ -398,17 +407,15 @@ def _needs_records(situation: Situation) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _priced(plan: Plan | None, family: str) -> float | None:
+def _priced(option: Option | None) -> float | None:
     """Core-hours a day of a family's best design, by the cost model."""
-    option = _option(plan, family)
     return None if option is None else option.cost
 
 
-def _unplanned(plan: Plan | None, family: str) -> tuple[str, ...]:
+def _unplanned(option: Option | None) -> tuple[str, ...]:
     """What of the plan's constraints a family's best design breaks."""
-    option = _option(plan, family)
     return () if option is None else option.unmet
 
 
 def _option(plan: Plan | None, family: str) -> Option | None:
-    return None if plan is None else next((item for item in plan.options if item.family.value == family), None)
+    return None if plan is None else next((item for item in plan.options if item.family == family), None)

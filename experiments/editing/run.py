@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from experiments.bench.machine import describe
-from experiments.editing.table import write_readme
+from experiments.editing.table import tables
+from experiments.readme import put_tables
 from experiments.worlds.facts import RELATIONS, Fact, World, world
 from experiments.worlds.lessons import lessons
 from experiments.worlds.training import Size, knowing
@@ -254,4 +255,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         until = time.monotonic() + given.minutes * 60
         measure(document, setting, until, path, None if given.quick else MODELS)
     if not given.quick:
-        write_readme(document, HERE / "README.md")
+        put_tables(tables(document), HERE / "README.md")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 KINDS = {
     "reliability": "reliability",
@@ -49,19 +46,6 @@ def tables(document: Mapping[str, Any]) -> str:
     recall = ", ".join(f"{value:.3f}" for _, value in sorted(document["recall"].items()))
     lines.append(f"Recall of the models before editing: {recall}. {document['machine']['cpu']}.")
     return "\n".join(lines)
-
-
-def write_readme(document: Mapping[str, Any], path: Path) -> None:
-    """Put the tables into the README.
-
-    Args:
-        document: As `result.json` holds it.
-        path: The README, which has the marks.
-    """
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{tables(document)}\n\n{END}{after}", encoding="utf-8")
 
 
 def _head() -> str:

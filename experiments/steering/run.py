@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from experiments.bench.machine import describe
-from experiments.steering.table import write_readme
+from experiments.readme import put_tables
+from experiments.steering.table import tables
 from experiments.worlds.facts import RELATIONS, Fact, World, tokenizer_of, world
 from experiments.worlds.training import Size, fresh, train
 from unlearn.language.decoding.proxy import ProxyTuner, Steered
@@ -243,4 +244,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if not given.quick:
-        write_readme(document, HERE / "README.md")
+        put_tables(tables(document), HERE / "README.md")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def tables(document: Mapping[str, Any]) -> str:
@@ -49,19 +46,6 @@ def gap(task: Mapping[str, Any], alpha: float) -> float | None:
     """
     before, after = task["base"][0], task["direct"][0]
     return None if before == after else (task["steered"][str(alpha)][0] - before) / (after - before)
-
-
-def write_readme(document: Mapping[str, Any], path: Path) -> None:
-    """Put the tables into the README.
-
-    Args:
-        document: As `result.json` holds it.
-        path: The README, which has the marks.
-    """
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{tables(document)}\n\n{END}{after}", encoding="utf-8")
 
 
 def _generation(runs: list[Any]) -> str:

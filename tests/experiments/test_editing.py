@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from experiments.editing import run
-from experiments.editing.table import BEGIN, END, tables, write_readme
+from experiments.editing.table import tables
+from experiments.readme import BEGIN, END, put_tables
 from unlearn.language.editing.registry import EDITORS
 
 SETTING = {
@@ -39,7 +40,7 @@ def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
         run.measure(again, {**SETTING, "neighbours": 4}, math.inf, path, None)
     readme = tmp_path / "README.md"
     readme.write_text(f"before {BEGIN} old {END} after")
-    write_readme(document, readme)
+    put_tables(tables(document), readme)
     assert "| `ft-m` |" in readme.read_text()
     assert "old" not in readme.read_text()
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from experiments.readme import BEGIN, END, put_tables
 from experiments.steering import run
-from experiments.steering.table import BEGIN, END, gap, tables, write_readme
+from experiments.steering.table import gap, tables
+from experiments.worlds.training import fresh
 from unlearn.language.decoding.proxy import ProxyTuner
 
 
@@ -35,19 +37,21 @@ def test_a_tiny_run(setting: dict[str, Any], tmp_path: Any) -> None:
     document = {"machine": {"cpu": "a processor"}, "setting": setting, "runs": [found], "minutes": 1.0}
     readme = tmp_path / "README.md"
     readme.write_text(f"before {BEGIN} old {END} after")
-    write_readme(document, readme)
+    put_tables(tables(document), readme)
     assert "| steered, alpha = 1 |" in readme.read_text()
     assert "old" not in readme.read_text()
 
 
-def test_recall_of_a_steered_model_is_that_of_its_base_at_alpha_0(setting: dict[str, Any]) -> None:
+def test_recall_of_a_steered_model_is_that_of_what_it_says(setting: dict[str, Any]) -> None:
     here = run.lab(setting | QUICK, 0)
     base = here.model(here.size, here.others)
     asked = [*run.pairs(here.some), *run.pairs(here.others)]
-    steered = ProxyTuner(base, base, base, 0.7)
-    share = run.recall(base, here.tokenizer, asked)
-    assert 0 < share < 1
-    assert run.recall(steered, here.tokenizer, asked) == share
+    other = fresh(here.size, len(here.tokenizer))
+    shares = [run.recall(model, here.tokenizer, asked) for model in (base, other)]
+    assert shares[0] != shares[1]
+    # No difference steers nowhere, and the whole difference to another model makes it that one.
+    assert run.recall(ProxyTuner(base, other, other, 0.7), here.tokenizer, asked) == shares[0]
+    assert run.recall(ProxyTuner(base, other, base), here.tokenizer, asked) == shares[1]
 
 
 def test_the_gap_is_a_share_of_what_tuning_changes() -> None:

@@ -97,6 +97,11 @@ def test_hiding_meanwhile_needs_a_model_that_others_do_not_have(
             assert situation.access != {Access.DATA}
 
 
+def test_nothing_removes_what_nobody_can_find(decided: list[tuple[Situation, Disgorgement]]) -> None:
+    for situation, found in decided:
+        assert situation.records_known or not any(item.fits and item.removes for item in found.advice)
+
+
 def test_a_certificate_needs_a_convex_loss(decided: list[tuple[Situation, Disgorgement]]) -> None:
     claims = {(situation.convex, of(found, Kind.SELECTIVE).claim) for situation, found in decided}
     assert (True, Claim.CERTIFIED) in claims
@@ -161,6 +166,12 @@ def test_prices_and_constraints_are_those_of_the_plan() -> None:
         assert found.recommended.kind is kind
         costs = [option.cost for option in planned.options]
         assert [of(found, item).core_hours_per_day for item in (Kind.COMPARTMENTS, Kind.RETRAINING)] == costs
+    sums = plan(replace(few, sums=True))
+    found = disgorge(exact, sums)
+    assert sums.chosen is not None
+    assert sums.chosen.family.value == "exact sums"
+    assert found.recommended is of(found, Kind.COMPARTMENTS)
+    assert found.recommended.core_hours_per_day == sums.chosen.cost
     late = plan(replace(few, effect_hours=0.001))
     (unmet,) = (option.unmet for option in late.options if option.family.value == "retraining")
     assert unmet

@@ -23,7 +23,7 @@ def say_explained(found: Disgorgement) -> None:
     else:
         say(f"fits the situation: {_named(found.recommended)}")
     if found.meanwhile is not None:
-        say(f"Until that is done, {found.meanwhile.kind} can hide it. It removes nothing.")
+        say(f"Meanwhile {found.meanwhile.kind} can hide it; that removes nothing.")
     table = Table("", "family", "claim", "removes", "core-time a day", "fits", title="families", title_justify="left")
     for item in found.advice:
         mark = "*" if item is found.recommended else ""

@@ -218,6 +218,10 @@ def plan(
     situation = Situation(
         trained, accesses(access), least, target, reason, not unknown_records, convex, epsilon, released
     )
+    if not explain and situation != Situation():
+        raise typer.BadParameter("what was trained, and what is to go and why, is looked at with --explain alone")
+    if explain and simulate is not None:
+        raise typer.BadParameter("--explain compares families, --simulate plays a design: ask for one of them")
     found = planned(constraints)
     if explain:
         _explain(situation, found, json=json)

@@ -1,9 +1,10 @@
 """The metrics of TOFU: questions about people who do not exist, before and after some of them are forgotten.
 
 Maini, Feng, Schwarzschild, Lipton, Kolter, *TOFU: a task of fictitious unlearning for LLMs*, COLM 2024 (arXiv
-2401.06121). Written from the definitions there; where its text and its released code may differ (how a ratio's wrong
-answers are averaged) the text holds. "Forgotten" is a comparison with a model that was trained without the questions,
-so `forget_quality` needs that model's ratios, and beside it the same between two such models (`unlearn.audit` has tests
+2401.06121). Written from its definitions as recalled, to be re-checked against the paper and its code before
+figures are compared: above all how a ratio's wrong answers are averaged (here: their mean), and whether a choice counts
+lengths (here it does). "Forgotten" is a comparison with a model that was trained without the questions, so
+`forget_quality` needs that model's ratios, and beside it the same between two such models (`unlearn.audit` has tests
 with a stated power; this is a score).
 """
 
@@ -81,8 +82,11 @@ def load_rows(path: Path | str) -> list[Row]:
         OSError: If the file cannot be read.
     """
     name = Path(path).name
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [_row(line, f"line {number} of {name}") for number, line in enumerate(lines, 1)]
+    try:
+        with Path(path).open(encoding="utf-8") as lines:
+            return [_row(line, f"line {number} of {name}") for number, line in enumerate(lines, 1)]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is no text in UTF-8: {error}") from error
 
 
 def score_rows(

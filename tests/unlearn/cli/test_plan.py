@@ -83,7 +83,7 @@ def test_families_are_explained() -> None:
     said = unlearn(f"{SMALL} {CURVE} --deadline-hours 24 --explain --least exact")
     assert (said.exit_code, said.stderr) == (0, "")
     assert said.stdout.startswith("fits the situation: compartmentalisation, exact\n")
-    assert "output control can hide it. It removes nothing." in said.stdout
+    assert "Meanwhile output control can hide it; that removes nothing." in said.stdout
     assert "output control, suppression (not removal)." in said.stdout
     found = document(f"{SMALL} --explain --convex --access weights,data")
     assert found["situation"]["access"] == ["data", "weights"]
@@ -140,6 +140,8 @@ def test_constraints_that_make_no_sense_are_one_line(more: str, message: str) ->
         f"{SMALL} --current 20",
         f"{SMALL} --explain --access data,keys",
         f"{SMALL} --explain --least removal",
+        f"{SMALL} --least exact",
+        f"{SMALL} --explain --simulate 90",
         f"{SMALL} --current 0x5",
         f"{SMALL} --current 2x5 --risk-class guest",
     ],

@@ -146,6 +146,15 @@ def test_files_that_are_not(line: str, message: str, tmp_path: Path) -> None:
         load_rows(path)
 
 
+def test_only_a_newline_ends_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "Q", "answer": "one\u2028two\x85three"}\n', encoding="utf-8")
+    assert load_rows(path) == [Row("Q", "one\u2028two\x85three", "one\u2028two\x85three")]
+    path.write_bytes(b'{"question": "Q", "answer": "\xff"}\n')
+    with pytest.raises(InputError, match="no text in UTF-8"):
+        load_rows(path)
+
+
 def test_questions_that_cannot_be_scored(knowing: Knowing) -> None:
     row = rows_of(knowing)[0]
     bare = Row(row.question, row.answer, row.answer)
