@@ -21,7 +21,11 @@ def test_there_are_notebooks() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=[pytest.mark.ray] * ("ray" in path.stem), id=path.stem) for path in NOTEBOOKS]
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.ray, pytest.mark.slow] if "ray" in path.stem else [], id=path.stem)
+        for path in NOTEBOOKS
+    ],
 )
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *(entry for entry in sys.path if entry)]))

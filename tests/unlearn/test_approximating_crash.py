@@ -170,6 +170,7 @@ def kill_again_and_again(tmp_path: Path, kills: int) -> Counter[str]:
     return came
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_request_is_carried_out_once(tmp_path: Path) -> None:
     came = kill_again_and_again(tmp_path, 8)
     assert came.keys() == {"unheard of", "submitted", "forgotten"}, "the kills have to hit every part"

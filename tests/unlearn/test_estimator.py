@@ -372,6 +372,7 @@ class TwoInputs(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_images_and_several_arrays_for_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(24) % 2

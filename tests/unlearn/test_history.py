@@ -254,6 +254,7 @@ def test_any_history_with_risk_classes_ends_as_if_forgotten_records_never_were(e
     run()
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(n_shards=st.integers(1, 4), n_slices=st.integers(1, 3), story=histories)
 def test_any_history_of_a_continued_model_ends_as_if_forgotten_records_never_were(

@@ -71,6 +71,7 @@ print(found.predicate.stage, len(found.steps), sorted({"torch", "sqlalchemy", "s
     assert done.stdout.split(maxsplit=2)[:2] == ["recovered", "8"]
 
 
+@pytest.mark.slow
 def test_receipts_stay_true_as_the_workspace_goes_on(tmp_path: Path) -> None:
     workspace, request, _ = forgotten(tmp_path / "run")
     key = workspace.public_key

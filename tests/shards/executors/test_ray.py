@@ -81,6 +81,7 @@ def test_every_case_gives_the_bytes_it_gives_here(case: Case, ray_executor: RayE
     assert there.state_digest() == here.state_digest()
 
 
+@pytest.mark.slow
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(n_shards=st.integers(1, 4), n_slices=st.integers(1, 3), story=histories)
 def test_any_history_ends_as_one_lived_here(
@@ -186,6 +187,7 @@ def test_a_step_that_kills_every_worker_is_given_up_and_the_rest_is_kept(
     assert (1, 1) not in ws._site.ledger.steps()
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_workers_are_killed_at_random(
     ray_executor: RayExecutor, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
