@@ -68,18 +68,39 @@ def experiments(index: str) -> str:
 
 
 def on_page_markdown(markdown: str, **_context: object) -> str:
-    """Let `::: package.*` stand for all modules of a package.
+    """Let `::: package.*` stand for all modules of a package, and `<!-- README: title -->` for a section of it.
 
     Args:
         markdown: A page.
 
     Returns:
-        The page with one line a module.
+        The page with what they stand for.
     """
-    return re.sub(r"^::: (\S+)\.\*$", lambda found: modules(found[1]), markdown, flags=re.MULTILINE)
+    markdown = re.sub(r"^::: (\S+)\.\*$", lambda found: modules(found[1]), markdown, flags=re.MULTILINE)
+    return re.sub(r"<!-- README: (.*?) -->", lambda found: section(found[1]), markdown)
 
 
 def modules(package: str) -> str:
     """One line for each public module of a package."""
     files = sorted((ROOT / package.replace(".", "/")).glob("[!_]*.py"))
     return "\n".join(f"::: {package}.{file.stem}" for file in files)
+
+
+def section(title: str) -> str:
+    """A section of the README, on which links into the repository lead to pages of the documentation, or become paths.
+
+    Args:
+        title: Of the section.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        LookupError: If there is no such section.
+    """
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", readme, re.DOTALL | re.MULTILINE)
+    if found is None:
+        raise LookupError(f"README.md has no section {title!r}: name one it has where the page includes it")
+    linked = found[0].replace("](unlearn/decisions/", "](decisions/")
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|decisions/)([^)]+)\)", r"\1 (`\2`)", linked)
