@@ -20,14 +20,15 @@ from experiments.readme import put_tables
 HERE = Path(__file__).parent
 
 SENTENCES: Mapping[str, str] = {
-    "attack_calibration": "{null.verdict|.1%} of honest deletions refuted at a level of 5 %, {kept.verdict|.0%} of those "
-    "that forgot nothing",
-    "attack_strength": "loss attack on published posteriors: AUC {plain.loss.auc|.3f}, defended {defended.loss.auc|.3f}",
+    "attack_calibration": "{null.verdict|.1%} of honest deletions refuted at a level of 5 %, {kept.verdict|.0%} of "
+    "those that forgot nothing",
+    "attack_strength": "loss attack on published posteriors: AUC {plain.loss.auc|.3f}, {defended.loss.auc|.3f} if "
+    "they are defended",
     "attack_strength_images": "AUC of the loss {cifar.loss.auc|.2f}, of LiRA {cifar.lira_online.auc|.2f}",
     "audit_planted": "{honest|.1%} of honest deletions refuted; one shard of ten that was kept, found in "
     "{one_shard_kept|.0%} with all records and {few:one_shard_kept|.0%} with a hundred",
-    "audit_writers": "one shard of five that was kept is found from {one_shard_kept.needed|.0f} writers on, all of them "
-    "from {nothing_done.needed|.0f}",
+    "audit_writers": "one shard of five that was kept is found from {one_shard_kept.needed|.0f} writers on, all of "
+    "them from {nothing_done.needed|.0f}",
     "bench": "training takes {a.fit_warm|.2f} of a hand-written loop, recovering one request {c.recover_one|.2f}; a "
     "durable forget {b.forget_median|.3f} s",
     "bench_audit": "an audit of the demonstration: {demo.labels|.0f} s, with shadow models {demo.shadows|.0f} s",
@@ -192,7 +193,8 @@ def _steering(result: Any) -> str:
     def recall(part: str) -> float:
         return float(np.mean([run[part]["steered"]["1.0"][0] for run in result["runs"]]))
 
-    return f"at alpha 1 the base model tells {recall('forgetting'):.0%} of what it is to hide, {recall('learning'):.0%} of what is new"
+    hidden, new = recall("forgetting"), recall("learning")
+    return f"at alpha 1 the base model tells {hidden:.0%} of what it is to hide, and {new:.0%} of what is new"
 
 
 def _switches(result: Any) -> str:

@@ -29,9 +29,9 @@ class Block(NamedTuple):
     code: str
 
 
-def blocks(path: Path) -> list[Block]:
-    """The fenced blocks of a page."""
-    found = _FENCE.findall(path.read_text(encoding="utf-8"))
+def blocks(page: Path | str) -> list[Block]:
+    """The fenced blocks of a page, of which this is the file or the text."""
+    found = _FENCE.findall(page.read_text(encoding="utf-8") if isinstance(page, Path) else page)
     return [Block(language, re.sub(r'.*title="([^"]*)".*|.*', r"\1", more), code) for language, more, code in found]
 
 

@@ -1,4 +1,4 @@
-"""The index of experiments: current, complete, and no figure that its result does not hold; running them all goes on."""
+"""The index of experiments: current, complete, with figures of the results alone; and running them all goes on."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ import typer
 
 BEGIN = """# Commands
 
-Made from the program: the same words as `unlearn COMMAND --help`. RUN is the folder of a workspace. Exit status: 0 done,
-1 failed, with one line `error: …` on standard error, 2 misused, 130 interrupted. With `--json` a command prints one JSON
-document on standard output and nothing else.
+Made from the program: the same words as `unlearn COMMAND --help`. RUN is the folder of a workspace. Exit status: 0
+done, 1 failed, with one line `error: …` on standard error, 2 misused, 130 interrupted. With `--json` a command prints
+one JSON document on standard output and nothing else.
 """
 
 
