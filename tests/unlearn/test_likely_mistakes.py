@@ -124,7 +124,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("did you mean sklearn.linear_model:SGDClassifier?",),
     ),
     "a missing value": ("ingest run missing.csv {roles}", ("'age' misses a value in row 0", "fill in or drop")),
-    "words among numbers": ("ingest run words.csv {roles}", ("hold text", "'age'", "correct the values")),
+    "words among numbers": ("ingest run words.csv {roles}", ("hold text", "'age'", "correct those values")),
     "another shape in a later batch": (
         "ingest run wider.csv {roles}",
         ("['age', 'income', 'height'], but the first batch declared ['age', 'income']", "nothing was ingested"),

@@ -12,7 +12,7 @@ BEGIN = """# Commands
 
 Made from the program: the same words as `unlearn COMMAND --help`. RUN is the folder of a workspace. Exit status: 0
 done, 1 failed, with one line `error: …` on standard error, 2 misused, 130 interrupted. With `--json` a command prints
-one JSON document on standard output and nothing else.
+one JSON document on standard output and nothing else. `unlearn --install-completion` teaches your shell the names.
 """
 
 
@@ -51,8 +51,7 @@ def _of(command: Any, context: Any, title: str) -> Iterable[str]:
 def _row(name: str, what: str) -> str:
     text, bracket, facts = what.rpartition("  [")
     said = f"{_text(text)} *{_text(bracket.strip() + facts)}*" if bracket else _text(what)
-    called = name.replace("|", "\\|")
-    return f"| `{called}` | {said} |"
+    return f"| `{name}` | {said} |"  # a bar within code ends no cell
 
 
 def _text(text: str) -> str:
