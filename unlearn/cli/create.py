@@ -30,6 +30,7 @@ Examples:
   unlearn create runs/cluster --learner logistic --store s3://bucket/prefix --ledger postgresql://me@host/db
   unlearn create runs/digits --learner mlp --option 'hidden=[64]'
   unlearn create runs/one --learner cnn --method scrub --escalate-after 7
+  unlearn create runs/linear --learner unlearn.methods.certified_learner:CertifiedLearner --method certified_removal
   unlearn create runs/members --learner logistic --risk-class guest:16-19:* --risk-class member:0-15:*
   unlearn create runs/visits --learner lda --option shrinkage=0.1 --option 'features={"map":"raw","limit":100}'"""
 
@@ -97,8 +98,9 @@ def create(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Approximate method that `forget` applies to one torch model until it is recovered: scrub, "
-            "fine_tune, gradient_ascent, …; its guarantee is empirical.",
+            help="Method that `forget` applies to the one model until it is recovered. Of torch models: scrub, "
+            "fine_tune, gradient_ascent, …; their guarantee is empirical. Of unlearn.methods.certified_learner:"
+            "CertifiedLearner: certified_removal.",
             show_default="none: forgetting withdraws, and is exact",
         ),
     ] = None,
@@ -109,6 +111,15 @@ def create(
             metavar="DAYS",
             min=0,
             help="Until how long after a request the model is to be retrained.",
+            show_default="no limit",
+        ),
+    ] = None,
+    method_time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long the method may take; then it is stopped, and the model is to be retrained.",
             show_default="no limit",
         ),
     ] = None,
@@ -159,6 +170,7 @@ def create(
         method=method,
         method_options=method_options,
         escalate_within=None if escalate_after is None else _days(escalate_after),
+        method_time_limit=None if method_time_limit is None else timedelta(seconds=method_time_limit),
     )
     declared = workspace.declaration
     if json:
@@ -179,10 +191,8 @@ def create(
         return
     say(f"created {run}: {counted(shards, 'shard')} of {counted(slices, 'slice')}, {declared.task} by {learner}")
     if method is not None:
-        say(
-            f"requests are answered by the approximate method {method} until the model is recovered: empirical, NOT "
-            "exact"
-        )
+        kind = "certified" if declared.method and declared.method["name"] == "certified_removal" else "empirical"
+        say(f"requests are answered by the approximate method {method} until the model is recovered: {kind}, NOT exact")
     say(f"next: unlearn ingest {run} FILE")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -37,8 +38,8 @@ Deadline: TypeAlias = Annotated[
 MethodName: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Approximate method by which the workspace's one model unlearns until it is recovered, such as scrub; "
-        "its guarantee is empirical. none: withdraw, and be exact.",
+        help="Method by which the workspace's one model unlearns until it is recovered: scrub or another approximate "
+        "one, whose guarantee is empirical, or certified_removal. none: withdraw, and be exact.",
         show_default="as the workspace was created",
     ),
 ]
@@ -55,7 +56,8 @@ EXAMPLE = """\b
 Examples:
   unlearn forget runs/people --subject w17 --reason "GDPR Art. 17" --idempotency-key case-4711
   unlearn forget runs/people --ids-from leavers.txt --recover
-  unlearn forget runs/one --subject w17 --method scrub --method-option epochs=3 --escalate-by 2027-01-31"""
+  unlearn forget runs/one --subject w17 --method scrub --method-option epochs=3 --escalate-by 2027-01-31
+  unlearn forget runs/linear --subject w17 --method certified_removal --method-option when_spent=refuse"""
 
 
 def register(app: typer.Typer) -> None:
@@ -105,7 +107,8 @@ def forget(
                 f"{counted(len(request.shards), 'shard')} in {as_duration(seconds)}"
             )
             say_opening(request)
-            say_method(request)
+            states = workspace.status().approximate if request.is_approximate else ()
+            say_method(request, next((item.certificate for item in states), None))
         report = workspace.recover() if recover else None
         paths = [receipt.path for receipt in workspace.receipts(request.id)]
         if json:
@@ -117,12 +120,12 @@ def forget(
         for path in paths:
             say(f"receipt: {path}")
         if report is None and not request.state.is_terminal:
-            what = (
-                "an approximately unlearnt model is served; next, to be exact"
-                if request.is_approximate
-                else "these shards serve their last state before the data; next"
-            )
-            say(f"{what}: unlearn recover {run}")
+            what = {
+                "exact": "these shards serve their last state before the data; next",
+                "certified": "a model with a certificate is served; to be exact",
+                "empirical": "an approximately unlearnt model is served; next, to be exact",
+            }
+            say(f"{what[request.guarantee or 'exact']}: unlearn recover {run}")
 
 
 def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Path | None) -> list[str]:
@@ -144,10 +147,21 @@ def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Pat
     return [*(subject or ()), *(() if ids_from is None else read_ids(ids_from))]
 
 
-def say_method(request: Request) -> None:
+def promised(certificate: Mapping[str, Any]) -> str:
+    """What certified removal promises, and what is left of its budget, for people."""
+    return (
+        f"certified, epsilon {certificate['epsilon']:g}, delta {certificate['delta']:g}; of epsilon "
+        f"{certificate['spent']:.3g} is spent, {counted(certificate['left'], 'removal')} left"
+    )
+
+
+def say_method(request: Request, certificate: Mapping[str, Any] | None = None) -> None:
     """Say what came of the approximate method that a request asks for."""
     if request.is_approximate:
-        say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
+        if certificate is None:
+            say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
+        else:
+            say(f"removed by {request.method}: {promised(certificate)}")
         if request.escalate_by is not None:
             say(f"to be retrained by {as_time(request.escalate_by)} UTC")
     elif request.not_applied:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.forget import promised
 from unlearn.cli.output import as_time, cell, counted, print_json, print_table, say, to_plain
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from unlearn.request import Request
-    from unlearn.workspace import Workspace, WorkspaceStatus
+    from unlearn.workspace import ApproximateState, Workspace, WorkspaceStatus
 
 EXAMPLE = """\b
 Examples:
@@ -118,18 +119,22 @@ def workspace_table(workspace: Workspace) -> Table:
 
 def _approximate(found: WorkspaceStatus) -> list[tuple[str, str]]:
     """What approximate methods made of the served model, if they did."""
-    if not found.approximate:
+    if not found.approximate and not found.due:
         return []
-    rows = [
-        (
-            "APPROXIMATE",
-            f"serving an approximately unlearnt model: {made.method}, {made.guarantee}, "
-            f"{counted(made.applications, 'application')}; NOT what retraining gives"
-            + ("" if made.refuted_at is None else f"; REFUTED by an audit, {as_time(made.refuted_at)} UTC"),
-        )
-        for made in found.approximate
-    ]
+    rows = [_made(made) for made in found.approximate]
     return [*rows, ("to be retrained now", ", ".join(found.due) or "none is due")]
+
+
+def _made(made: ApproximateState) -> tuple[str, str]:
+    times = counted(made.applications, "application")
+    refuted = "" if made.refuted_at is None else f"; REFUTED by an audit, {as_time(made.refuted_at)} UTC"
+    if made.certificate is not None:
+        return "CERTIFIED", f"serving a model with a certificate: {made.method}, {promised(made.certificate)}{refuted}"
+    return (
+        "APPROXIMATE",
+        f"serving an approximately unlearnt model: {made.method}, {made.guarantee}, {times}; NOT what retraining gives"
+        + refuted,
+    )
 
 
 def request_table(request: Request) -> Table:
@@ -161,9 +166,8 @@ def _method(request: Request) -> list[tuple[str, str]]:
     """The approximate method it asks for, if it does, and what came of that."""
     if request.method is None:
         return []
-    said = (
-        f"NOT applied: {request.not_applied}" if request.not_applied else "empirical, not exact, until it is recovered"
-    )
+    kind = "certified" if request.method == "certified_removal" else "empirical"
+    said = f"NOT applied: {request.not_applied}" if request.not_applied else f"{kind}, not exact, until it is recovered"
     config = ", ".join(f"{name}={value}" for name, value in (request.method_config or {}).items())
     until = "-" if request.escalate_by is None else f"{as_time(request.escalate_by)} UTC"
     due = " (DUE)" if request.is_due(datetime.now(UTC)) else ""
