@@ -133,7 +133,7 @@ def choose(
     card = method.card
     if card.guarantee is not Guarantee.EMPIRICAL and card.name != CERTIFIED:
         raise ConfigurationError(
-            f"{name} is {card.guarantee.value}, and what is applied here has an empirical guarantee, or is {CERTIFIED}: "
+            f"{name} is {card.guarantee.value}, and what is applied here is empirical, or is {CERTIFIED}: "
             + (
                 "`recover` retrains"
                 if card.guarantee is Guarantee.EXACT

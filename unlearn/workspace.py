@@ -704,10 +704,14 @@ class Workspace:
         Raises:
             InputError: If no id is given.
             IdempotencyError: If the key was used for another request; nothing was changed.
+            BudgetSpentError: As in `forget`. What is accepted before the budget ends, and carried out after it, is
+                forgotten exactly.
             StorageError: If the disk refuses; then it was not accepted.
         """
         instead = self._instead(method, method_options, escalate_by)
         named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline, instead)
+        if idempotency_key is None or self._site.ledger.request_by_key(idempotency_key) is None:
+            refuse_spent(self._site, drafted.request)
         with _naming_full_disks(self.path):
             return self._acceptor.accept(drafted, named)
 
@@ -1457,9 +1461,7 @@ def _approximate_state(site: Site, made: Approximation) -> ApproximateState:
     """A state that a method made, as `status` says it."""
     promised = certificate_of(site, made)
     kind = "empirical" if promised is None else "certified"
-    return ApproximateState(
-        made.shard, made.method, made.config, made.applications, made.refuted_at, kind, promised
-    )
+    return ApproximateState(made.shard, made.method, made.config, made.applications, made.refuted_at, kind, promised)
 
 
 def _described(artefact: Artefact, task: Task, aggregation: str, members: Sequence[Member]) -> dict[str, Json]:

@@ -153,6 +153,9 @@ def create(
     method_options = parse_options(method_option, "--method-option") or None
     shards = (20 if method is None else 1) if shards is None else shards
     slices = (5 if method is None else 1) if slices is None else slices
+    within = None if escalate_after is None else _time(escalate_after, "days", "--escalate-after")
+    limit = None if method_time_limit is None else _time(method_time_limit, "seconds", "--method-time-limit")
+    from unlearn.request import CERTIFIED
     from unlearn.workspace import Workspace
 
     workspace = Workspace.create(
@@ -169,8 +172,8 @@ def create(
         risk_classes=parse_risk_classes(risk_class),
         method=method,
         method_options=method_options,
-        escalate_within=None if escalate_after is None else _days(escalate_after),
-        method_time_limit=None if method_time_limit is None else timedelta(seconds=method_time_limit),
+        escalate_within=within,
+        method_time_limit=limit,
     )
     declared = workspace.declaration
     if json:
@@ -190,18 +193,18 @@ def create(
         )
         return
     say(f"created {run}: {counted(shards, 'shard')} of {counted(slices, 'slice')}, {declared.task} by {learner}")
-    if method is not None:
-        kind = "certified" if declared.method and declared.method["name"] == "certified_removal" else "empirical"
+    if declared.method is not None:
+        kind = "certified" if declared.method["name"] == CERTIFIED else "empirical"
         say(f"requests are answered by the approximate method {method} until the model is recovered: {kind}, NOT exact")
     say(f"next: unlearn ingest {run} FILE")
 
 
-def _days(number: float) -> timedelta:
-    """So many days, of which none is meant that no date could tell."""
+def _time(number: float, unit: str, option: str) -> timedelta:
+    """So many days or seconds, of which none is meant that no date could tell."""
     try:
-        return timedelta(days=number)
+        return timedelta(**{unit: number})
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(f"{number:g} is no number of days", param_hint="--escalate-after") from error
+        raise typer.BadParameter(f"{number:g} is no number of {unit}", param_hint=option) from error
 
 
 def _rule(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -107,8 +106,7 @@ def forget(
                 f"{counted(len(request.shards), 'shard')} in {as_duration(seconds)}"
             )
             say_opening(request)
-            states = workspace.status().approximate if request.is_approximate else ()
-            say_method(request, next((item.certificate for item in states), None))
+            say_method(request)
         report = workspace.recover() if recover else None
         paths = [receipt.path for receipt in workspace.receipts(request.id)]
         if json:
@@ -147,21 +145,15 @@ def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Pat
     return [*(subject or ()), *(() if ids_from is None else read_ids(ids_from))]
 
 
-def promised(certificate: Mapping[str, Any]) -> str:
-    """What certified removal promises, and what is left of its budget, for people."""
-    return (
-        f"certified, epsilon {certificate['epsilon']:g}, delta {certificate['delta']:g}; of epsilon "
-        f"{certificate['spent']:.3g} is spent, {counted(certificate['left'], 'removal')} left"
-    )
-
-
-def say_method(request: Request, certificate: Mapping[str, Any] | None = None) -> None:
+def say_method(request: Request) -> None:
     """Say what came of the approximate method that a request asks for."""
     if request.is_approximate:
-        if certificate is None:
-            say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
+        if request.guarantee == "certified":
+            config = request.method_config or {}
+            said = f"certified, epsilon {config['epsilon']:g}, delta {config['delta']:g}"
+            say(f"removed by {request.method}: {said}; what is left of its budget: unlearn status")
         else:
-            say(f"removed by {request.method}: {promised(certificate)}")
+            say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
         if request.escalate_by is not None:
             say(f"to be retrained by {as_time(request.escalate_by)} UTC")
     elif request.not_applied:

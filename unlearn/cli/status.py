@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
-from unlearn.cli.forget import promised
 from unlearn.cli.output import as_time, cell, counted, print_json, print_table, say, to_plain
 
 if TYPE_CHECKING:
@@ -129,7 +128,12 @@ def _made(made: ApproximateState) -> tuple[str, str]:
     times = counted(made.applications, "application")
     refuted = "" if made.refuted_at is None else f"; REFUTED by an audit, {as_time(made.refuted_at)} UTC"
     if made.certificate is not None:
-        return "CERTIFIED", f"serving a model with a certificate: {made.method}, {promised(made.certificate)}{refuted}"
+        epsilon, delta, spent, left = (made.certificate[name] for name in ("epsilon", "delta", "spent", "left"))
+        promised = f"epsilon {epsilon:g}, delta {delta:g}; of epsilon {spent:.3g} is spent"
+        return (
+            "CERTIFIED",
+            f"serving a model after {made.method}: {promised}, {counted(left, 'removal')} left{refuted}",
+        )
     return (
         "APPROXIMATE",
         f"serving an approximately unlearnt model: {made.method}, {made.guarantee}, {times}; NOT what retraining gives"
@@ -166,7 +170,9 @@ def _method(request: Request) -> list[tuple[str, str]]:
     """The approximate method it asks for, if it does, and what came of that."""
     if request.method is None:
         return []
-    kind = "certified" if request.method == "certified_removal" else "empirical"
+    from unlearn.request import CERTIFIED
+
+    kind = "certified" if request.method == CERTIFIED else "empirical"
     said = f"NOT applied: {request.not_applied}" if request.not_applied else f"{kind}, not exact, until it is recovered"
     config = ", ".join(f"{name}={value}" for name, value in (request.method_config or {}).items())
     until = "-" if request.escalate_by is None else f"{as_time(request.escalate_by)} UTC"

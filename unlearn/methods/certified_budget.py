@@ -1,4 +1,4 @@
-r"""What a workspace that removes with a certificate has promised, and how much of it is spent: arithmetic of counts alone.
+r"""What a workspace that removes with a certificate has promised, and how much of it is spent: arithmetic of counts.
 
 Noise goes on the published weights, and lemma C of decision 0028 pays for each publication with
 
@@ -21,9 +21,6 @@ from dataclasses import asdict, dataclass
 
 from shards.digest import Json
 from shards.errors import ConfigurationError
-
-METHOD = "certified_removal"
-"""The method's name."""
 
 MOST_LEFT = 2**53
 """The most removals that a budget is said to have: the largest number that everybody reads alike."""
@@ -88,13 +85,14 @@ class Promise:
             heads: Columns of weights.
 
         Returns:
-            The largest number whose `spent` is at most epsilon.
+            The largest number whose `spent` is at most epsilon (to rounding, where it is above 2**40).
         """
         from unlearn.audit.epsilon.gdp import gdp_mu
 
         removals = min(MOST_LEFT, math.floor((gdp_mu(self.epsilon, self.delta) / self.charge(heads)) ** 2))
         while removals and self.spent(heads, removals) > self.epsilon:
-            removals -= 1
+            # By what both are rounded by, where that is more than one.
+            removals -= max(1, removals >> 40)
         return removals
 
     def certificate(self, heads: int, removals: int) -> dict[str, Json]:
@@ -126,4 +124,4 @@ def promise_of(config: Mapping[str, Json]) -> Promise:
         The promise in it.
     """
     numbers = {name: config[name] for name in ("regularisation", "scale", "tolerance", "epsilon", "delta")}
-    return Promise(**numbers)  # type: ignore[arg-type]
+    return Promise(**numbers)

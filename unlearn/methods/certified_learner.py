@@ -1,11 +1,12 @@
-r"""Linear heads that a workspace trains to their optimum and publishes with secret noise, so that it can certify removal.
+r"""Linear heads that a workspace trains to their optimum and publishes with secret noise: removal can be certified.
 
     F(W; D) = Σ l(x·w_k, y_k) + (λ n/2) |W|²
 
-Classes are one-vs-rest logistic regressions (two classes: one head), numbers are ridge regressions. The state is what is
-published: the optimum to a tolerance, plus noise N(0, s²) on each weight. The noise is drawn from the operating system's
-secure source in the worker, added, and kept nowhere, and neither are the weights without it: to remove records, Newton's
-iteration starts from the published weights and ends at the optimum of what remains, wherever it started (decision 0033).
+Classes are one-vs-rest logistic regressions (two classes: one head), numbers are ridge regressions. The state is what
+is published: the optimum to a tolerance, plus noise N(0, s²) on each weight. The noise is drawn from the operating
+system's secure source in the worker, added, and kept nowhere, and neither are the weights without it: to remove
+records, Newton's iteration starts from the published weights, and ends at the optimum of what remains, wherever it
+started (decision 0033).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from shards.learners.counting import check_numbers, given
 from shards.learners.merging import stacked
 from shards.noise import SYSTEM, Source
 from shards.task import Kind, Task
-from unlearn.methods.certified_budget import METHOD, Promise
+from unlearn.methods.certified_budget import Promise
+from unlearn.request import CERTIFIED
 
 if TYPE_CHECKING:
     from unlearn.methods.certified.problem import Problem
@@ -79,7 +81,7 @@ class CertifiedLearner(Learner):
     @classmethod
     def from_params(cls, params: dict[str, Json]) -> CertifiedLearner:
         """Build the learner again from `params()`."""
-        return cls(**params)  # type: ignore[arg-type]
+        return cls(**params)
 
     def kinds(self) -> tuple[Kind, ...]:
         """Both."""
@@ -245,13 +247,13 @@ def removal_config(learner: Learner, options: Mapping[str, Json]) -> dict[str, J
     """
     if not isinstance(learner, CertifiedLearner):
         raise ConfigurationError(
-            f"{METHOD} moves the optimum of linear heads that were published with noise, and {type(learner).__name__} "
-            "trains none: create a workspace with the learner unlearn.methods.certified_learner:CertifiedLearner"
+            f"{CERTIFIED} moves the optimum of linear heads that were published with noise, and "
+            f"{type(learner).__name__} trains none: create a workspace with the learner unlearn.methods.certified_learner:CertifiedLearner"
         )
     wrong = sorted(options.keys() - {"when_spent"})
     if wrong:
         raise ConfigurationError(
-            f"{METHOD} has no option {wrong[0]!r} here, it has when_spent: what is promised stands with the learner"
+            f"{CERTIFIED} has no option {wrong[0]!r} here, it has when_spent: what is promised stands with the learner"
         )
     when_spent = options.get("when_spent", WHEN_SPENT[0])
     if when_spent not in WHEN_SPENT:

@@ -59,12 +59,12 @@ EMPIRICAL_GUARANTEE = (
     "recovered, that is, retrained without the records, a receipt of stage recovered says so."
 )
 CERTIFIED_GUARANTEE = (
-    "Certified, and not exact. The forgotten records and every state that was trained on them are destroyed. The served "
-    "model was made from one that had seen them, by the removal named under approximation, and published with noise. All "
-    "models that were published since the last training from nothing are together (epsilon, delta)-indistinguishable, "
-    "with the numbers under approximation: certificate, from models that are retrained without the records at each "
-    "request and published with such noise. Once the model is recovered, that is, retrained without the records, a "
-    "receipt of stage recovered says so."
+    "Certified, and not exact. The forgotten records and every state that was trained on them are destroyed. The "
+    "served model was made from one that had seen them, by the removal named under approximation, and published with "
+    "noise. All models that were published since the last training from nothing are together (epsilon, delta)-"
+    "indistinguishable, with the numbers under approximation: certificate, from models that are retrained without the "
+    "records at each request and published with such noise. Once the model is recovered, that is, retrained without "
+    "the records, a receipt of stage recovered says so."
 )
 ASSUMPTIONS = (
     (
@@ -126,8 +126,8 @@ NOT_PROVEN_EMPIRICAL = (
 )
 NOT_PROVEN_CERTIFIED = (
     (
-        "That the noise was drawn freshly and kept secret, and that whoever retrains uses the same program and constants: "
-        "the certificate rests on both."
+        "That the noise was drawn freshly and kept secret, and that whoever retrains uses the same program and "
+        "constants: the certificate rests on both."
     ),
     (
         "That a model from before the last training from nothing is covered too: every training begins a new promise, "
