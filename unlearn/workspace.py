@@ -50,11 +50,13 @@ from unlearn.erasure import purge_checkpoints, undo_ingest
 from unlearn.errors import (
     ConfigurationError,
     DamageError,
+    FencedError,
     IdempotencyError,
     InputError,
     LockedError,
     StorageError,
     UnknownIdError,
+    UnlearnError,
     UnsignedError,
     WorkspaceError,
 )
@@ -627,11 +629,18 @@ class Workspace:
         done = self.status(accepted.id)
         if damaged and done.state is RequestState.SUBMITTED:
             raise damaged[0]
+        detail = applier.detail
         if asks_to_retrain(done):
-            self._build(done.shards, "retraining", None)
+            try:
+                self._build(done.shards, "retraining", None)
+            except FencedError:
+                raise
+            except UnlearnError as error:
+                # The request is carried out, and whoever made it is to have its opening.
+                detail = f"the model could not be retrained ({error}): run `unlearn recover`"
             done = self.status(accepted.id)
-        if done.not_applied and applier.detail:
-            done = replace(done, not_applied=f"{done.not_applied}: {applier.detail}")
+        if done.not_applied and detail:
+            done = replace(done, not_applied=f"{done.not_applied}: {detail}")
         return replace(done, opening=accepted.opening)
 
     def _hand_over(self, named: Named, drafted: Draft) -> Request:
@@ -1454,7 +1463,8 @@ def _approximate_sources(site: Site, steps: Sequence[BuiltStep]) -> dict[str, Js
     if not made:
         return {}
     guarantees = {"empirical" if certificate_of(site, item) is None else "certified" for item in made}
-    return {"guarantee": max(guarantees), "methods": [item.method for item in made]}
+    weakest = "empirical" if "empirical" in guarantees else "certified"
+    return {"guarantee": weakest, "methods": [item.method for item in made]}
 
 
 def _approximate_state(site: Site, made: Approximation) -> ApproximateState:

@@ -19,7 +19,13 @@ from shards.noise import SystemSource
 from tests.unlearn.helpers import canaries, filled, labels, mlp, names, raw, spellings
 from tests.unlearn.test_approximating_crash import Here
 from unlearn import Workspace, export
-from unlearn.errors import BudgetSpentError, ConfigurationError, NotServingError, VerificationError
+from unlearn.errors import (
+    BudgetSpentError,
+    ConfigurationError,
+    NotServingError,
+    TrainingError,
+    VerificationError,
+)
 from unlearn.issuing import current_signer
 from unlearn.ledger import Ledger, now
 from unlearn.methods.certified import settling
@@ -289,6 +295,26 @@ def test_a_crash_before_the_model_is_retrained_leaves_it_due(tmp_path: Path, mon
         assert workspace.status().due == (last.id,)
         assert last.id in workspace.recover(due=True).recovered
         assert workspace.status().due == ()
+
+
+def test_a_retraining_that_fails_keeps_nobody_from_being_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise TrainingError("no room")
+
+    with closing(one(tmp_path / "run")) as workspace:
+        for number in range(LEFT):
+            workspace.forget(record_ids=names([number]))
+        with monkeypatch.context() as patch:
+            patch.setattr(Workspace, "_build", failing)
+            last = workspace.forget(record_ids=names([20]))
+        assert last.state is RequestState.FORGOTTEN
+        assert last.opening is not None
+        assert last.not_applied.endswith("the model could not be retrained (no room): run `unlearn recover`")
+        assert last.is_due(now())
+        assert workspace.status().due == (last.id,)
+        assert last.id in workspace.recover(due=True).recovered
 
 
 def test_regression_and_several_classes(tmp_path: Path) -> None:

@@ -248,7 +248,8 @@ def removal_config(learner: Learner, options: Mapping[str, Json]) -> dict[str, J
     if not isinstance(learner, CertifiedLearner):
         raise ConfigurationError(
             f"{CERTIFIED} moves the optimum of linear heads that were published with noise, and "
-            f"{type(learner).__name__} trains none: create a workspace with the learner unlearn.methods.certified_learner:CertifiedLearner"
+            f"{type(learner).__name__} trains none: create a workspace with the learner "
+            "unlearn.methods.certified_learner:CertifiedLearner"
         )
     wrong = sorted(options.keys() - {"when_spent"})
     if wrong:
