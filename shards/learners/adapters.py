@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shards.code import resolve_callable
-from shards.digest import Json, canonical_json
+from shards.digest import canonical_json
 from shards.errors import ConfigurationError
 from shards.learners.base import Joined, Predictor
 from shards.learners.generators import generators_kept, seed_generators
