@@ -126,7 +126,7 @@ def choose(
     """
     from shards.learners.torch import TorchLearner
     from unlearn.methods.base import Guarantee
-    from unlearn.methods.certified_learner import CertifiedLearner, removal_config
+    from unlearn.methods.certified_learner import certified_head, removal_config
     from unlearn.methods.options import find_method, full_config
 
     method = find_method(name)
@@ -153,7 +153,7 @@ def choose(
         )
     if not isinstance(aggregation, str):
         raise ConfigurationError("noisy votes promise a privacy that an approximate method does not keep: leave it out")
-    if isinstance(learner, CertifiedLearner):
+    if certified_head(learner) is not None:
         if card.name != CERTIFIED:
             raise ConfigurationError(
                 f"{name} would use up a promise that it does not keep: a CertifiedLearner forgets by {CERTIFIED}"

@@ -133,7 +133,7 @@ class WorkspaceStatus:
         labels_left: With noisy votes: how many more labels may be published; None otherwise.
         approximate: What is served and was made by approximate methods, which is not what retraining gives.
         due: Ids of the requests after whose approximate method the model is to be retrained by now, because their time
-            is up or an audit refuted what is served.
+            is up, an audit refuted what is served, or the method failed, was stopped, or had no budget left.
     """
 
     path: str
@@ -236,7 +236,8 @@ class Workspace:
                 `{"often": Region(shards=range(2)), "seldom": Region(shards=range(2, 20))}`; public constants. Every
                 batch then says the class of each subject. None: there are no classes, and everybody goes anywhere.
             method: Name of an approximate method of `unlearn.methods` that `forget` applies where nothing else is said;
-                for one torch model (`n_shards=1`, `n_slices=1`). None: forgetting withdraws, and is exact.
+                for one torch model (`n_shards=1`, `n_slices=1`), or `"certified_removal"` for a
+                `unlearn.methods.certified_learner.CertifiedLearner`. None: forgetting withdraws, and is exact.
             method_options: Its options; what is not named has its default.
             escalate_within: How long after a request the model is to be retrained at the latest; None: no such limit.
             method_time_limit: How long a method may take, whichever it is. Then it is stopped, the request is carried
@@ -542,8 +543,9 @@ class Workspace:
 
         With an approximate method, a workspace of one model goes on serving one until then: the method makes it from
         the one that is withdrawn. Its guarantee is empirical, as the receipt says. The old model is served while the
-        method is at work, which may take long. A method that fails keeps nobody from being forgotten: then the model
-        is withdrawn as without one, and `Request.not_applied` says so.
+        method is at work, which may take long. A method that fails, or is stopped since it takes longer than the
+        workspace allows, keeps nobody from being forgotten: then the model is withdrawn as without one,
+        `Request.not_applied` says so, and it is due to be retrained.
 
         Certified removal (a workspace whose learner is `unlearn.methods.certified_learner:CertifiedLearner`) keeps a
         promise of epsilon and delta instead, as long as its budget lasts. Once it is spent the model is retrained, here

@@ -15,6 +15,7 @@ import torch
 import unlearn
 from shards import slicefile
 from shards.learners.base import Learner
+from shards.learners.mapped import MappedLearner
 from shards.noise import SystemSource
 from tests.unlearn.helpers import canaries, filled, labels, mlp, names, raw, spellings
 from tests.unlearn.test_approximating_crash import Here
@@ -23,7 +24,7 @@ from unlearn.errors import (
     BudgetSpentError,
     ConfigurationError,
     NotServingError,
-    TrainingError,
+    StorageError,
     VerificationError,
 )
 from unlearn.issuing import current_signer
@@ -301,7 +302,7 @@ def test_a_retraining_that_fails_keeps_nobody_from_being_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> None:
-        raise TrainingError("no room")
+        raise StorageError("no room")
 
     with closing(one(tmp_path / "run")) as workspace:
         for number in range(LEFT):
@@ -333,6 +334,22 @@ def test_regression_and_several_classes(tmp_path: Path) -> None:
             heads = workspace.status().approximate[0].certificate["heads"]
             assert heads == (2 if name == "numbers" else 3)
             verified(workspace, request.id)
+
+
+def test_heads_on_a_public_map(tmp_path: Path) -> None:
+    head = CertifiedLearner(0.01, scale=1e-4)
+    learner = MappedLearner(head, {"map": "fourier", "features": 8})
+    with closing(one(tmp_path / "run", learner)) as workspace:
+        request = workspace.forget(record_ids=names([3, 5]))
+        assert request.guarantee == "certified"
+        site = workspace._site
+        (piece,) = site.ledger.slices().values()
+        data = slicefile.read(workspace.path / "shards" / "0000" / "records" / piece.file)
+        problem = head.problem(learner.prepare(data.features, site.task()), data.target, site.task())
+        assert problem.shape == (9, 1)
+        best, _ = settling.settle(problem, torch.zeros(problem.shape, dtype=torch.float64), (), 1e-9)
+        assert np.abs(published(workspace) - best.numpy()).max() < 8 * head.scale
+        verified(workspace, request.id)
 
 
 # --- what does not fit -------------------------------------------------------------------------------------------

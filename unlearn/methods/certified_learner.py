@@ -22,6 +22,7 @@ from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Learner, Predictor, State, StepContext, StepData
 from shards.learners.counting import check_numbers, given
+from shards.learners.mapped import MappedLearner
 from shards.learners.merging import stacked
 from shards.noise import SYSTEM, Source
 from shards.task import Kind, Task
@@ -38,6 +39,8 @@ WHEN_SPENT = ("retrain", "refuse")
 @dataclass(frozen=True)
 class CertifiedLearner(Learner):
     """Linear heads with noise on their weights, and the promise that removal keeps.
+
+    `MappedLearner(CertifiedLearner(), features)` puts them on a public feature map, a frozen network say.
 
     Attributes:
         regularisation: λ, the penalty for each example; of the intercept too.
@@ -141,9 +144,9 @@ class CertifiedLearner(Learner):
 
         Args:
             state: What is served.
-            features: Of the records that remain.
+            features: Of the records that remain, prepared.
             target: Theirs.
-            task: What is predicted.
+            task: What is predicted; before or after a feature map, since only its targets matter.
             source: Where noise comes from; the operating system, unless in a test.
 
         Returns:
@@ -232,6 +235,19 @@ def heads(task: Task) -> int:
     return 1 if len(task.classes) == 2 else len(task.classes)
 
 
+def certified_head(learner: Learner) -> CertifiedLearner | None:
+    """What of a learner certifies: itself, or its head over a public feature map.
+
+    Args:
+        learner: The learner.
+
+    Returns:
+        It, for features as the learner prepares them; None where nothing does.
+    """
+    head = learner.head if isinstance(learner, MappedLearner) else learner
+    return head if isinstance(head, CertifiedLearner) else None
+
+
 def removal_config(learner: Learner, options: Mapping[str, Json]) -> dict[str, Json]:
     """The whole configuration of certified removal in a workspace.
 
@@ -245,11 +261,12 @@ def removal_config(learner: Learner, options: Mapping[str, Json]) -> dict[str, J
     Raises:
         ConfigurationError: If the learner promises nothing, or an option is none.
     """
-    if not isinstance(learner, CertifiedLearner):
+    head = certified_head(learner)
+    if head is None:
         raise ConfigurationError(
             f"{CERTIFIED} moves the optimum of linear heads that were published with noise, and "
             f"{type(learner).__name__} trains none: create a workspace with the learner "
-            "unlearn.methods.certified_learner:CertifiedLearner"
+            "unlearn.methods.certified_learner:CertifiedLearner, or a MappedLearner over it"
         )
     wrong = sorted(options.keys() - {"when_spent"})
     if wrong:
@@ -259,4 +276,4 @@ def removal_config(learner: Learner, options: Mapping[str, Json]) -> dict[str, J
     when_spent = options.get("when_spent", WHEN_SPENT[0])
     if when_spent not in WHEN_SPENT:
         raise ConfigurationError(f"when_spent must be one of {', '.join(WHEN_SPENT)}, got {when_spent!r}")
-    return {**asdict(learner.promise), "when_spent": when_spent}
+    return {**asdict(head.promise), "when_spent": when_spent}

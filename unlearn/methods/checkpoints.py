@@ -24,7 +24,7 @@ from shards.location import open_shard
 from shards.store import CheckpointHeader, ShardStore, new_salt
 from shards.train import code_of, learner_from, task_from
 from unlearn.methods.base import Examples
-from unlearn.methods.certified_learner import CertifiedLearner
+from unlearn.methods.certified_learner import certified_head
 from unlearn.methods.options import find_method
 
 if TYPE_CHECKING:
@@ -66,20 +66,20 @@ def _apply(order: Any) -> Json:
         learner, task = learner_from(order["learner"]), task_from(order["task"])
         if code_digest(code_of(learner)).source != order["code"]:
             raise EnvironmentMismatchError("the learner's code is not what the workspace was created with: restore it")
-        if not isinstance(learner, TorchLearner | CertifiedLearner):
-            raise ConfigurationError(f"methods work on torch modules, and {order['learner']['class']} trains none")
         parent = folder.load(order["parent"])
         if parent.header.commitment != order["commitment"]:
             raise DamageError(f"the checkpoint of shard {order['shard']} is not the one that was recorded")
         features, target, gone = _records(
             folder, order["slices"], {bytes.fromhex(item) for item in order["forget"]}, task
         )
-        started = perf_counter()
-        if isinstance(learner, CertifiedLearner):
-            stay = {name: values[~gone] for name, values in features.items()}
-            state = learner.removed(parent.state, stay, target[~gone], task)
-        else:
+        started, certified = perf_counter(), certified_head(learner)
+        if certified is not None:
+            stay = learner.prepare({name: values[~gone] for name, values in features.items()}, task)
+            state = certified.removed(parent.state, stay, target[~gone], task)
+        elif isinstance(learner, TorchLearner):
             state = _unlearnt(learner, order, parent.state, features, target, gone, task)
+        else:
+            raise ConfigurationError(f"methods work on torch modules, and {order['learner']['class']} trains none")
         seconds = perf_counter() - started
         payload = digest_arrays(state)
         header = CheckpointHeader(
