@@ -36,6 +36,8 @@ SENTENCES: Mapping[str, str] = {
     "bench_ledger": "{submit.1x64|,.0f} requests a second; 100,000 subjects forgotten in {subjects.forget|.0f} s",
     "bench_ray": "Ray adds {overhead.task|.0f} ms to a shard; two workers gain {workers.ray.gain|.2f} times",
     "certified": "in {bounds.removals|,.0f} removals the residual was at most {bounds.worst|.0%} of its bound",
+    "emulation": "accuracy {real|.3f} from the images, {image.2|.3f} from an emulation with epsilon 2 for an image, "
+    "{writer.2|.3f} for a writer",
     "forget_exact": "ridge: accuracy {accuracy|.3f}, a writer gone in {writer|.0f} ms, a record in {record|.0f} ms",
     "forget_people": "sharding pays up to {writers.largest.together.layout|.0f} writers together, "
     "{writers.largest.one_by_one.layout|.0f} one by one; accuracy {writers.sharded.accuracy|.3f}, as one model "
