@@ -57,7 +57,7 @@ check: $(DEV) ## check format, lint, types, the direction of imports, and for in
 
 docs: $(DEV) ## build the documentation into build/site, with warnings as errors; nothing is fetched
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f unlearn/docs/mkdocs.yml $(ARGS)
-	@echo 'build/site/index.html'
+	@echo 'build/site/index.html; with a search box: $(BIN)/python -m http.server --directory build/site'
 
 format: $(DEV) ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix-only .
