@@ -1,0 +1,477 @@
+"""Look at a workspace, and say what a report says of it.
+
+All of it is read in one transaction, also while another process trains. Receipts are verified on the way, each alone:
+one that does not stand up is on the page as such, and nothing is taken from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unlearn.errors import DamageError, InputError, VerificationError
+from unlearn.ledger.clock import now
+from unlearn.report.audits import judge, read_audits
+from unlearn.report.data import (
+    AuditFact,
+    Cell,
+    Claim,
+    Command,
+    Cost,
+    Forgotten,
+    Level,
+    Measured,
+    Model,
+    ReceiptFact,
+    Receipts,
+    Report,
+    RequestFact,
+    Requests,
+    Served,
+    Service,
+    ShardMap,
+    ShardRow,
+    Timing,
+)
+from unlearn.report.history import History, read_history
+from unlearn.report.wording import limits, sum_up
+from unlearn.request import Request, RequestState
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
+
+    from unlearn.building import ShardPlan
+    from unlearn.receipt.predicate import Predicate, State
+    from unlearn.site import Site
+    from unlearn.workspace import Workspace, WorkspaceStatus
+
+AUDITS = "audits"
+"""Folder inside a workspace whose signed audits a report shows."""
+
+MOST_REQUESTS = 100
+"""Requests shown; those on which somebody has to act besides."""
+
+MOST_ROWS = 64
+"""Shards shown, where there are more than that; those that were hit come first."""
+
+MOST_PHASES = 12
+MOST_SERVICES = 6
+
+_STANDING = {
+    RequestState.SUBMITTED: "waiting",
+    RequestState.FORGOTTEN: "forgotten, to be rebuilt",
+    RequestState.RECOVERED: "forgotten and rebuilt",
+    RequestState.RECEIPTED: "forgotten and rebuilt",
+    RequestState.FAILED: "failed",
+}
+
+
+def describe(
+    workspace: Workspace,
+    *,
+    audits: Iterable[bytes | str | Path] = (),
+    measured: Sequence[Measured] = (),
+    at: datetime | None = None,
+) -> Report:
+    """Say what a report says of a workspace.
+
+    Args:
+        workspace: The workspace, open. Nothing is changed there.
+        audits: Signed audits (`Workspace.sign_audit`) or their files, beside those in its folder `audits`.
+        measured: Accuracies to show, in order. The workspace has nothing to measure them on.
+        at: The time, UTC, which decides what is overdue; None: now.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    statements = _statements(workspace.path, audits)
+    with workspace.at_one_moment() as site:
+        return _describe(workspace, site, statements, tuple(measured), at or now())
+
+
+def _describe(
+    workspace: Workspace, site: Site, statements: Sequence[bytes], measured: tuple[Measured, ...], at: datetime
+) -> Report:
+    from unlearn.issuing import software_version
+    from unlearn.ledger.uncovered import UNCOVERED
+
+    status, asked = workspace.status(), workspace.requests()
+    plans = _plans(site)
+    history = read_history(entry.event for entry in site.ledger.entries())
+    keys = _keys(site)
+    shown = _shown(asked, status, at)
+    receipts, predicates = _receipts(workspace, site, shown, keys)
+    model = _model(workspace, site, status)
+    found, refused = read_audits(statements, keys, site.declaration.id, model.state_digest)
+    requests = Requests(
+        total=len(asked),
+        finished=sum(request.state.is_terminal for request in asked),
+        forgotten=sum(request.forgotten_at is not None for request in asked),
+        overdue=sum(_is_overdue(request, at) for request in asked),
+        late=len(status.late),
+        failed=status.requests[RequestState.FAILED.value],
+        shown=tuple(_request(request, at) for request in shown),
+    )
+    forgotten = _forgotten(site, asked, history)
+    return Report(
+        name=site.path.name,
+        workspace=site.declaration.id,
+        made_at=at,
+        software_version=software_version(),
+        status=sum_up(
+            model,
+            requests,
+            forgotten,
+            found,
+            refused,
+            receipts,
+            approximate=len(status.approximate),
+            due=len(status.due),
+        ),
+        model=model,
+        requests=requests,
+        forgotten=forgotten,
+        shards=_map(site, plans, history),
+        cost=_cost(history, predicates, measured),
+        audits=found,
+        refused=refused,
+        claims=_claims(site, status, requests, found),
+        receipts=receipts,
+        limits=limits(
+            asked=bool(requests.forgotten),
+            approximate=bool(status.approximate),
+            behind=bool(status.steps_missing),
+            reproducible=site.learner.reproducible,
+            private=site.declaration.votes is not None,
+            not_looked_at=[item.what for item in UNCOVERED],
+        ),
+    )
+
+
+def _statements(folder: Path, audits: Iterable[bytes | str | Path]) -> list[bytes]:
+    """Signed audits: those in the workspace's folder, by name, then the others."""
+    found: list[bytes] = []
+    for item in (*sorted((folder / AUDITS).glob("*.json")), *audits):
+        if isinstance(item, bytes):
+            found.append(item)
+            continue
+        try:
+            found.append(Path(item).read_bytes())
+        except OSError as error:
+            raise InputError(f"the audit {item} cannot be read ({error.strerror}): check the path") from error
+    return found
+
+
+# What is served
+
+
+def _plans(site: Site) -> dict[int, ShardPlan]:
+    from unlearn.building import plan
+
+    return {} if site.ledger.task() is None else plan(site, range(site.declaration.n_shards), "")
+
+
+def _model(workspace: Workspace, site: Site, status: WorkspaceStatus) -> Model:
+    declared = site.declaration
+    learner: Any = declared.learner
+    try:
+        digest = workspace.state_digest() if status.serving else None
+    except DamageError:  # of a state; the page says that there is none that can be vouched for
+        digest = None
+    return Model(
+        learner=str(learner["class"]).rpartition(":")[2].rpartition(".")[2],
+        task=declared.task,
+        joined_by="noisy votes" if declared.votes is not None else str(declared.aggregation),
+        n_shards=declared.n_shards,
+        n_slices=declared.n_slices,
+        batches=status.batches,
+        records=status.records,
+        serving=status.serving,
+        steps_missing=status.steps_missing,
+        state_digest=digest,
+    )
+
+
+# Requests
+
+
+def _is_overdue(request: Request, at: datetime) -> bool:
+    """Failed requests changed nothing and have an entry of their own."""
+    return request.state is not RequestState.FAILED and request.is_overdue(at)
+
+
+def _needs_somebody(request: Request, status: WorkspaceStatus, at: datetime) -> bool:
+    return request.is_overdue(at) or request.state is RequestState.FAILED or request.id in status.due
+
+
+def _shown(requests: Sequence[Request], status: WorkspaceStatus, at: datetime) -> list[Request]:
+    """The latest, and those on which somebody has to act; the latest first."""
+    latest = {request.id for request in requests[-MOST_REQUESTS:]}
+    return [item for item in reversed(requests) if item.id in latest or _needs_somebody(item, status, at)]
+
+
+def _request(request: Request, at: datetime) -> RequestFact:
+    timing, days = _timing(request, at)
+    standing = _STANDING[request.state]
+    if request.state is RequestState.SUBMITTED and request.withdrawn_at is not None:
+        standing = "being destroyed"
+    level: Level = "done" if request.state.is_terminal else "wait"
+    if timing == "overdue" or request.state is RequestState.FAILED:
+        level = "act"
+
+    def since(moment: datetime | None) -> float | None:
+        return None if moment is None else (moment - request.submitted_at).total_seconds()
+
+    return RequestFact(
+        id=request.id,
+        standing=standing,
+        level=level,
+        subjects=request.n_subjects,
+        records=request.n_records,
+        shards=len(request.shards),
+        submitted_at=request.submitted_at,
+        deadline=request.deadline,
+        timing=timing,
+        days=days,
+        effect_seconds=since(request.withdrawn_at),
+        gone_seconds=since(request.forgotten_at),
+        rebuilt_seconds=since(request.recovered_at),
+        failure=request.failure,
+        method=request.method or "" if request.is_approximate else "",
+    )
+
+
+def _timing(request: Request, at: datetime) -> tuple[Timing, int | None]:
+    if request.deadline is None or request.state is RequestState.FAILED:
+        return "no deadline", None
+    if request.days_late is not None:
+        return ("late", request.days_late) if request.days_late else ("in time", None)
+    if request.is_overdue(at):
+        return "overdue", -((request.deadline - at).days)
+    return "running", (request.deadline - at).days
+
+
+# What is gone, and where it was
+
+
+def _forgotten(site: Site, requests: Sequence[Request], history: History) -> Forgotten:
+    gone = [request for request in requests if request.forgotten_at is not None]
+    artefacts = site.ledger.artefacts()
+    return Forgotten(
+        records=sum(request.n_records for request in gone),
+        subjects=sum(request.n_subjects for request in gone),
+        tombstones=site.ledger.tombstone_root()[1],
+        lifted=history.lifted,
+        states=history.destroyed.total(),
+        present=site.ledger.count(),
+        artefacts=len(artefacts),
+        tainted=sum(bool(item.tainted_by) and item.retired_at is None for item in artefacts),
+    )
+
+
+def _map(site: Site, plans: Mapping[int, ShardPlan], history: History) -> ShardMap:
+    served = {step.shard: step.position for step in site.ledger.served()[1]}
+    rows = [_row(shard, item, history, served.get(shard)) for shard, item in sorted(plans.items())]
+    shown = rows
+    if len(rows) > MOST_ROWS:
+        weights = {row.shard: (-row.requests, _missing(row) == 0, row.shard) for row in rows}
+        kept = sorted(rows, key=lambda row: weights[row.shard])[:MOST_ROWS]
+        shown = sorted(kept, key=lambda row: row.shard)
+    cells = [cell for row in rows for cell in row.cells if cell.state != "empty"]
+    return ShardMap(
+        rows=tuple(shown),
+        left_out=len(rows) - len(shown),
+        n_slices=site.declaration.n_slices,
+        batches=site.ledger.batches(),
+        shards_hit=len({shard for shard, _ in history.hits}),
+        slices_hit=len(history.hits),
+        untouched=sum(not cell.destroyed for cell in cells),
+        steps=len(cells),
+    )
+
+
+def _missing(row: ShardRow) -> int:
+    return sum(cell.state == "missing" for cell in row.cells)
+
+
+def _row(shard: int, item: ShardPlan, history: History, served: int | None) -> ShardRow:
+    built = {step.position: step.built for step in item.steps}
+    return ShardRow(
+        shard=shard,
+        cells=tuple(
+            Cell(
+                position=position,
+                state="built" if built.get(position) else "missing" if position in built else "empty",
+                records=file.records,
+                requests=history.hits[shard, position],
+                destroyed=history.destroyed[shard, position],
+            )
+            for position, file in enumerate(item.files)
+        ),
+        served=served,
+        records=sum(file.records for file in item.files),
+    )
+
+
+# What it cost
+
+
+def _cost(history: History, predicates: Sequence[Predicate], measured: tuple[Measured, ...]) -> Cost:
+    # The latest receipt of a request says all that the one before it says.
+    latest: dict[str, Predicate] = {}
+    for predicate in predicates:
+        latest[predicate.request.id] = predicate
+    services = [_service(predicate) for predicate in list(latest.values())[:MOST_SERVICES]]
+    return Cost(
+        phases=tuple(history.phases[-MOST_PHASES:]),
+        phases_left_out=max(len(history.phases) - MOST_PHASES, 0),
+        trained=history.trained,
+        rebuilt=history.rebuilt,
+        services=tuple(reversed(services)),
+        measured=measured,
+    )
+
+
+def _service(predicate: Predicate) -> Service:
+    def served(states: Sequence[State], present: int) -> Served:
+        return Served(len(states), sum(state.records for state in states), present)
+
+    withdrawal, recovery = predicate.withdrawal, predicate.recovery
+    return Service(
+        request=predicate.request.id,
+        before=served(withdrawal.states_before, withdrawal.before.count),
+        behind=served(withdrawal.states_after, withdrawal.after.count),
+        after=None if recovery is None else served(recovery.states, recovery.records.count),
+    )
+
+
+# What is claimed
+
+
+def _claims(
+    site: Site, status: WorkspaceStatus, requests: Requests, audits: Sequence[AuditFact]
+) -> tuple[Claim, ...]:
+    claims = []
+    if requests.forgotten:
+        exact = not status.approximate
+        basis = (
+            "No state that is served has seen the records: exact, which is ε = 0 and δ = 0."
+            if exact
+            else "An approximate method made what is served: no ε is claimed for it."
+        )
+        claims.append(judge("What is served, of what was forgotten", basis, audits, exact=exact))
+    votes = site.declaration.votes
+    if votes is not None:
+        published = site.ledger.published()
+        claims.append(
+            Claim(
+                what="All published labels together, of any one person",
+                epsilon=votes.max_epsilon,
+                delta=votes.delta,
+                basis=f"Noisy votes on a budget; the {published:,} labels published so far come to "
+                f"ε = {votes.epsilon(published):.3g}.",
+                found=None,
+                largest=None,
+                confidence=None,
+                verdict="proven, not tested: audits look at states, which this claim is not about",
+                refuted=False,
+            )
+        )
+    return tuple(claims)
+
+
+# What can be checked
+
+
+def _keys(site: Site) -> list[SSlibKey]:
+    """All keys of the workspace, the current one last."""
+    from unlearn.issuing import key_path
+    from unlearn.receipt import public_key_from_pem
+
+    paths = [key_path(site, name).with_suffix(".pub.pem") for name, _ in site.ledger.signing_keys()]
+    try:
+        return [public_key_from_pem(path.read_bytes()) for path in paths]
+    except OSError as error:
+        raise DamageError(
+            f"the public key {error.filename} cannot be read ({error.strerror}): restore it from a copy"
+        ) from error
+
+
+def _receipts(
+    workspace: Workspace, site: Site, requests: Sequence[Request], keys: Sequence[SSlibKey]
+) -> tuple[Receipts, list[Predicate]]:
+    """Receipts of the shown requests, the latest first, and what those say that stand up."""
+    from unlearn.receipt import public_pem
+
+    issued, head = site.ledger.receipts_issued(), site.ledger.head()
+    shown: list[ReceiptFact] = []
+    predicates: list[Predicate] = []
+    for request in requests:
+        for stage in ("forgotten", "recovered"):
+            if (request.id, stage) in issued:
+                fact, predicate = _receipt(site, request.id, stage, issued[request.id, stage], keys)
+                shown.append(fact)
+                predicates += [] if predicate is None else [predicate]
+    pem = public_pem(keys[-1])
+    return (
+        Receipts(
+            issued=len(issued),
+            shown=tuple(shown),
+            key_id=str(keys[-1].keyid),
+            public_key=pem,
+            key_sha256=hashlib.sha256(pem.encode()).hexdigest(),
+            log_size=head.size,
+            log_root=head.root.hex(),
+            commands=_commands(workspace.path.name, shown),
+        ),
+        predicates,
+    )
+
+
+def _receipt(
+    site: Site, request: str, stage: str, digest: str, keys: Sequence[SSlibKey]
+) -> tuple[ReceiptFact, Predicate | None]:
+    from unlearn.issuing import receipt_path
+    from unlearn.receipt import verify_offline
+
+    path = receipt_path(site, request, stage)
+    file = path.relative_to(site.path).as_posix()
+    try:
+        found = verify_offline(path.read_bytes(), keys, request_id=request, workspace_id=site.declaration.id)
+    except OSError as error:
+        return ReceiptFact(request, stage, file, digest, 0, f"its file cannot be read ({error.strerror})"), None
+    except VerificationError as error:
+        return ReceiptFact(request, stage, file, digest, 0, str(error)), None
+    said = found.predicate
+    if found.payload != digest or said.stage != stage:
+        problem = "it is another receipt than the one that the log says was issued"
+        return ReceiptFact(request, stage, file, digest, said.log.size, problem), None
+    return ReceiptFact(request, stage, file, digest, said.log.size, ""), said
+
+
+def _commands(name: str, receipts: Sequence[ReceiptFact]) -> tuple[Command, ...]:
+    """How to check, run in the folder that holds the workspace's."""
+    run, key = shlex.quote(name), "office.pub.pem"
+    commands = [
+        Command("Write the public key to a file, unless you have it already.", f"unlearn key {run} --output {key}"),
+        Command("Its fingerprint, to compare with one that reached you by another way.", f"sha256sum {key}"),
+    ]
+    if receipts:
+        latest = max(receipts, key=lambda receipt: receipt.stage == "recovered")
+        file = shlex.quote(f"{name}/{latest.file}")
+        check = f"unlearn verify {file} --public-key {key}"
+        commands += [
+            Command("Verify a receipt alone: the file and the key are enough, anywhere.", check),
+            Command("Hold it against the workspace: every event, record and state.", f"{check} --workspace {run}"),
+            Command(
+                "Train every step again, and compare byte for byte.", f"{check} --workspace {run} --replay"
+            ),
+        ]
+    return tuple(commands)
