@@ -17,6 +17,7 @@ from unlearn.cli import (
     methods,
     plan,
     predict,
+    report,
     requests,
     status,
     verify,
@@ -46,7 +47,10 @@ def _common(
     find_code_here()
 
 
-for module in (demo, create, ingest, build, forget, requests, status, predict, verify, audit, artefacts, plan, methods):
+for module in (
+    *(demo, create, ingest, build, forget, requests, status, predict),
+    *(verify, audit, report, artefacts, plan, methods),
+):
     module.register(app)
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from shards.digest import Json
+from unlearn.errors import InputError
 
 Level = Literal["done", "wait", "act"]
 """Nothing is left to be done; something is under way; somebody has to act."""
@@ -296,11 +297,19 @@ class Measured:
         when: Of which model, in words.
         accuracy: Share predicted rightly; None: no shard could predict.
         records: Records it was measured on.
+
+    Raises:
+        InputError: If it is none.
     """
 
     when: str
     accuracy: float | None
     records: int
+
+    def __post_init__(self) -> None:
+        known = self.accuracy is None or (isinstance(self.accuracy, int | float) and 0 <= self.accuracy <= 1)
+        if not (isinstance(self.when, str) and known and type(self.records) is int and self.records > 0):
+            raise InputError(f"{self} is no accuracy: it lies between 0 and 1, and was measured on at least one record")
 
 
 @dataclass(frozen=True)
