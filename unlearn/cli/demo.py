@@ -48,7 +48,9 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     workspace: Annotated[
         Path | None,
-        typer.Option(help="Folder for the workspace and the report.", show_default="runs/demo, or the next that is free"),
+        typer.Option(
+            help="Folder for the workspace and the report.", show_default="runs/demo, or the next that is free"
+        ),
     ] = None,
     *,
     json: AsJson = False,
@@ -82,7 +84,9 @@ def _free() -> Path:
     """The first of `runs/demo`, `runs/demo-2`, … that does not exist."""
     first = Path("runs/demo")
     return next(
-        path for number in count(1) if not (path := first if number == 1 else first.with_name(f"demo-{number}")).exists()
+        path
+        for number in count(1)
+        if not (path := first if number == 1 else first.with_name(f"demo-{number}")).exists()
     )
 
 

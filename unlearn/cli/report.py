@@ -101,5 +101,5 @@ def read_measured(file: Path) -> list[Measured]:
         raise InputError(f"{file} cannot be read ({error.strerror}): check the path") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f'{file} is no list of accuracies such as [{{"when": "after", "accuracy": 0.94, "records": 1000}}] ({error})'
+            f'{file} is no list such as [{{"when": "after", "accuracy": 0.94, "records": 1000}}]: {error}'
         ) from error

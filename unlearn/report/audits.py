@@ -33,25 +33,47 @@ def read_audits(
     Returns:
         Audits, the latest first, each once; and what does not stand up, by number from 1.
     """
-    from unlearn.audit.statement import read_audit
     from unlearn.receipt import ReceiptError
-    from unlearn.receipt.envelope import parse_envelope
 
     found: dict[str, AuditFact] = {}
     refused: list[Refused] = []
     for number, data in enumerate(statements, 1):
         try:
-            said = read_audit(data, keys)
-            envelope = parse_envelope(data)
-            if said["facts"]["workspace"] != workspace:
-                raise ReceiptError("it is of another workspace")
-            digest = hashlib.sha256(envelope.payload).hexdigest()
-            found[digest] = _fact(said, digest, next(iter(envelope.signatures)), state_digest)
+            audit = read_one(data, keys, workspace, state_digest)
         except ReceiptError as error:
             refused.append(Refused(f"audit {number}", str(error)))
-        except (KeyError, TypeError, ValueError) as error:
-            refused.append(Refused(f"audit {number}", f"it is signed, and lacks what an audit says ({error!r})"))
+        else:
+            found[audit.digest] = audit
     return tuple(sorted(found.values(), key=lambda audit: audit.at, reverse=True)), tuple(refused)
+
+
+def read_one(data: bytes, keys: Sequence[SSlibKey], workspace: str, state_digest: str | None) -> AuditFact:
+    """Read a signed audit.
+
+    Args:
+        data: Its envelope.
+        keys: All keys of the workspace.
+        workspace: Its id.
+        state_digest: Of what is served now, or None.
+
+    Returns:
+        What it says.
+
+    Raises:
+        ReceiptError: If no key of the workspace signed it, or it is no audit of that workspace.
+    """
+    from unlearn.audit.statement import read_audit
+    from unlearn.receipt import ReceiptError
+    from unlearn.receipt.envelope import parse_envelope
+
+    said, envelope = read_audit(data, keys), parse_envelope(data)
+    signer = next(name for name in envelope.signatures if name in {key.keyid for key in keys})
+    try:
+        if said["facts"]["workspace"] != workspace:
+            raise ReceiptError("it is an audit of another workspace")
+        return _fact(said, hashlib.sha256(envelope.payload).hexdigest(), signer, state_digest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ReceiptError(f"it is signed, but lacks what an audit says ({error!r})") from error
 
 
 def _fact(said: Mapping[str, Any], digest: str, signer: str, state_digest: str | None) -> AuditFact:

@@ -18,6 +18,8 @@ _ROW = 30
 """Height of a bar with what is around it, in pixels."""
 
 _BAR = 16
+MINUS = "\N{MINUS SIGN}"
+
 _AXIS = 62
 """Where an axis lies below the top of its chart, in pixels."""
 
@@ -79,7 +81,11 @@ def service_chart(name: str, service: Service) -> str:
     Returns:
         SVG.
     """
-    stages = [("before", service.before, "kept"), ("behind", service.behind, "behind"), ("after", service.after, "good")]
+    stages = [
+        ("before", service.before, "kept"),
+        ("behind", service.behind, "behind"),
+        ("after", service.after, "good"),
+    ]
     items = [
         Bar(f"{word}, {served.shards:,} shards", served.share, _of(served.records, served.present), kind)
         for word, served, kind in stages
@@ -149,7 +155,11 @@ def interval_chart(name: str, finding: Finding) -> str:
         f"{finding.title}: {number(finding.value)} found, interval {number(finding.low)} to {number(finding.high)} at "
         f"{finding.confidence:.0%}; {number(finding.nothing)} if nothing is known"
         + ("" if finding.members is None else f"; {number(finding.members)} for members of the data")
-        + ("" if finding.detectable is None else f"; {number(finding.detectable)} found {finding.power:.0%} of the time")
+        + (
+            ""
+            if finding.detectable is None
+            else f"; {number(finding.detectable)} found {finding.power:.0%} of the time"
+        )
         + "."
     )
     return _svg(name, "Estimate and interval", description, 122, parts)
@@ -179,7 +189,9 @@ def epsilon_chart(name: str, claim: Claim) -> str:
         f'<circle cx="{found}" cy="{_AXIS}" r="6" class="estimate"/>',
     ]
     said = "no epsilon claimed" if claimed is None else f"epsilon {claimed:g} claimed"
-    description = f"{said}; lower bound found {claim.found:.2f}; largest that could have been found {claim.largest:.2f}."
+    description = (
+        f"{said}; lower bound found {claim.found:.2f}; largest that could have been found {claim.largest:.2f}."
+    )
     return _svg(name, "Epsilon claimed and found", description, 122, parts)
 
 
@@ -231,7 +243,9 @@ def _svg(name: str, title: str, description: str, height: int, parts: Sequence[s
 def number(value: float) -> str:
     """A figure with a real minus, and as many digits as say something."""
     text = f"{abs(value):.2f}" if abs(value) >= 1 else f"{abs(value):.3f}"
-    return f"−{text}" if value < 0 and float(text) else text.rstrip("0").rstrip(".") if not float(text) else text
+    if not float(text):
+        return "0"
+    return f"{MINUS}{text}" if value < 0 else text
 
 
 def _of(part: int, whole: int) -> str:

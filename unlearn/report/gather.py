@@ -355,9 +355,7 @@ def _service(predicate: Predicate) -> Service:
 # What is claimed
 
 
-def _claims(
-    site: Site, status: WorkspaceStatus, requests: Requests, audits: Sequence[AuditFact]
-) -> tuple[Claim, ...]:
+def _claims(site: Site, status: WorkspaceStatus, requests: Requests, audits: Sequence[AuditFact]) -> tuple[Claim, ...]:
     claims = []
     if requests.forgotten:
         exact = not status.approximate
@@ -470,8 +468,6 @@ def _commands(name: str, receipts: Sequence[ReceiptFact]) -> tuple[Command, ...]
         commands += [
             Command("Verify a receipt alone: the file and the key are enough, anywhere.", check),
             Command("Hold it against the workspace: every event, record and state.", f"{check} --workspace {run}"),
-            Command(
-                "Train every step again, and compare byte for byte.", f"{check} --workspace {run} --replay"
-            ),
+            Command("Train every step again, and compare byte for byte.", f"{check} --workspace {run} --replay"),
         ]
     return tuple(commands)

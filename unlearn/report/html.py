@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from shards.files import sync_path
 from unlearn.errors import ConfigurationError, InputError
 from unlearn.report import charts
-from unlearn.report.data import CellState, Report, ReceiptFact
+from unlearn.report.data import CellState, ReceiptFact, Report
 from unlearn.report.wording import counted
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 MARK = '<meta name="generator" content="sisa-unlearn report">'
 """Stands at the beginning of every report; a file without it is not overwritten by one."""
+
+NOTHING = "\N{EN DASH}"
+"""Stands where there is no figure."""
 
 _MARKED = 1024
 """Within so many bytes."""
@@ -153,13 +156,13 @@ def environment() -> Environment:
 
 def moment(at: datetime | None) -> str:
     """A time as the page shows it, UTC to the minute."""
-    return "–" if at is None else at.strftime("%Y-%m-%d %H:%M")
+    return NOTHING if at is None else at.strftime("%Y-%m-%d %H:%M")
 
 
 def duration(seconds: float | None) -> str:
     """How long something took, in the unit that suits it."""
     if seconds is None:
-        return "–"
+        return NOTHING
     units = ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
     for size, unit in units:
         if seconds >= (2 * size if unit == "days" else size):

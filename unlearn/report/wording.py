@@ -18,14 +18,22 @@ from unlearn.receipt.predicate import (
 from unlearn.report.data import AuditFact, Forgotten, Level, Limits, Model, Receipts, Refused, Requests, Status
 
 OF_PAGE = (
-    "This page is not signed, and whoever has it can change it. What is signed are the receipts and the audits; check "
-    "them with a public key that reached you by another way.",
-    "It shows the workspace as it was when the page was made, and does not change with it. Nothing that was asked for "
-    "or found later is on it.",
-    "Receipts named as verified were verified alone, without holding every record and checkpoint against them. The "
-    "commands under “Receipts” do that, and train again.",
-    "Forgetting many at once is not cheap: requests scattered over the shards hit most of them once there are about as "
-    "many as shards. Then forgetting still takes effect at once, and rebuilding costs about a full training.",
+    (
+        "This page is not signed, and whoever has it can change it. What is signed are the receipts and the audits; "
+        "check them with a public key that reached you by another way."
+    ),
+    (
+        "It shows the workspace as it was when the page was made, and does not change with it. Nothing that was asked "
+        "for or found later is on it."
+    ),
+    (
+        "Receipts named as verified were verified alone, without holding every record and checkpoint against them. The "
+        "commands beside them do that, and train again."
+    ),
+    (
+        "Forgetting many at once is not cheap: requests scattered over the shards hit most of them once there are "
+        "about as many as shards. Forgetting still takes effect at once then, and rebuilding costs a full training."
+    ),
 )
 WITHHELD = (
     "names of people and of records",
@@ -118,32 +126,34 @@ def _sentence(
     if not requests.total:
         serving = f"{model.serving:,} of {counted(model.n_shards, 'shard')} serve a model of them"
         return f"Nobody has asked to be forgotten yet; {present}, and {serving}."
+    if not requests.forgotten:
+        return f"No request was carried out yet, of {requests.total:,}; {present}."
     done = f"{requests.forgotten:,} of {counted(requests.total, 'request')}"
     if requests.forgotten == requests.total:
         done = {1: "The one request", 2: "Both requests"}.get(requests.total, f"All {requests.total:,} requests")
-    verb = "has" if requests.forgotten == 1 or (requests.total == 1 and requests.forgotten) else "have"
-    if not requests.forgotten:
-        verb = "have"
+    verb = "has" if requests.forgotten == 1 else "have"
     gone = f"{done} {verb} been carried out: {counted(forgotten.records, 'record')} forgotten"
+    if requests.late:
+        gone += f" ({counted(requests.late, 'request')} after the deadline)"
+    them = "it" if forgotten.records == 1 else "them"
     if approximate:
-        rest = "the model that is served was made by an approximate method, and is not yet retrained without them"
+        rest = f"the model that is served was made by an approximate method, and is not yet retrained without {them}"
     elif model.steps_missing:
-        rest = "what is served never saw them, and the model is still to be rebuilt in full"
+        rest = f"what is served never saw {them}, and the model is still to be rebuilt in full"
     else:
-        rest = "the model is rebuilt without them"
+        rest = f"the model is rebuilt without {them}"
     if broken:
         proof = "not every receipt stands up to verification"
     elif receipts.issued == len(receipts.shown):
         proof = f"{_all(receipts.issued)} verified"
     else:
-        proof = f"{_all(receipts.verified)} of the {receipts.issued:,} that was looked at verified"
+        proof = f"the {receipts.verified:,} of {receipts.issued:,} receipts that were looked at were verified"
     return f"{gone}, {rest}, and {proof}."
 
 
 def _all(number: int) -> str:
-    return {0: "no receipt was", 1: "its receipt was", 2: "both receipts were"}.get(
-        number, f"all {number:,} receipts were"
-    )
+    some = {0: "no receipt was", 1: "its receipt was", 2: "both receipts were"}
+    return some.get(number, f"all {number:,} receipts were")
 
 
 def limits(
