@@ -187,23 +187,17 @@ class ShardRow:
         shard: Its number.
         cells: Its steps, in order.
         served: Position of the step it serves; None: it abstains.
+        last: Position of the last step it could serve; None: it holds no records.
         records: Records it holds.
+        requests: Requests that hit it.
     """
 
     shard: int
     cells: tuple[Cell, ...]
     served: int | None
+    last: int | None
     records: int
-
-    @property
-    def requests(self) -> int:
-        """Requests that hit it."""
-        return sum(cell.requests for cell in self.cells)
-
-    @property
-    def last(self) -> int | None:
-        """Position of the last step there is to serve; None: it holds no records."""
-        return max((cell.position for cell in self.cells if cell.state != "empty"), default=None)
+    requests: int
 
 
 @dataclass(frozen=True)
@@ -211,10 +205,11 @@ class ShardMap:
     """All shards by all slices.
 
     Attributes:
-        rows: Shards, those without requests left out where there are too many.
-        left_out: Shards left out: no request hit them, and nothing of them is missing.
+        rows: Shards; where there are too many, those that the most requests hit.
+        left_out: Shards left out, those that the fewest requests hit.
         n_slices: R, of each batch.
         batches: Batches.
+        first_batch: The first whose slices are shown; earlier ones are left out where there are too many.
         shards_hit: Shards that some request hit.
         slices_hit: Slices in which a request had its earliest record of a shard.
         untouched: Steps of which no state was ever destroyed.
@@ -225,6 +220,7 @@ class ShardMap:
     left_out: int
     n_slices: int
     batches: int
+    first_batch: int
     shards_hit: int
     slices_hit: int
     untouched: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,9 @@ MOST_REQUESTS = 100
 
 MOST_ROWS = 64
 """Shards shown, where there are more than that; those that were hit come first."""
+
+MOST_COLUMNS = 60
+"""Slices shown, where there are more than that in several batches: those of the latest batches."""
 
 MOST_PHASES = 12
 MOST_SERVICES = 6
@@ -285,11 +289,14 @@ def _map(site: Site, plans: Mapping[int, ShardPlan], history: History) -> ShardM
         kept = sorted(rows, key=lambda row: weights[row.shard])[:MOST_ROWS]
         shown = sorted(kept, key=lambda row: row.shard)
     cells = [cell for row in rows for cell in row.cells if cell.state != "empty"]
+    n_slices, batches = site.declaration.n_slices, site.ledger.batches()
+    first_batch = max(batches - max(MOST_COLUMNS // n_slices, 1), 0)
     return ShardMap(
-        rows=tuple(shown),
+        rows=tuple(replace(row, cells=row.cells[first_batch * n_slices :]) for row in shown),
         left_out=len(rows) - len(shown),
-        n_slices=site.declaration.n_slices,
-        batches=site.ledger.batches(),
+        n_slices=n_slices,
+        batches=batches,
+        first_batch=first_batch,
         shards_hit=len({shard for shard, _ in history.hits}),
         slices_hit=len(history.hits),
         untouched=sum(not cell.destroyed for cell in cells),
@@ -303,20 +310,23 @@ def _missing(row: ShardRow) -> int:
 
 def _row(shard: int, item: ShardPlan, history: History, served: int | None) -> ShardRow:
     built = {step.position: step.built for step in item.steps}
+    cells = tuple(
+        Cell(
+            position=position,
+            state="built" if built.get(position) else "missing" if position in built else "empty",
+            records=file.records,
+            requests=history.hits[shard, position],
+            destroyed=history.destroyed[shard, position],
+        )
+        for position, file in enumerate(item.files)
+    )
     return ShardRow(
         shard=shard,
-        cells=tuple(
-            Cell(
-                position=position,
-                state="built" if built.get(position) else "missing" if position in built else "empty",
-                records=file.records,
-                requests=history.hits[shard, position],
-                destroyed=history.destroyed[shard, position],
-            )
-            for position, file in enumerate(item.files)
-        ),
+        cells=cells,
         served=served,
+        last=max(built, default=None),
         records=sum(file.records for file in item.files),
+        requests=sum(cell.requests for cell in cells),
     )
 
 

@@ -80,10 +80,13 @@ def rows(n_shards: int, n_slices: int) -> tuple[ShardRow, ...]:
         state = states[(shard + position) % 5]
         return Cell(position, state, 0 if state == "empty" else 7, (shard * position) % 3, (shard + position) % 2)
 
-    return tuple(
-        ShardRow(shard, tuple(cell(shard, position) for position in range(n_slices)), shard % 3 or None, 7 * n_slices)
-        for shard in range(n_shards)
-    )
+    def row(shard: int) -> ShardRow:
+        cells = tuple(cell(shard, position) for position in range(n_slices))
+        return ShardRow(
+            shard, cells, shard % 3 or None, n_slices - 1, 7 * n_slices, sum(item.requests for item in cells)
+        )
+
+    return tuple(row(shard) for shard in range(n_shards))
 
 
 def finding(**changes: object) -> Finding:
@@ -148,7 +151,7 @@ def everything() -> Report:
         model=Model(HOSTILE, "classification", "mean", 6, 3, 2, 252, 4, 3, DIGEST),
         requests=Requests(7, 1, 2, 1, 1, 1, REQUESTS),
         forgotten=Forgotten(1235, 3, 1236, 1, 90, 252, 2, 1),
-        shards=ShardMap(rows(6, 6), 2, 3, 2, 4, 9, 11, 29),
+        shards=ShardMap(rows(6, 6), 2, 3, 2, 0, 4, 9, 11, 29),
         cost=Cost(
             phases=(Phase("training", AT, 0, 100, 79_409, 1.0), Phase("recovery", AT, 2, 88, 73_432, 0.925)),
             phases_left_out=1,
@@ -196,7 +199,7 @@ def nothing() -> Report:
         model=Model("SGDClassifier", "classification", "mean", 3, 2, 0, 0, 0, 0, None),
         requests=Requests(0, 0, 0, 0, 0, 0, ()),
         forgotten=Forgotten(0, 0, 0, 0, 0, 0, 0, 0),
-        shards=ShardMap((), 0, 2, 0, 0, 0, 0, 0),
+        shards=ShardMap((), 0, 2, 0, 0, 0, 0, 0, 0),
         cost=Cost((), 0, 0, 0, (), ()),
         audits=(),
         refused=(),

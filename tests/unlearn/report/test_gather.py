@@ -221,6 +221,20 @@ def test_shards_that_were_hit_come_first(forgotten: Path, monkeypatch: pytest.Mo
     assert (some.steps, some.untouched) == (whole.steps, whole.untouched)
 
 
+def test_slices_of_the_latest_batches_are_shown(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for batch in (1, 2):
+        rows = range(100 * batch, 100 * batch + 9)
+        workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    whole = describe(workspace).shards
+    monkeypatch.setattr("unlearn.report.gather.MOST_COLUMNS", 5)
+    some = describe(workspace).shards
+    assert (whole.first_batch, some.first_batch, some.batches) == (0, 1, 3)
+    assert [row.cells for row in some.rows] == [row.cells[2:] for row in whole.rows]
+    assert (some.steps, some.untouched) == (whole.steps, whole.untouched)
+    assert [row.last for row in some.rows] == [5, 5, 5]
+    assert {cell.state for row in some.rows for cell in row.cells} == {"missing"}
+
+
 def test_a_receipt_that_was_changed(recovered: Path, tmp_path: Path) -> None:
     workspace = copied(Workspace.open(recovered), tmp_path / "run")
     first, second = workspace.requests()

@@ -153,7 +153,7 @@ def test_the_page_says_all_that_the_data_says() -> None:
         "1,235",
         "1 mark was lifted",
         "1 still there saw forgotten records",
-        "2 shards left out",
+        "Left out: 2 shards that the fewest requests hit.",
         "94.7%",
         "no shard could predict",
         "REFUTED",
