@@ -10,14 +10,13 @@ from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.unlearn.report.made import HOSTILE, everything, nothing
 from unlearn.errors import ConfigurationError, InputError
 from unlearn.report import Report, render, write
-from unlearn.report.html import MARK, NOTHING, code, duration, environment, frame, grouped, percent, rate
+from unlearn.report.html import MARK, NOTHING, TEMPLATES, code, duration, environment, frame, grouped, percent, rate
 
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 SECTIONS = ["status", "requests", "forgotten", "shards", "cost", "audits", "epsilon", "receipts", "limits"]
@@ -265,6 +264,46 @@ def test_without_jinja_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     environment.cache_clear()
 
 
+# --- colours -------------------------------------------------------------------------------------------------------
+
+TEXT_ON_GROUND = [
+    *(("ink", ground) for ground in ("paper", "surface", "done-paper", "wait-paper", "act-paper")),
+    *(("muted", ground) for ground in ("paper", "surface")),
+    *((name, f"{name}-paper") for name in ("done", "wait", "act")),
+    ("wait", "paper"),
+    ("accent", "paper"),
+    ("accent-ink", "accent"),
+    ("soft-ink", "soft"),
+    ("cell-ink", "cell"),
+]
+
+
+def colours() -> list[dict[str, str]]:
+    """The colours of the light, the dark and the printed page."""
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    blocks = [
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    return [blocks[0] | block for block in blocks]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2 defines it."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize(("text", "ground"), TEXT_ON_GROUND)
+def test_contrast(text: str, ground: str) -> None:
+    found = colours()
+    assert len(found) == 3
+    for block in found:
+        dark, bright = sorted((luminance(block[text]), luminance(block[ground])))
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5, (block[text], block[ground])
+
+
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
@@ -299,7 +338,4 @@ def test_small_words() -> None:
 
 
 def test_templates_are_part_of_the_package() -> None:
-    import unlearn.report.html as module
-
-    names: Any = sorted(path.name for path in module.TEMPLATES.iterdir())
-    assert names == ["report.html", "style.css"]
+    assert sorted(path.name for path in TEMPLATES.iterdir()) == ["report.html", "style.css"]
