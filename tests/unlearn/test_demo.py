@@ -78,22 +78,17 @@ def test_stages_and_numbers(data: DemoData, tmp_path: Path) -> None:
         assert accuracy > 0.6  # ten classes
 
 
-def test_the_workspace_is_what_the_result_says(data: DemoData, tmp_path: Path) -> None:
+def test_workspace_and_report_are_what_the_result_says(data: DemoData, tmp_path: Path) -> None:
     result, _ = play(data, tmp_path)
     workspace = Workspace.open(tmp_path / "kept")
     status = workspace.status()
     assert (status.records, status.requests["receipted"], status.steps_missing) == (235, 2, 0)
     assert workspace.state_digest() == result.recovered_digest
-    assert workspace.path == result.report.parent
     accuracy = float(np.mean(workspace.predict(data.test.features) == data.test.target))
     assert accuracy == by_name(result)["recover all"].accuracy
-
-
-def test_the_report_shows_what_was_measured_and_audited(data: DemoData, tmp_path: Path) -> None:
-    result, _ = play(data, tmp_path)
     assert result.report == tmp_path / "kept" / "report.html"
     page = result.report.read_text(encoding="utf-8")
-    report = describe(Workspace.open(tmp_path / "kept"))
+    report = describe(workspace)
     assert report.status.sentence in page
     assert [audit.p_value for audit in report.audits] == [result.audit.p_value if result.audit else None]
     assert report.audits[0].current

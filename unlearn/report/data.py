@@ -213,6 +213,7 @@ class ShardMap:
         shards_hit: Shards that some request hit.
         slices_hit: Slices in which a request had its earliest record of a shard.
         untouched: Steps of which no state was ever destroyed.
+        missing: Steps still to be trained.
         steps: Steps there are.
     """
 
@@ -224,6 +225,7 @@ class ShardMap:
     shards_hit: int
     slices_hit: int
     untouched: int
+    missing: int
     steps: int
 
 

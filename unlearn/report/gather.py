@@ -1,7 +1,8 @@
 """Look at a workspace, and say what a report says of it.
 
-All of it is read in one transaction, also while another process trains. Receipts are verified on the way, each alone:
-one that does not stand up is on the page as such, and nothing is taken from it.
+What the ledger knows is read at one moment, also while another process trains; it is a short one, since a reader holds
+up whoever forgets. Receipts are verified after that, each alone: one that does not stand up is on the page as such, and
+nothing is taken from it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from unlearn.report.audits import judge, read_audits
 from unlearn.report.data import (
     AuditFact,
     Cell,
+    CellState,
     Claim,
     Command,
     Cost,
@@ -45,10 +48,11 @@ from unlearn.request import Request, RequestState
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
-    from unlearn.building import ShardPlan
+    from unlearn.ledger import Approximation, Artefact, BuiltStep, NewSlice
+    from unlearn.ledger.chain import Head
     from unlearn.receipt.predicate import Predicate, State
     from unlearn.site import Site
-    from unlearn.workspace import Workspace, WorkspaceStatus
+    from unlearn.workspace import Workspace
 
 AUDITS = "audits"
 """Folder inside a workspace whose signed audits a report shows."""
@@ -95,39 +99,35 @@ def describe(
     Raises:
         InputError: If a file cannot be read.
     """
-    statements = _statements(workspace.path, audits)
-    with workspace.at_one_moment() as site:
-        return _describe(workspace, site, statements, tuple(measured), at or now())
-
-
-def _describe(
-    workspace: Workspace, site: Site, statements: Sequence[bytes], measured: tuple[Measured, ...], at: datetime
-) -> Report:
     from unlearn.issuing import software_version
     from unlearn.ledger.uncovered import UNCOVERED
 
-    status, asked = workspace.status(), workspace.requests()
-    plans = _plans(site)
-    history = read_history(entry.event for entry in site.ledger.entries())
-    keys = _keys(site)
-    shown = _shown(asked, status, at)
-    receipts, predicates = _receipts(workspace, site, shown, keys)
-    model = _model(workspace, site, status)
+    statements = _statements(workspace.path, audits)
+    with workspace.at_one_moment() as site:
+        look = _look(site)
+    moment = at or now()
+    # The log only grows, and can be read beyond that moment.
+    history = read_history(entry.event for entry in islice(site.ledger.entries(), look.head.size))
+    keys = _keys(site, look)
+    shown = _shown(look, moment)
+    receipts, predicates = _receipts(site, look, shown, keys)
+    shards = _map(site, look, history)
+    model = _model(workspace, look, shards)
     found, refused = read_audits(statements, keys, site.declaration.id, model.state_digest)
     requests = Requests(
-        total=len(asked),
-        finished=sum(request.state.is_terminal for request in asked),
-        forgotten=sum(request.forgotten_at is not None for request in asked),
-        overdue=sum(_is_overdue(request, at) for request in asked),
-        late=len(status.late),
-        failed=status.requests[RequestState.FAILED.value],
-        shown=tuple(_request(request, at) for request in shown),
+        total=len(look.requests),
+        finished=sum(request.state.is_terminal for request in look.requests),
+        forgotten=sum(request.forgotten_at is not None for request in look.requests),
+        overdue=sum(_is_overdue(request, moment) for request in look.requests),
+        late=sum(bool(request.days_late) for request in look.requests),
+        failed=sum(request.state is RequestState.FAILED for request in look.requests),
+        shown=tuple(_request(request, moment) for request in shown),
     )
-    forgotten = _forgotten(site, asked, history)
+    forgotten = _forgotten(look, history)
     return Report(
         name=site.path.name,
         workspace=site.declaration.id,
-        made_at=at,
+        made_at=moment,
         software_version=software_version(),
         status=sum_up(
             model,
@@ -136,26 +136,86 @@ def _describe(
             found,
             refused,
             receipts,
-            approximate=len(status.approximate),
-            due=len(status.due),
+            approximate=len(look.approximations),
+            due=len(look.due(moment)),
         ),
         model=model,
         requests=requests,
         forgotten=forgotten,
-        shards=_map(site, plans, history),
-        cost=_cost(history, predicates, measured),
+        shards=shards,
+        cost=_cost(history, predicates, tuple(measured)),
         audits=found,
         refused=refused,
-        claims=_claims(site, status, requests, found),
+        claims=_claims(site, look, requests, found),
         receipts=receipts,
         limits=limits(
             asked=bool(requests.forgotten),
-            approximate=bool(status.approximate),
-            behind=bool(status.steps_missing),
+            approximate=bool(look.approximations),
+            behind=bool(model.steps_missing),
             reproducible=site.learner.reproducible,
             private=site.declaration.votes is not None,
             not_looked_at=[item.what for item in UNCOVERED],
         ),
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the ledger said at one moment.
+
+    Attributes:
+        requests: All requests, oldest first.
+        approximations: What approximate methods made and is served, by shard.
+        served: The state that each shard serves.
+        built: Shard and position of every trained step.
+        slices: The slices that are not empty, by shard and position.
+        batches: How many were ingested.
+        records: How many are present.
+        tombstones: How many there are.
+        artefacts: What was registered.
+        issued: Digest of every receipt, by request and stage.
+        head: Of the log.
+        keys: Ids of the signing keys, the current one last.
+        published: Labels published by noisy votes.
+    """
+
+    requests: Sequence[Request]
+    approximations: Mapping[int, Approximation]
+    served: Sequence[BuiltStep]
+    built: frozenset[tuple[int, int]]
+    slices: Mapping[tuple[int, int], NewSlice]
+    batches: int
+    records: int
+    tombstones: int
+    artefacts: Sequence[Artefact]
+    issued: Mapping[tuple[str, str], str]
+    head: Head
+    keys: Sequence[str]
+    published: int
+
+    def due(self, at: datetime) -> set[str]:
+        """Requests after whose approximate method the model is to be retrained by then, as `Workspace.status` says."""
+        refuted = any(made.refuted_at is not None for made in self.approximations.values())
+        waiting = [request for request in self.requests if request.state is RequestState.FORGOTTEN]
+        return {item.id for item in waiting if item.is_due(at) or (refuted and item.is_approximate)}
+
+
+def _look(site: Site) -> _Look:
+    ledger = site.ledger
+    return _Look(
+        requests=ledger.requests(),
+        approximations=ledger.approximations(),
+        served=ledger.served()[1],
+        built=frozenset(ledger.steps()),
+        slices=ledger.slices(),
+        batches=ledger.batches(),
+        records=ledger.count(),
+        tombstones=ledger.tombstone_root()[1],
+        artefacts=ledger.artefacts(),
+        issued=ledger.receipts_issued(),
+        head=ledger.head(),
+        keys=[name for name, _ in ledger.signing_keys()],
+        published=ledger.published(),
     )
 
 
@@ -176,17 +236,11 @@ def _statements(folder: Path, audits: Iterable[bytes | str | Path]) -> list[byte
 # What is served
 
 
-def _plans(site: Site) -> dict[int, ShardPlan]:
-    from unlearn.building import plan
-
-    return {} if site.ledger.task() is None else plan(site, range(site.declaration.n_shards), "")
-
-
-def _model(workspace: Workspace, site: Site, status: WorkspaceStatus) -> Model:
-    declared = site.declaration
+def _model(workspace: Workspace, look: _Look, shards: ShardMap) -> Model:
+    declared = workspace.declaration
     learner: Any = declared.learner
     try:
-        digest = workspace.state_digest() if status.serving else None
+        digest = workspace.state_digest() if look.served else None
     except DamageError:  # of a state; the page says that there is none that can be vouched for
         digest = None
     return Model(
@@ -195,10 +249,10 @@ def _model(workspace: Workspace, site: Site, status: WorkspaceStatus) -> Model:
         joined_by="noisy votes" if declared.votes is not None else str(declared.aggregation),
         n_shards=declared.n_shards,
         n_slices=declared.n_slices,
-        batches=status.batches,
-        records=status.records,
-        serving=status.serving,
-        steps_missing=status.steps_missing,
+        batches=look.batches,
+        records=look.records,
+        serving=len(look.served),
+        steps_missing=shards.missing,
         state_digest=digest,
     )
 
@@ -211,14 +265,14 @@ def _is_overdue(request: Request, at: datetime) -> bool:
     return request.state is not RequestState.FAILED and request.is_overdue(at)
 
 
-def _needs_somebody(request: Request, status: WorkspaceStatus, at: datetime) -> bool:
-    return request.is_overdue(at) or request.state is RequestState.FAILED or request.id in status.due
-
-
-def _shown(requests: Sequence[Request], status: WorkspaceStatus, at: datetime) -> list[Request]:
+def _shown(look: _Look, at: datetime) -> list[Request]:
     """The latest, and those on which somebody has to act; the latest first."""
-    latest = {request.id for request in requests[-MOST_REQUESTS:]}
-    return [item for item in reversed(requests) if item.id in latest or _needs_somebody(item, status, at)]
+    wanted = {request.id for request in look.requests[-MOST_REQUESTS:]} | look.due(at)
+    return [
+        request
+        for request in reversed(look.requests)
+        if request.id in wanted or request.is_overdue(at) or request.state is RequestState.FAILED
+    ]
 
 
 def _request(request: Request, at: datetime) -> RequestFact:
@@ -265,67 +319,62 @@ def _timing(request: Request, at: datetime) -> tuple[Timing, int | None]:
 # What is gone, and where it was
 
 
-def _forgotten(site: Site, requests: Sequence[Request], history: History) -> Forgotten:
-    gone = [request for request in requests if request.forgotten_at is not None]
-    artefacts = site.ledger.artefacts()
+def _forgotten(look: _Look, history: History) -> Forgotten:
+    gone = [request for request in look.requests if request.forgotten_at is not None]
     return Forgotten(
         records=sum(request.n_records for request in gone),
         subjects=sum(request.n_subjects for request in gone),
-        tombstones=site.ledger.tombstone_root()[1],
+        tombstones=look.tombstones,
         lifted=history.lifted,
         states=history.destroyed.total(),
-        present=site.ledger.count(),
-        artefacts=len(artefacts),
-        tainted=sum(bool(item.tainted_by) and item.retired_at is None for item in artefacts),
+        present=look.records,
+        artefacts=len(look.artefacts),
+        tainted=sum(bool(item.tainted_by) and item.retired_at is None for item in look.artefacts),
     )
 
 
-def _map(site: Site, plans: Mapping[int, ShardPlan], history: History) -> ShardMap:
-    served = {step.shard: step.position for step in site.ledger.served()[1]}
-    rows = [_row(shard, item, history, served.get(shard)) for shard, item in sorted(plans.items())]
+def _map(site: Site, look: _Look, history: History) -> ShardMap:
+    n_slices = site.declaration.n_slices
+    served = {step.shard: step.position for step in look.served}
+    shards = range(site.declaration.n_shards) if look.batches else ()
+    rows = [_row(shard, look.batches * n_slices, look, history, served.get(shard)) for shard in shards]
     shown = rows
     if len(rows) > MOST_ROWS:
-        weights = {row.shard: (-row.requests, _missing(row) == 0, row.shard) for row in rows}
-        kept = sorted(rows, key=lambda row: weights[row.shard])[:MOST_ROWS]
+        kept = sorted(rows, key=lambda row: (-row.requests, row.served == row.last, row.shard))[:MOST_ROWS]
         shown = sorted(kept, key=lambda row: row.shard)
     cells = [cell for row in rows for cell in row.cells if cell.state != "empty"]
-    n_slices, batches = site.declaration.n_slices, site.ledger.batches()
-    first_batch = max(batches - max(MOST_COLUMNS // n_slices, 1), 0)
+    first_batch = max(look.batches - max(MOST_COLUMNS // n_slices, 1), 0)
     return ShardMap(
         rows=tuple(replace(row, cells=row.cells[first_batch * n_slices :]) for row in shown),
         left_out=len(rows) - len(shown),
         n_slices=n_slices,
-        batches=batches,
+        batches=look.batches,
         first_batch=first_batch,
         shards_hit=len({shard for shard, _ in history.hits}),
         slices_hit=len(history.hits),
         untouched=sum(not cell.destroyed for cell in cells),
+        missing=sum(cell.state == "missing" for cell in cells),
         steps=len(cells),
     )
 
 
-def _missing(row: ShardRow) -> int:
-    return sum(cell.state == "missing" for cell in row.cells)
-
-
-def _row(shard: int, item: ShardPlan, history: History, served: int | None) -> ShardRow:
-    built = {step.position: step.built for step in item.steps}
-    cells = tuple(
-        Cell(
-            position=position,
-            state="built" if built.get(position) else "missing" if position in built else "empty",
-            records=file.records,
-            requests=history.hits[shard, position],
-            destroyed=history.destroyed[shard, position],
-        )
-        for position, file in enumerate(item.files)
-    )
+def _row(shard: int, positions: int, look: _Look, history: History, served: int | None) -> ShardRow:
+    cells: list[Cell] = []
+    records, whole = 0, True
+    for position in range(positions):
+        place = shard, position
+        here = look.slices[place].records if place in look.slices else 0
+        records += here
+        # A step needs records up to it, and the step before it.
+        whole = whole and (place in look.built or not records)
+        state: CellState = "empty" if not records else "built" if whole else "missing"
+        cells.append(Cell(position, state, here, history.hits[place], history.destroyed[place]))
     return ShardRow(
         shard=shard,
-        cells=cells,
+        cells=tuple(cells),
         served=served,
-        last=max(built, default=None),
-        records=sum(file.records for file in item.files),
+        last=positions - 1 if records else None,
+        records=records,
         requests=sum(cell.requests for cell in cells),
     )
 
@@ -365,10 +414,10 @@ def _service(predicate: Predicate) -> Service:
 # What is claimed
 
 
-def _claims(site: Site, status: WorkspaceStatus, requests: Requests, audits: Sequence[AuditFact]) -> tuple[Claim, ...]:
+def _claims(site: Site, look: _Look, requests: Requests, audits: Sequence[AuditFact]) -> tuple[Claim, ...]:
     claims = []
     if requests.forgotten:
-        exact = not status.approximate
+        exact = not look.approximations
         basis = (
             "No state that is served has seen the records: exact, which is ε = 0 and δ = 0."
             if exact
@@ -377,14 +426,13 @@ def _claims(site: Site, status: WorkspaceStatus, requests: Requests, audits: Seq
         claims.append(judge("What is served, of what was forgotten", basis, audits, exact=exact))
     votes = site.declaration.votes
     if votes is not None:
-        published = site.ledger.published()
         claims.append(
             Claim(
                 what="All published labels together, of any one person",
                 epsilon=votes.max_epsilon,
                 delta=votes.delta,
-                basis=f"Noisy votes on a budget; the {published:,} labels published so far come to "
-                f"ε = {votes.epsilon(published):.3g}.",
+                basis=f"Noisy votes on a budget; the {look.published:,} labels published so far come to "
+                f"ε = {votes.epsilon(look.published):.3g}.",
                 found=None,
                 largest=None,
                 confidence=None,
@@ -398,12 +446,12 @@ def _claims(site: Site, status: WorkspaceStatus, requests: Requests, audits: Seq
 # What can be checked
 
 
-def _keys(site: Site) -> list[SSlibKey]:
+def _keys(site: Site, look: _Look) -> list[SSlibKey]:
     """All keys of the workspace, the current one last."""
     from unlearn.issuing import key_path
     from unlearn.receipt import public_key_from_pem
 
-    paths = [key_path(site, name).with_suffix(".pub.pem") for name, _ in site.ledger.signing_keys()]
+    paths = [key_path(site, name).with_suffix(".pub.pem") for name in look.keys]
     try:
         return [public_key_from_pem(path.read_bytes()) for path in paths]
     except OSError as error:
@@ -413,31 +461,30 @@ def _keys(site: Site) -> list[SSlibKey]:
 
 
 def _receipts(
-    workspace: Workspace, site: Site, requests: Sequence[Request], keys: Sequence[SSlibKey]
+    site: Site, look: _Look, requests: Sequence[Request], keys: Sequence[SSlibKey]
 ) -> tuple[Receipts, list[Predicate]]:
     """Receipts of the shown requests, the latest first, and what those say that stand up."""
     from unlearn.receipt import public_pem
 
-    issued, head = site.ledger.receipts_issued(), site.ledger.head()
     shown: list[ReceiptFact] = []
     predicates: list[Predicate] = []
     for request in requests:
         for stage in ("forgotten", "recovered"):
-            if (request.id, stage) in issued:
-                fact, predicate = _receipt(site, request.id, stage, issued[request.id, stage], keys)
+            if (request.id, stage) in look.issued:
+                fact, predicate = _receipt(site, request.id, stage, look.issued[request.id, stage], keys)
                 shown.append(fact)
                 predicates += [] if predicate is None else [predicate]
     pem = public_pem(keys[-1])
     return (
         Receipts(
-            issued=len(issued),
+            issued=len(look.issued),
             shown=tuple(shown),
             key_id=str(keys[-1].keyid),
             public_key=pem,
             key_sha256=hashlib.sha256(pem.encode()).hexdigest(),
-            log_size=head.size,
-            log_root=head.root.hex(),
-            commands=_commands(workspace.path.name, shown),
+            log_size=look.head.size,
+            log_root=look.head.root.hex(),
+            commands=_commands(site.path.name, shown),
         ),
         predicates,
     )

@@ -151,7 +151,7 @@ def everything() -> Report:
         model=Model(HOSTILE, "classification", "mean", 6, 3, 2, 252, 4, 3, DIGEST),
         requests=Requests(7, 1, 2, 1, 1, 1, REQUESTS),
         forgotten=Forgotten(1235, 3, 1236, 1, 90, 252, 2, 1),
-        shards=ShardMap(rows(6, 6), 2, 3, 2, 0, 4, 9, 11, 29),
+        shards=ShardMap(rows(6, 6), 2, 3, 2, 0, 4, 9, 11, 7, 29),
         cost=Cost(
             phases=(Phase("training", AT, 0, 100, 79_409, 1.0), Phase("recovery", AT, 2, 88, 73_432, 0.925)),
             phases_left_out=1,
@@ -199,7 +199,7 @@ def nothing() -> Report:
         model=Model("SGDClassifier", "classification", "mean", 3, 2, 0, 0, 0, 0, None),
         requests=Requests(0, 0, 0, 0, 0, 0, ()),
         forgotten=Forgotten(0, 0, 0, 0, 0, 0, 0, 0),
-        shards=ShardMap((), 0, 2, 0, 0, 0, 0, 0, 0),
+        shards=ShardMap((), 0, 2, 0, 0, 0, 0, 0, 0, 0),
         cost=Cost((), 0, 0, 0, (), ()),
         audits=(),
         refused=(),

@@ -13,11 +13,19 @@ from typing import Any
 
 import pytest
 
+from shards.private_votes import PrivateVotes
 from shards.records import make_records
-from tests.unlearn.helpers import canaries, copied, create, filled, labels, names, owner, raw, shard_of
+from tests.unlearn.helpers import canaries, copied, create, filled, labels, mlp, names, owner, raw, shard_of
 from unlearn import Workspace
 from unlearn.errors import InputError
 from unlearn.receipt import create_key, load_signer, public_key_from_pem, seal
+from unlearn.receipt.predicate import (
+    ADAPTIVE_EXCLUDED,
+    ADAPTIVE_PRIVATE,
+    EMPIRICAL_GUARANTEE,
+    NOT_PROVEN_EMPIRICAL,
+    RECOVERED_GUARANTEE,
+)
 from unlearn.report import Measured, Report, describe, render
 from unlearn.report.audits import judge, read_audits
 from unlearn.request import RequestState
@@ -120,7 +128,10 @@ def test_forgotten_and_behind(trained: Path, forgotten: Path) -> None:
     assert {place for place, cell in cells.items() if cell.state == "missing"} == reached
     assert report.forgotten.states == sum(cell.destroyed for cell in cells.values()) == len(reached)
     assert report.shards.shards_hit == len({shard for shard, _ in expected})
-    assert report.model.steps_missing == len(reached)
+    assert report.model.steps_missing == len(reached) == report.shards.missing
+    opened = Workspace.open(forgotten)
+    assert opened.status().steps_missing == len(reached)
+    opened.close()
     assert {service.after for service in report.cost.services} == {None}
 
 
@@ -278,6 +289,46 @@ def test_a_damaged_state_has_no_digest(workspace: Workspace) -> None:
     for path in workspace.path.glob("shards/*/checkpoints/*"):
         path.unlink()
     assert describe(workspace).model.state_digest is None
+
+
+# --- other guarantees ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_an_approximate_method_made_is_never_called_exact(tmp_path: Path) -> None:
+    workspace = filled(tmp_path / "run", mlp(), 40, n_shards=1, n_slices=1)
+    until = datetime.now(UTC) + timedelta(days=3)
+    workspace.forget(record_ids=names([1, 2]), method="gradient_ascent", escalate_by=until)
+    report = describe(workspace)
+    assert report.status.level == "wait"
+    assert "made by an approximate method, and is not yet retrained without them" in report.status.sentence
+    assert report.limits.guarantee == EMPIRICAL_GUARANTEE
+    assert set(NOT_PROVEN_EMPIRICAL) <= set(report.limits.not_proven)
+    (claim,) = report.claims
+    assert (claim.epsilon, claim.refuted) == (None, False)
+    assert report.requests.shown[0].method == "gradient_ascent"
+    assert "by gradient_ascent, empirical" in " ".join(render(report).split())
+    later = describe(workspace, at=until + timedelta(hours=1))
+    assert later.status.level == "act"
+    assert any("due to be retrained after 1 request" in line for line in later.status.to_do)
+    workspace.recover(progress=False)
+    after = describe(workspace)
+    workspace.close()
+    assert after.limits.guarantee == RECOVERED_GUARANTEE
+    assert after.claims[0].epsilon == 0.0
+
+
+def test_labels_by_noisy_votes(trained: Path, tmp_path: Path) -> None:
+    workspace = filled(tmp_path / "run", aggregation=PrivateVotes(sigma=10.0, max_epsilon=4.0, delta=1e-5))
+    workspace.predict(canaries(range(5)))
+    report = describe(workspace)
+    workspace.close()
+    (claim,) = report.claims
+    assert (claim.epsilon, claim.delta, claim.found, claim.refuted) == (4.0, 1e-5, None, False)
+    assert "the 5 labels published so far" in claim.basis
+    assert report.limits.adaptive == ADAPTIVE_PRIVATE
+    assert report.model.joined_by == "noisy votes"
+    assert of(trained).limits.adaptive == ADAPTIVE_EXCLUDED
 
 
 # --- nobody is named -----------------------------------------------------------------------------------------------
