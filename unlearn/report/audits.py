@@ -198,9 +198,9 @@ def judge(what: str, basis: str, audits: Sequence[AuditFact], *, exact: bool) ->
     largest = max((most for _, most, _ in bounds), default=None)
     confidence = min((sure for _, _, sure in bounds), default=None)
     if refuted:
-        verdict = "REFUTED by an audit of the state that is served now"
+        verdict = "Refuted by an audit of the state that is served now"
     elif largest is None:
-        verdict = "not tested: no audit of the state that is served now bounds epsilon"
+        verdict = "Not tested: no audit of the state that is served now bounds epsilon"
     else:
-        verdict = f"not refuted; the largest ε that these audits could have certified: {largest:.2f}"
+        verdict = f"Not refuted; the largest ε that these audits could have certified: {largest:.2f}"
     return Claim(what, 0.0 if exact else None, 0.0, basis, found, largest, confidence, verdict, refuted and exact)

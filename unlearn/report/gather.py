@@ -436,7 +436,7 @@ def _claims(site: Site, look: _Look, requests: Requests, audits: Sequence[AuditF
                 found=None,
                 largest=None,
                 confidence=None,
-                verdict="proven, not tested: audits look at states, which this claim is not about",
+                verdict="Proven, not tested: audits look at states, which this claim is not about",
                 refuted=False,
             )
         )

@@ -172,7 +172,7 @@ def test_an_audit_in_the_folder(recovered: Path) -> None:
     assert said["findings"][0]["low"] <= said["findings"][0]["value"] <= said["findings"][0]["high"]
     (claim,) = report.claims
     assert (claim.epsilon, claim.found, claim.largest) == (0.0, audit.epsilon_lower, audit.epsilon_largest)
-    assert claim.verdict == f"not refuted; the largest ε that these audits could have certified: {claim.largest:.2f}"
+    assert claim.verdict == f"Not refuted; the largest ε that these audits could have certified: {claim.largest:.2f}"
     # Named besides, it is shown once.
     assert of(recovered, audits=[recovered / "audits" / "first.json"]).audits == report.audits
 
@@ -319,7 +319,8 @@ def test_what_an_approximate_method_made_is_never_called_exact(tmp_path: Path) -
 
 
 def test_labels_by_noisy_votes(trained: Path, tmp_path: Path) -> None:
-    workspace = filled(tmp_path / "run", aggregation=PrivateVotes(sigma=10.0, max_epsilon=4.0, delta=1e-5))
+    votes = PrivateVotes(sigma=10.0, max_epsilon=4.0, delta=1e-5)
+    workspace = filled(tmp_path / "run", random_state=None, aggregation=votes)
     workspace.predict(canaries(range(5)))
     report = describe(workspace)
     workspace.close()
@@ -376,7 +377,7 @@ def test_audits_of_a_state_that_is_gone_count_for_nothing(recovered: Path, tmp_p
     assert [audit.current for audit in report.audits] == [False]
     assert (report.claims[0].found, report.claims[0].verdict) == (
         None,
-        "not tested: no audit of the state that is served now bounds epsilon",
+        "Not tested: no audit of the state that is served now bounds epsilon",
     )
 
 
@@ -425,7 +426,7 @@ def test_an_audit_that_refutes_is_the_first_thing_to_be_read(recovered: Path) ->
     refuting = replace(audit, verdict="refuted", epsilon_lower=1.25)
     claim = judge("What is served", "Exact.", [refuting, replace(audit, current=False, epsilon_lower=9.0)], exact=True)
     assert (claim.refuted, claim.found) == (True, 1.25)
-    assert claim.verdict.startswith("REFUTED")
+    assert claim.verdict.startswith("Refuted")
     assert judge("", "", [refuting], exact=False).epsilon is None
 
 

@@ -271,6 +271,7 @@ TEXT_ON_GROUND = [
     *(("muted", ground) for ground in ("paper", "surface")),
     *((name, f"{name}-paper") for name in ("done", "wait", "act")),
     ("wait", "paper"),
+    ("act", "paper"),
     ("accent", "paper"),
     ("accent-ink", "accent"),
     ("soft-ink", "soft"),
