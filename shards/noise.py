@@ -49,6 +49,25 @@ SYSTEM = SystemSource()
 """The source of everything but tests."""
 
 
+def masked(values: np.ndarray, scale: float, source: Source = SYSTEM) -> np.ndarray:
+    """Values with Gaussian noise, rounded to a grid.
+
+    The last bits of a floating-point sum tell of its parts (Mironov 2012). Rounding to multiples of the power of two at
+    a quarter of the noise wipes them out, and looks at nothing but the sum.
+
+    Args:
+        values: float64 of any shape.
+        scale: Standard deviation of the noise, above 0.
+        source: Where it comes from.
+
+    Returns:
+        float64 of that shape.
+    """
+    grid = 2.0 ** (math.floor(math.log2(scale)) - 2)
+    found: np.ndarray = np.round((values + scale * source.normal(values.shape)) / grid) * grid
+    return found
+
+
 def system_normal(shape: tuple[int, ...]) -> np.ndarray:
     """Standard normal numbers from the operating system's secure source.
 

@@ -351,7 +351,7 @@ def _emulation(situation: Situation, _plan: Plan | None) -> Advice:
             else f"As strong as the generator's ε = {situation.epsilon:g}: what it does not bound, it may copy.",
             "A set distilled from a model that saw the records is derived from them: register it as an artefact.",
         ),
-        "a workspace whose records are the emulation; `Workspace.register` for what is derived",
+        "unlearn.emulation.emulate, and a workspace of its records; `Workspace.register` for what is derived",
     )
 
 

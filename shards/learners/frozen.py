@@ -7,7 +7,6 @@ the module alone: it has the same features wherever it stands, and whatever stan
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from shards.digest import Json, canonical_json
 from shards.errors import ConfigurationError
 from shards.learners.feature_maps import FeatureMap
 from shards.learners.torch_settings import package_of
+from shards.learners.weights import declared_digest, load_weights
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Frozen(FeatureMap):
             path = Path(self.weights).absolute()
             object.__setattr__(self, "weights", str(path))
             if not self.weights_digest:
-                object.__setattr__(self, "weights_digest", hashlib.sha256(_read(path)).hexdigest())
+                object.__setattr__(self, "weights_digest", declared_digest(path))
 
     def width(self, given: int) -> int:
         """As many as declared.
@@ -149,28 +149,5 @@ def _module(of: Frozen) -> Any:
     if not isinstance(module, torch.nn.Module):
         raise ConfigurationError(f"{of.module} made a {type(module).__qualname__}: it must return a torch.nn.Module")
     if of.weights is not None:
-        _load(module, Path(of.weights), of)
+        load_weights(module, Path(of.weights), of.weights_digest, of.module)
     return module.eval().requires_grad_(requires_grad=False)
-
-
-def _load(module: Any, path: Path, of: Frozen) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    data = _read(path)
-    if hashlib.sha256(data).hexdigest() != of.weights_digest:
-        raise ConfigurationError(
-            f"{path} is not the file that was declared: put the one with SHA-256 {of.weights_digest} there, or create "
-            "a new workspace"
-        )
-    try:
-        module.load_state_dict(load(data))
-    except (SafetensorError, RuntimeError) as error:
-        raise ConfigurationError(f"{path} does not hold the state of {of.module}: {error}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"the weights {path} cannot be read: {error.strerror}") from error

@@ -190,6 +190,21 @@ class TorchLearner(Learner):
         """
         check_configuration(self, task)
 
+    def make(self, task: Task) -> torch.nn.Module:
+        """Make the module that is trained, as it is before training; draws from the global generators.
+
+        Args:
+            task: What is predicted.
+
+        Returns:
+            A new module, whose state dict is what checkpoints hold.
+
+        Raises:
+            ConfigurationError: If it is no module, or one that cannot be trained.
+            CodeError: If a reference leads nowhere.
+        """
+        return make_module(self, task)
+
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
         """Train one step: a pure function of its arguments within one numeric environment.
 
@@ -212,7 +227,7 @@ class TorchLearner(Learner):
         task = context.task
         with generators_kept(), torch.inference_mode(False), torch.enable_grad():
             seed_generators(context.seed("module"))
-            module = make_module(self, task)
+            module = self.make(task)
             if parent is not None:
                 load_module(module, parent)
             module.train()
@@ -249,7 +264,7 @@ class TorchLearner(Learner):
         # then for every prediction.
         with generators_kept(), torch.inference_mode(False):
             seed_generators(0)
-            module = make_module(self, task)
+            module = self.make(task)
             load_module(module, state)
         module.eval()
         scaling = (state["standardize/mean"], state["standardize/std"]) if self.standardize else None
@@ -272,7 +287,7 @@ class TorchLearner(Learner):
 
         with generators_kept(), torch.inference_mode(False):
             seed_generators(0)
-            module = make_module(self, task)
+            module = self.make(task)
             load_module(module, state)
         return module.eval()
 

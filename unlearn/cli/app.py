@@ -12,6 +12,7 @@ from unlearn.cli import (
     build,
     create,
     demo,
+    emulate,
     forget,
     ingest,
     methods,
@@ -47,10 +48,24 @@ def _common(
     find_code_here()
 
 
-for module in (
-    *(demo, create, ingest, build, forget, requests, status, predict),
-    *(verify, audit, report, artefacts, plan, methods),
-):
+_COMMANDS = (
+    demo,
+    create,
+    ingest,
+    build,
+    forget,
+    requests,
+    status,
+    predict,
+    verify,
+    audit,
+    report,
+    artefacts,
+    plan,
+    methods,
+    emulate,
+)
+for module in _COMMANDS:
     module.register(app)
 
 

@@ -50,8 +50,8 @@ def recover(
         bool,
         typer.Option(
             "--due",
-            help="Only if the model is to be retrained by now: the time after an approximate method is up, or an audit "
-            "refuted it.",
+            help="Only if the model is to be retrained by now: the time after an approximate method is up, it failed, "
+            "or an audit refuted it.",
         ),
     ] = False,
     *,

@@ -89,6 +89,7 @@ def _say(method: Method) -> None:
     from rich.table import Table
 
     from unlearn.methods.settings import settings
+    from unlearn.request import CERTIFIED
 
     card = method.card
     say(f"{card.name}: {card.title}")
@@ -106,3 +107,8 @@ def _say(method: Method) -> None:
     besides = ", held_out=…" if "held-out set" in card.needs else ""
     config = f"unlearn.methods.{method.config.__name__}(…)"
     say(f"In Python: unlearn.methods.{card.name}(model, forget, retain, {config}{besides})")
+    if card.name == CERTIFIED:
+        say(
+            "In a workspace: `unlearn create RUN --learner unlearn.methods.certified_learner:CertifiedLearner --method "
+            "certified_removal`; settings are options of the learner there, and it promises for all models together"
+        )

@@ -176,31 +176,33 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def judge(what: str, basis: str, audits: Sequence[AuditFact], *, exact: bool) -> Claim:
+def judge(what: str, basis: str, audits: Sequence[AuditFact], *, epsilon: float | None, delta: float = 0.0) -> Claim:
     """Hold what is claimed of forgetting against what audits of the present state found.
 
     Args:
         what: What is claimed something of.
         basis: What the claim rests on.
         audits: All audits.
-        exact: Whether exactness is claimed, which is an epsilon of 0; else nothing is.
+        epsilon: The claim: 0 of what is exact; None: nothing is claimed.
+        delta: Its delta. A bound for another delta says nothing of it.
 
     Returns:
-        The claim with its verdict. Bounds at different deltas are not joined: the claim is exact, so any refutes it.
+        The claim with its verdict.
     """
-    bounds = [
-        (audit.epsilon_lower, audit.epsilon_largest or 0.0, 1 - audit.alpha)
-        for audit in audits
-        if audit.current and audit.epsilon_lower is not None
-    ]
-    refuted = any(audit.current and audit.verdict == "refuted" for audit in audits)
-    found = max((lower for lower, _, _ in bounds), default=None)
-    largest = max((most for _, most, _ in bounds), default=None)
-    confidence = min((sure for _, _, sure in bounds), default=None)
+    current = [audit for audit in audits if audit.current]
+    bounds = [audit for audit in current if audit.epsilon_lower is not None and audit.delta == delta]
+    found = max((audit.epsilon_lower or 0.0 for audit in bounds), default=None)
+    largest = max((audit.epsilon_largest or 0.0 for audit in bounds), default=None)
+    confidence = min((1 - audit.alpha for audit in bounds), default=None)
+    exceeded = epsilon is not None and found is not None and found > epsilon
+    # What is exact cannot be told apart at all, so any audit that tells it apart refutes that.
+    told_apart = epsilon == 0 and any(audit.verdict == "refuted" for audit in current)
+    refuted = exceeded or told_apart
     if refuted:
         verdict = "Refuted by an audit of the state that is served now"
     elif largest is None:
-        verdict = "Not tested: no audit of the state that is served now bounds epsilon"
+        at = "" if delta == 0 else f" at this δ ({delta:g})"
+        verdict = f"Not tested: no audit of the state that is served now bounds ε{at}"
     else:
         verdict = f"Not refuted; the largest ε that these audits could have certified: {largest:.2f}"
-    return Claim(what, 0.0 if exact else None, 0.0, basis, found, largest, confidence, verdict, refuted and exact)
+    return Claim(what, epsilon, delta, basis, found, largest, confidence, verdict, refuted)

@@ -1,7 +1,7 @@
 """What a report says: frozen dataclasses that hold everything on the page, and nothing that is not on it.
 
 Nobody is named in them: they have counts, times, states and digests. Ids of subjects and records, reasons, submitters'
-own keys, labels of classes, names of artefacts and paths stay in the workspace (decision 0033).
+own keys, labels of classes, names of artefacts and paths stay in the workspace (decision 0037).
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ Level = Literal["done", "wait", "act"]
 
 Timing = Literal["in time", "late", "running", "overdue", "no deadline"]
 """Of a request and its deadline."""
+
+Kind = Literal["exact", "certified", "empirical"]
+"""Of the guarantee that holds of what is served."""
 
 CellState = Literal["built", "missing", "empty"]
 """Of a step: its state is there; it is still to be trained; its slice holds no record."""
@@ -88,6 +91,7 @@ class RequestFact:
         rebuilt_seconds: Until the model was rebuilt.
         failure: Why it failed; empty unless it did.
         method: The approximate method that was applied for it; empty: none was.
+        guarantee: What that method guarantees: `"certified"`, `"empirical"`, or empty without one.
     """
 
     id: str
@@ -105,6 +109,7 @@ class RequestFact:
     rebuilt_seconds: float | None
     failure: str
     method: str
+    guarantee: str
 
 
 @dataclass(frozen=True)
@@ -531,6 +536,7 @@ class Limits:
     """What holds, what it rests on, and what is not proven.
 
     Attributes:
+        kind: Of the guarantee.
         guarantee: What holds of what is served now; empty: nothing was forgotten yet.
         assumptions: What that rests on.
         adaptive: What holds for requests that depend on what the model says.
@@ -540,6 +546,7 @@ class Limits:
         withheld: What it leaves out, so that it names nobody.
     """
 
+    kind: Kind
     guarantee: str
     assumptions: tuple[str, ...]
     adaptive: str

@@ -27,6 +27,7 @@ from unlearn.report.data import (
     Command,
     Cost,
     Forgotten,
+    Kind,
     Level,
     Measured,
     Model,
@@ -42,8 +43,8 @@ from unlearn.report.data import (
     Timing,
 )
 from unlearn.report.history import History, read_history
-from unlearn.report.wording import limits, sum_up
-from unlearn.request import Request, RequestState
+from unlearn.report.wording import counted, limits, sum_up
+from unlearn.request import CERTIFIED, Request, RequestState
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
@@ -136,7 +137,7 @@ def describe(
             found,
             refused,
             receipts,
-            approximate=len(look.approximations),
+            kind=look.kind,
             due=len(look.due(moment)),
         ),
         model=model,
@@ -150,7 +151,7 @@ def describe(
         receipts=receipts,
         limits=limits(
             asked=bool(requests.forgotten),
-            approximate=bool(look.approximations),
+            kind=look.kind,
             behind=bool(model.steps_missing),
             reproducible=site.learner.reproducible,
             private=site.declaration.votes is not None,
@@ -192,6 +193,14 @@ class _Look:
     head: Head
     keys: Sequence[str]
     published: int
+
+    @property
+    def kind(self) -> Kind:
+        """Of the guarantee that holds of what is served: the weakest of any state."""
+        if not self.approximations:
+            return "exact"
+        certified = all(made.method == CERTIFIED for made in self.approximations.values())
+        return "certified" if certified else "empirical"
 
     def due(self, at: datetime) -> set[str]:
         """Requests after whose approximate method the model is to be retrained by then, as `Workspace.status` says."""
@@ -303,6 +312,7 @@ def _request(request: Request, at: datetime) -> RequestFact:
         rebuilt_seconds=since(request.recovered_at),
         failure=request.failure,
         method=request.method or "" if request.is_approximate else "",
+        guarantee="" if not request.is_approximate else "certified" if request.method == CERTIFIED else "empirical",
     )
 
 
@@ -417,13 +427,7 @@ def _service(predicate: Predicate) -> Service:
 def _claims(site: Site, look: _Look, requests: Requests, audits: Sequence[AuditFact]) -> tuple[Claim, ...]:
     claims = []
     if requests.forgotten:
-        exact = not look.approximations
-        basis = (
-            "No state that is served has seen the records: exact, which is ε = 0 and δ = 0."
-            if exact
-            else "An approximate method made what is served: no ε is claimed for it."
-        )
-        claims.append(judge("What is served, of what was forgotten", basis, audits, exact=exact))
+        claims.append(_claim(site, look, audits))
     votes = site.declaration.votes
     if votes is not None:
         claims.append(
@@ -441,6 +445,24 @@ def _claims(site: Site, look: _Look, requests: Requests, audits: Sequence[AuditF
             )
         )
     return tuple(claims)
+
+
+def _claim(site: Site, look: _Look, audits: Sequence[AuditFact]) -> Claim:
+    what = "What is served, of what was forgotten"
+    if look.kind == "exact":
+        basis = "No state that is served has seen the records: exact, which is ε = 0 and δ = 0."
+        return judge(what, basis, audits, epsilon=0.0)
+    if look.kind == "empirical":
+        basis = "An approximate method made what is served: no ε is claimed for it."
+        return judge(what, basis, audits, epsilon=None)
+    from unlearn.approximating import certificate_of
+
+    promised: Any = certificate_of(site, next(iter(look.approximations.values())))
+    basis = (
+        "Certified removal, of all models since the last training from nothing together: "
+        f"ε = {promised['spent']:.3g} is spent, and {counted(promised['left'], 'removal')} left."
+    )
+    return judge(what, basis, audits, epsilon=float(promised["epsilon"]), delta=float(promised["delta"]))
 
 
 # What can be checked

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unlearn.receipt.predicate import (
+    ADAPTIVE_CERTIFIED,
     ADAPTIVE_EXCLUDED,
     ADAPTIVE_PRIVATE,
     ASSUMPTIONS,
+    CERTIFIED_GUARANTEE,
     EMPIRICAL_GUARANTEE,
     FORGOTTEN_GUARANTEE,
     NOT_PROVEN,
+    NOT_PROVEN_CERTIFIED,
     NOT_PROVEN_EMPIRICAL,
     RECOVERED_GUARANTEE,
     RECOVERED_NOISY_GUARANTEE,
 )
-from unlearn.report.data import AuditFact, Forgotten, Level, Limits, Model, Receipts, Refused, Requests, Status
+from unlearn.report.data import AuditFact, Forgotten, Kind, Level, Limits, Model, Receipts, Refused, Requests, Status
 
 OF_PAGE = (
     (
@@ -61,7 +64,7 @@ def sum_up(
     refused: Sequence[Refused],
     receipts: Receipts,
     *,
-    approximate: int,
+    kind: Kind,
     due: int,
 ) -> Status:
     """The report in one sentence, the worst first.
@@ -73,7 +76,7 @@ def sum_up(
         audits: What audits found.
         refused: Audits that do not stand up.
         receipts: What can be checked.
-        approximate: Shards that serve what an approximate method made.
+        kind: Of the guarantee that holds of what is served.
         due: Requests after whose approximate method the model is to be retrained by now.
 
     Returns:
@@ -104,15 +107,15 @@ def sum_up(
         act.append(f"The model is due to be retrained after {counted(due, 'request')}: run `unlearn recover`.")
     if refused:
         act.append(f"{counted(len(refused), 'audit')} could not be believed, and {_was(len(refused))} left out.")
-    if approximate and not due:
+    if kind == "empirical" and not due:
         wait.append("An approximate method made what is served: `unlearn recover` retrains it exactly.")
     open_ones = requests.total - requests.forgotten - requests.failed - requests.overdue
     if open_ones > 0:
         wait.append(f"{counted(open_ones, 'request')} waiting to be carried out: `unlearn process` does it.")
-    if model.steps_missing and not approximate:
+    if model.steps_missing and kind == "exact":
         wait.append(f"{_are(model.steps_missing, 'training step')} still to be done: `unlearn recover` does it.")
     level: Level = "act" if act else "wait" if wait else "done"
-    return Status(level, _sentence(model, requests, forgotten, receipts, approximate, bool(broken)), (*act, *wait))
+    return Status(level, _sentence(model, requests, forgotten, receipts, kind, bool(broken)), (*act, *wait))
 
 
 def _was(number: int) -> str:
@@ -120,7 +123,7 @@ def _was(number: int) -> str:
 
 
 def _sentence(
-    model: Model, requests: Requests, forgotten: Forgotten, receipts: Receipts, approximate: int, broken: bool
+    model: Model, requests: Requests, forgotten: Forgotten, receipts: Receipts, kind: Kind, broken: bool
 ) -> str:
     present = f"{counted(model.records, 'record')} {'is' if model.records == 1 else 'are'} in the data"
     if not requests.total:
@@ -136,8 +139,10 @@ def _sentence(
     if requests.late:
         gone += f" ({counted(requests.late, 'request')} after the deadline)"
     them = "it" if forgotten.records == 1 else "them"
-    if approximate:
+    if kind == "empirical":
         rest = f"the model that is served was made by an approximate method, and is not yet retrained without {them}"
+    elif kind == "certified":
+        rest = f"the model that is served was made by certified removal, and is not retrained without {them}"
     elif model.steps_missing:
         rest = f"what is served never saw {them}, and the model is still to be rebuilt in full"
     else:
@@ -159,7 +164,7 @@ def _all(number: int) -> str:
 def limits(
     *,
     asked: bool,
-    approximate: bool,
+    kind: Kind,
     behind: bool,
     reproducible: bool,
     private: bool,
@@ -169,7 +174,7 @@ def limits(
 
     Args:
         asked: Whether anything was forgotten.
-        approximate: Whether an approximate method made what is served.
+        kind: Of the guarantee.
         behind: Whether something of the model is still to be trained.
         reproducible: Whether training again gives the same bytes.
         private: Whether labels are published by noisy votes.
@@ -178,19 +183,18 @@ def limits(
     Returns:
         All of it, in the words of the receipts.
     """
-    if not asked:
-        guarantee = ""
-    elif approximate:
-        guarantee = EMPIRICAL_GUARANTEE
-    elif behind:
-        guarantee = FORGOTTEN_GUARANTEE
-    else:
-        guarantee = RECOVERED_GUARANTEE if reproducible else RECOVERED_NOISY_GUARANTEE
+    exact = FORGOTTEN_GUARANTEE if behind else RECOVERED_GUARANTEE if reproducible else RECOVERED_NOISY_GUARANTEE
+    guarantee = {"exact": exact, "certified": CERTIFIED_GUARANTEE, "empirical": EMPIRICAL_GUARANTEE}[kind]
+    adaptive = ADAPTIVE_CERTIFIED if kind == "certified" else ADAPTIVE_EXCLUDED
+    beside = {"exact": (), "certified": NOT_PROVEN_CERTIFIED, "empirical": NOT_PROVEN_EMPIRICAL}[kind]
+    # What certified removal says of requests that look at the model stands apart, as in its receipts.
+    rest = tuple(words for words in NOT_PROVEN if kind != "certified" or "adaptive requests" not in words)
     return Limits(
-        guarantee=guarantee,
+        kind=kind,
+        guarantee=guarantee if asked else "",
         assumptions=ASSUMPTIONS,
-        adaptive=ADAPTIVE_PRIVATE if private else ADAPTIVE_EXCLUDED,
-        not_proven=(*NOT_PROVEN, *(NOT_PROVEN_EMPIRICAL if approximate else ())),
+        adaptive=ADAPTIVE_PRIVATE if private else adaptive,
+        not_proven=(*beside, *rest),
         not_looked_at=tuple(not_looked_at),
         of_page=OF_PAGE,
         withheld=WITHHELD,

@@ -21,6 +21,7 @@ import torch
 import user_modules
 
 from shards.digest import derive_seed
+from shards.learners.adapters import AdapterLearner
 from shards.learners.base import Learner, StepContext, StepData, epoch_visits
 from shards.learners.generators import generators_kept, seed_generators
 from shards.learners.mlp import MLPLearner
@@ -36,11 +37,12 @@ from shards.task import FieldSchema, Task
 # --- the source ----------------------------------------------------------------------------------------------
 
 PINS = {
+    "adapters/1 torch/1": "430c8e338b5ce9978b4828f91b42dd706add11baa8efb1042236c7aef440e4af",
     "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
-    "private-torch/2": "4dde0e4a2c68bd8c8594abf3be159a8748eaecbd959d45df0cab12df08d9ca62",
+    "private-torch/2": "f18db03e11b72f9d78502dea229fbe18baf68515cb631743d899ebb922e60ae8",
     "random_trees/1": "257241247bd10ce11830caebdfb553c60e5dde071875c679ee9a20bbfa96c9f2",
     "sklearn/1": "0bdfb5321ad63c9068d31cdb021750406d14de2e0d2c7a889b43924b1df6345b",
-    "torch/1": "be3b9c6f77368a8c0929a121fda6aa04fa5dd43ec18bfe5867d8e36b05c34bc9",
+    "torch/1": "b4a134fe7d389e04c77ca001356386eb20e7edea4c75b84a25c08b6129da9cad",
 }
 """Digest of the source of each kernel, by its name."""
 
@@ -73,6 +75,22 @@ SOURCES: dict[type[Learner], tuple[str, ...]] = {
         "shards.learners.torch_state",
         "shards.learners.torch_tensors",
         "shards.learners.visits",
+    ),
+    AdapterLearner: (
+        *SHARED,
+        "shards.learners.adapters",
+        "shards.learners.generators",
+        "shards.learners.low_rank",
+        "shards.learners.schedules",
+        "shards.learners.torch",
+        "shards.learners.torch_forward",
+        "shards.learners.torch_output",
+        "shards.learners.torch_parts",
+        "shards.learners.torch_settings",
+        "shards.learners.torch_state",
+        "shards.learners.torch_tensors",
+        "shards.learners.visits",
+        "shards.learners.weights",
     ),
     RandomTreesLearner: (
         "shards.digest:canonical_json",

@@ -59,6 +59,7 @@ def request(name: str, **changes: object) -> RequestFact:
         rebuilt_seconds=7200.0,
         failure="",
         method="",
+        guarantee="",
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -67,7 +68,16 @@ REQUESTS = (
     request("req-0000000000000005", standing="failed", level="act", timing="no deadline", failure=HOSTILE, shards=0),
     request("req-0000000000000004", standing="waiting", level="act", timing="overdue", days=3, records=0, subjects=2),
     request("req-0000000000000003", standing="waiting", level="wait", timing="running", days=12, rebuilt_seconds=None),
-    request("req-0000000000000002", timing="late", days=1, method=HOSTILE, subjects=1, records=1234, shards=3),
+    request(
+        "req-0000000000000002",
+        timing="late",
+        days=1,
+        method=HOSTILE,
+        guarantee="empirical",
+        subjects=1,
+        records=1234,
+        shards=3,
+    ),
     request("req-0000000000000001", deadline=None, timing="no deadline", gone_seconds=300_000.0),
 )
 
@@ -179,7 +189,7 @@ def everything() -> Report:
         ),
         limits=limits(
             asked=True,
-            approximate=True,
+            kind="empirical",
             behind=False,
             reproducible=True,
             private=True,
@@ -206,6 +216,6 @@ def nothing() -> Report:
         claims=(),
         receipts=Receipts(0, (), DIGEST, KEY, DIGEST, 2, DIGEST, (Command("Look.", "unlearn key people"),)),
         limits=limits(
-            asked=False, approximate=False, behind=False, reproducible=True, private=False, not_looked_at=("locks",)
+            asked=False, kind="exact", behind=False, reproducible=True, private=False, not_looked_at=("locks",)
         ),
     )

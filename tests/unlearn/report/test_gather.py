@@ -377,7 +377,7 @@ def test_audits_of_a_state_that_is_gone_count_for_nothing(recovered: Path, tmp_p
     assert [audit.current for audit in report.audits] == [False]
     assert (report.claims[0].found, report.claims[0].verdict) == (
         None,
-        "Not tested: no audit of the state that is served now bounds epsilon",
+        "Not tested: no audit of the state that is served now bounds ε",
     )
 
 
@@ -424,10 +424,25 @@ def _payload(path: Path) -> bytes:
 def test_an_audit_that_refutes_is_the_first_thing_to_be_read(recovered: Path) -> None:
     (audit,) = of(recovered).audits
     refuting = replace(audit, verdict="refuted", epsilon_lower=1.25)
-    claim = judge("What is served", "Exact.", [refuting, replace(audit, current=False, epsilon_lower=9.0)], exact=True)
+    earlier = replace(audit, current=False, epsilon_lower=9.0)
+    claim = judge("What is served", "Exact.", [refuting, earlier], epsilon=0.0)
     assert (claim.refuted, claim.found) == (True, 1.25)
     assert claim.verdict.startswith("Refuted")
-    assert judge("", "", [refuting], exact=False).epsilon is None
+    assert not judge("", "", [refuting], epsilon=None).refuted
+
+
+def test_a_bound_is_held_against_a_claim_of_its_own_delta(recovered: Path) -> None:
+    (audit,) = of(recovered).audits
+    found = replace(audit, verdict="refuted", epsilon_lower=1.25, epsilon_largest=3.0, delta=1e-5)
+    assert judge("", "", [found], epsilon=1.0, delta=1e-5).refuted
+    kept = judge("", "", [found], epsilon=2.0, delta=1e-5)
+    assert (kept.refuted, kept.verdict) == (
+        False,
+        "Not refuted; the largest ε that these audits could have certified: 3.00",
+    )
+    other = judge("", "", [found], epsilon=1.0, delta=1e-6)
+    assert (other.refuted, other.found) == (False, None)
+    assert other.verdict == "Not tested: no audit of the state that is served now bounds ε at this δ (1e-06)"
 
 
 def test_attacks(workspace: Workspace) -> None:

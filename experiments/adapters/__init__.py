@@ -1,0 +1,1 @@
+"""What shards of adapters over a published language model keep, and what forgetting costs them."""
