@@ -18,11 +18,16 @@ from shards.records import make_records
 from tests.unlearn.helpers import canaries, copied, create, filled, labels, mlp, names, owner, raw, shard_of
 from unlearn import Workspace
 from unlearn.errors import InputError
+from unlearn.methods.certified_learner import CertifiedLearner
 from unlearn.receipt import create_key, load_signer, public_key_from_pem, seal
 from unlearn.receipt.predicate import (
+    ADAPTIVE_CERTIFIED,
     ADAPTIVE_EXCLUDED,
     ADAPTIVE_PRIVATE,
+    CERTIFIED_GUARANTEE,
     EMPIRICAL_GUARANTEE,
+    NOT_PROVEN,
+    NOT_PROVEN_CERTIFIED,
     NOT_PROVEN_EMPIRICAL,
     RECOVERED_GUARANTEE,
 )
@@ -316,6 +321,25 @@ def test_what_an_approximate_method_made_is_never_called_exact(tmp_path: Path) -
     workspace.close()
     assert after.limits.guarantee == RECOVERED_GUARANTEE
     assert after.claims[0].epsilon == 0.0
+
+
+@pytest.mark.slow
+def test_certified_removal_claims_what_its_certificate_says(tmp_path: Path) -> None:
+    learner = CertifiedLearner(0.01, scale=0.1, tolerance=9e-5)
+    workspace = filled(tmp_path / "run", learner, n_shards=1, n_slices=1, method="certified_removal")
+    workspace.forget(record_ids=names([1, 2]))
+    report = describe(workspace)
+    promised = learner.promise.certificate(1, 1)
+    workspace.close()
+    assert report.status.level == "done"
+    assert "made by certified removal" in report.status.sentence
+    assert (report.limits.kind, report.limits.guarantee) == ("certified", CERTIFIED_GUARANTEE)
+    assert report.limits.adaptive == ADAPTIVE_CERTIFIED
+    assert len(report.limits.not_proven) == len(NOT_PROVEN_CERTIFIED) + len(NOT_PROVEN) - 1
+    (claim,) = report.claims
+    assert (claim.epsilon, claim.delta) == (promised["epsilon"], promised["delta"])
+    assert f"{promised['left']} removals left" in claim.basis
+    assert "by certified_removal, certified" in " ".join(render(report).split())
 
 
 def test_labels_by_noisy_votes(trained: Path, tmp_path: Path) -> None:
