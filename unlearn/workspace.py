@@ -1133,7 +1133,9 @@ class Workspace:
             UnknownIdError: If there is no such artefact.
         """
         if not self._site.ledger.retire_artefact(artefact_id):
-            raise UnknownIdError(f"{self.path} knows no artefact {artefact_id!r} that is still there")
+            raise UnknownIdError(
+                f"{self.path} knows no artefact {artefact_id!r} that is still there: `unlearn artefacts` lists them"
+            )
 
     def artefacts(self) -> list[Artefact]:
         """What was derived and registered, oldest first."""

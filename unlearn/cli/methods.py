@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +21,7 @@ Examples:
 
 MEANINGS = {
     "exact": "the result owes nothing to what was forgotten",
+    "dp": "records were never of much influence: the training bounded it, for a number of them",
     "certified": "what it may still owe is bounded, under the assumptions its card names",
     "empirical": "nothing is guaranteed: measure it (`unlearn.audit`)",
     "suppression": "nothing is forgotten: outputs are kept back",
@@ -51,18 +51,18 @@ def methods(
     if name is None:
         print_json({"methods": [_plain(method) for method in METHODS.values()]}) if json else _say_all(METHODS)
         return
-    found = METHODS[_known(name, list(METHODS))]
+    found = _found(name)
     print_json(_plain(found)) if json else _say(found)
 
 
-def _known(name: str, names: list[str]) -> str:
-    """The name as it is registered; dashes are as good as underscores."""
-    wanted = name.replace("-", "_")
-    if wanted in names:
-        return wanted
-    near = get_close_matches(wanted, names, n=1)
-    hint = f": did you mean {near[0]}?" if near else "; `unlearn methods` lists them"
-    raise typer.BadParameter(f"there is no method {name!r}{hint}", param_hint="NAME")
+def _found(name: str) -> Method:
+    from unlearn.errors import ConfigurationError
+    from unlearn.methods.options import find_method
+
+    try:
+        return find_method(name)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from error
 
 
 def _plain(method: Method) -> dict[str, Any]:
