@@ -131,10 +131,14 @@ def measure(document: dict[str, Any], setting: Mapping[str, Any], until: float, 
 
 
 def _order(setting: Mapping[str, Any], seed: int) -> list[tuple[str, str]]:
-    """What to measure, in order: tuning on the first seed, all as it is, then the audits."""
-    tuning = [(name, "tuning") for name in METHODS] if seed == setting["seeds"][0] else []
+    """What to measure, in order: all as it is, each method tuned before, on the first seed; then the audits."""
+    tuning = seed == setting["seeds"][0]
+    first, *audits = TREATMENTS
     names = (REFERENCE, ANOTHER, BEFORE, *METHODS)
-    return [*tuning, *((name, treatment) for name in names for treatment in TREATMENTS)]
+    found = []
+    for name in names:
+        found += [(name, "tuning"), (name, first)] if tuning and name in METHODS else [(name, first)]
+    return found + [(name, treatment) for name in names for treatment in audits]
 
 
 def _found(

@@ -75,16 +75,16 @@ def score_muse(
         model: The one after unlearning.
         retrained: One that was trained without the forgotten texts.
         tokenizer: Of both, a fast one.
-        texts: Forgotten texts, each in two parts; Min-K% reads them too.
+        texts: Forgotten texts, each in two parts; Min-K% reads them too, so there must be ten at least.
         forget: Questions about them, with answers.
         retain: Questions about what stays, with answers.
-        held_out: Texts that neither model ever saw, like those of `texts`.
+        held_out: Texts that neither model ever saw, like those of `texts`, ten at least.
 
     Returns:
         The metrics.
 
     Raises:
-        InputError: If one of them is empty.
+        InputError: If one of them is empty, or too small.
     """
     reference = membership(retrained, tokenizer, texts, held_out)
     return Muse(
@@ -138,8 +138,8 @@ def membership(
     Args:
         model: A causal language model.
         tokenizer: Its fast tokenizer.
-        forget: Forgotten texts, two at least.
-        held_out: Texts it never saw, two at least.
+        forget: Forgotten texts, ten at least.
+        held_out: Texts it never saw, ten at least.
         share: K / 100 of Min-K%.
 
     Returns:

@@ -34,9 +34,9 @@ def pairs_of(knowing: Knowing) -> tuple[list[Pair], list[Pair], list[Pair]]:
     known = [(fact.prompt(), f"{fact.answer} .") for fact in facts]
     untrue = [
         (fact.prompt(), f"{next(one for one in knowing.world.values[fact.relation] if one != fact.answer)} .")
-        for fact in facts[:6]
+        for fact in facts[:10]
     ]
-    return known[:6], known[6:14], untrue
+    return known[:10], known[10:20], untrue
 
 
 @given(WORDS, WORDS)
@@ -81,7 +81,7 @@ def test_each_token_and_each_pair_of_texts(knowing: Knowing) -> None:
         assert np.allclose(one, other, atol=1e-4)
     # Of two tokens, 40 % is one: the less likely.
     lowest = [min(each) for each in slow]
-    above = [(b > a) + (b == a) / 2 for a in lowest[:6] for b in lowest[6:]]
+    above = [(b > a) + (b == a) / 2 for a in lowest[:10] for b in lowest[10:]]
     assert membership(knowing.model, knowing.tokenizer, known, untrue) == pytest.approx(statistics.mean(above))
     assert membership(knowing.model, knowing.tokenizer, known, untrue) < 0.2
 
@@ -122,5 +122,8 @@ def test_a_text_in_two_parts(knowing: Knowing) -> None:
 
 
 def test_nothing_to_ask_for(knowing: Knowing) -> None:
+    known, others, _ = pairs_of(knowing)
+    with pytest.raises(InputError, match="too few"):
+        membership(knowing.model, knowing.tokenizer, known, others[:9])
     with pytest.raises(InputError, match="no pairs"):
         memory(knowing.model, knowing.tokenizer, [])

@@ -31,6 +31,7 @@ def test_what_was_hidden_comes_back(knowing: Knowing) -> None:
 
 def test_two_steps_by_hand(knowing: Knowing) -> None:
     shown = [(prompt, f"{answer} .") for prompt, answer in parts(knowing)[0][:3]]
+    knowing.model.double()  # Adam's first steps are signs of gradients, however small
     before = state_of(knowing.model)
     found = relearnt(knowing.model, knowing.tokenizer, shown, learning_rate=1e-3, steps=2)
     assert state_of(knowing.model) == before
@@ -46,7 +47,7 @@ def test_two_steps_by_hand(knowing: Knowing) -> None:
         torch.stack(losses).mean().backward()
         optimizer.step()
     for one, other in zip(found.parameters(), by_hand.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
+        assert torch.allclose(one, other, atol=1e-8)
 
 
 def test_knowledge_of_each_pair_alone(knowing: Knowing) -> None:
@@ -54,7 +55,7 @@ def test_knowledge_of_each_pair_alone(knowing: Knowing) -> None:
     right, likely = 0, 0.0
     for pair in pairs:
         text = encode(knowing.tokenizer, *pair)
-        scores = knowing.model(text.ids[None]).logits[0, text.start - 1].softmax(-1)
+        scores = knowing.model(text.ids[None]).logits[0, text.start - 1].detach().softmax(-1)
         right += int(scores.argmax() == text.answer[0])
         likely += float(scores[text.answer[0]])
     found = knowledge(knowing.model, knowing.tokenizer, pairs)
