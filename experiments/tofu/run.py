@@ -134,7 +134,7 @@ def _order(setting: Mapping[str, Any], seed: int) -> list[tuple[str, str]]:
     """What to measure, in order: all as it is, each method tuned before, on the first seed; then the audits."""
     tuning = seed == setting["seeds"][0]
     first, *audits = TREATMENTS
-    names = (REFERENCE, ANOTHER, BEFORE, *METHODS)
+    names = (REFERENCE, BEFORE, *METHODS, ANOTHER)
     found = []
     for name in names:
         found += [(name, "tuning"), (name, first)] if tuning and name in METHODS else [(name, first)]
@@ -232,9 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = Path("runs") / "tofu.json" if given.quick else RESULT
     path.parent.mkdir(exist_ok=True)
     setting = tomllib.loads((HERE / "config.toml").read_text(encoding="utf-8"))["quick" if given.quick else "full"]
-    document = read(path)
     if not given.report:
         until = time.monotonic() + given.minutes * 60
-        measure(document | {"setting": setting}, setting, until, path, None if given.quick else MODELS)
-    if not given.quick:
+        measure(read(path) | {"setting": setting}, setting, until, path, None if given.quick else MODELS)
+    if not given.quick and path.exists():
         put_tables(tables(read(path)), HERE / "README.md")

@@ -65,8 +65,9 @@ class Tuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0 or self.epochs < 1 or self.batch < 1 or not self.beta > 0:
-            raise InputError(f"learning_rate, epochs, batch and beta must be positive, got {self}")
+        positive = (self.learning_rate, self.epochs, self.batch, self.beta, self.reinforcement)
+        if not all(value > 0 for value in positive):
+            raise InputError(f"learning_rate, epochs, batch, beta and reinforcement must be positive, got {self}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,6 +81,8 @@ def test_bad_input(knowing: Knowing) -> None:
         tuned(knowing.model, knowing.tokenizer, forget, [*retain, forget[0]])
     with pytest.raises(InputError, match="must be positive"):
         Tuning(beta=0)
+    with pytest.raises(InputError, match="reinforcement must be positive"):
+        Tuning(reinforcement=0)
     with torch.no_grad():
         next(knowing.model.parameters()).fill_(torch.nan)
     with pytest.raises(InputError, match="the loss is nan"):
