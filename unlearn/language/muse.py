@@ -26,9 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unlearn.audit.attacks.base import Sample
 from unlearn.audit.attacks.tokens import min_k
-from unlearn.audit.metrics.roc import auc
 from unlearn.errors import InputError
 from unlearn.language.hooks import frozen, logits_of
 from unlearn.language.reading import greedy
@@ -75,16 +73,16 @@ def score_muse(
         model: The one after unlearning.
         retrained: One that was trained without the forgotten texts.
         tokenizer: Of both, a fast one.
-        texts: Forgotten texts, each in two parts; Min-K% reads them too, so there must be ten at least.
+        texts: Forgotten texts, each in two parts; Min-K% reads them too.
         forget: Questions about them, with answers.
         retain: Questions about what stays, with answers.
-        held_out: Texts that neither model ever saw, like those of `texts`, ten at least.
+        held_out: Texts that neither model ever saw, like those of `texts`.
 
     Returns:
         The metrics.
 
     Raises:
-        InputError: If one of them is empty, or too small.
+        InputError: If one of them is empty.
     """
     reference = membership(retrained, tokenizer, texts, held_out)
     return Muse(
@@ -138,8 +136,8 @@ def membership(
     Args:
         model: A causal language model.
         tokenizer: Its fast tokenizer.
-        forget: Forgotten texts, ten at least.
-        held_out: Texts it never saw, ten at least.
+        forget: Forgotten texts, at least one.
+        held_out: Texts it never saw, at least one.
         share: K / 100 of Min-K%.
 
     Returns:
@@ -147,11 +145,15 @@ def membership(
         model was trained on what is called forgotten, and shows it.
 
     Raises:
-        InputError: If there are too few of either.
+        InputError: If there are none of either.
     """
+    from scipy.stats import mannwhitneyu
+
+    if not forget or not held_out:
+        raise InputError("PrivLeak compares forgotten texts with held-out ones: give some of each")
     scores = min_k(token_log_probabilities(model, tokenizer, [*forget, *held_out]), share)
-    is_member = np.arange(len(scores)) < len(forget)
-    return 1.0 - auc(Sample(scores, is_member, tuple(range(len(scores))), "the model")).value
+    members, others = scores[: len(forget)], scores[len(forget) :]
+    return float(mannwhitneyu(others, members).statistic) / (len(others) * len(members))
 
 
 def privacy_leak(found: float, retrained: float) -> float:

@@ -253,7 +253,8 @@ def _ratios(
     model: nn.Module, tokenizer: Any, rows: Sequence[Row], prompts: Sequence[str], wrong: Sequence[np.ndarray]
 ) -> np.ndarray:
     other = _likelihoods(model, tokenizer, [(p, row.paraphrase) for p, row in zip(prompts, rows, strict=True)])
-    return np.array([some.mean() for some in wrong]) / np.maximum(other, np.finfo(np.float64).tiny)
+    mean = np.array([some.mean() for some in wrong])
+    return np.asarray(mean / np.maximum(other, np.finfo(np.float64).tiny))
 
 
 def _likelihoods(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> np.ndarray:

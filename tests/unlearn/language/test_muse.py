@@ -123,7 +123,8 @@ def test_a_text_in_two_parts(knowing: Knowing) -> None:
 
 def test_nothing_to_ask_for(knowing: Knowing) -> None:
     known, others, _ = pairs_of(knowing)
-    with pytest.raises(InputError, match="too few"):
-        membership(knowing.model, knowing.tokenizer, known, others[:9])
+    for forget, held_out in (([], others), (known, [])):
+        with pytest.raises(InputError, match="some of each"):
+            membership(knowing.model, knowing.tokenizer, forget, held_out)
     with pytest.raises(InputError, match="no pairs"):
         memory(knowing.model, knowing.tokenizer, [])
