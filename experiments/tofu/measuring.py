@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class Lab:
         rows: All questions.
         original: Taught everything.
         retrained: Taught everything but the authors to forget, from other initial weights.
+        made: Name of a row to its model, which all audits share; grows.
     """
 
     tokenizer: Any
     rows: Questions
     original: nn.Module
     retrained: nn.Module
+    made: dict[str, nn.Module] = field(default_factory=dict)
 
 
 def treated(model: nn.Module, here: Lab, treatment: str, setting: Mapping[str, Any]) -> nn.Module:

@@ -152,29 +152,24 @@ def _found(
 ) -> dict[str, Any]:
     if treatment == "tuning":
         return chosen(here, name, setting, seed)
+    if name not in here.made:
+        here.made[name] = _made(here, name, setting, seed, document, cache)
+    return measured(treated(here.made[name], here, treatment, setting), here, setting)
+
+
+def _made(
+    here: Lab, name: str, setting: Mapping[str, Any], seed: int, document: Mapping[str, Any], cache: Path | None
+) -> torch.nn.Module:
+    """The model of a row, before any audit."""
     if name == REFERENCE:
-        model = here.retrained
-    elif name == ANOTHER:
+        return here.retrained
+    if name == BEFORE:
+        return here.original
+    if name == ANOTHER:
         following = setting["seeds"][(setting["seeds"].index(seed) + 1) % len(setting["seeds"])]
-        model = retrained(setting, following + 1000 * (following == seed), here.rows, here.tokenizer, cache)
-    elif name == BEFORE:
-        model = here.original
-    else:
-        rate = document["cells"][f"{name}/tuning/{setting['seeds'][0]}"]["rate"]
-        model = _kept(here, name, setting, rate, seed)
-    return measured(treated(model, here, treatment, setting), here, setting)
-
-
-_LAST: dict[str, torch.nn.Module] = {}
-
-
-def _kept(here: Lab, name: str, setting: Mapping[str, Any], rate: float, seed: int) -> torch.nn.Module:
-    """The unlearnt model, which all treatments of a row share: made once."""
-    key = f"{name} {rate} {seed} {id(here)}"
-    if key not in _LAST:
-        _LAST.clear()
-        _LAST[key] = _unlearnt(here, name, setting, rate, seed)
-    return _LAST[key]
+        return retrained(setting, following + 1000 * (following == seed), here.rows, here.tokenizer, cache)
+    rate = document["cells"][f"{name}/tuning/{setting['seeds'][0]}"]["rate"]
+    return _unlearnt(here, name, setting, rate, seed)
 
 
 def _unlearnt(here: Lab, name: str, setting: Mapping[str, Any], rate: float, seed: int) -> torch.nn.Module:

@@ -148,7 +148,9 @@ def _table(columns: Sequence[str], names: Sequence[str], row: Any) -> list[str]:
 
 
 def _spread(values: Sequence[float], digits: int = 3) -> str:
-    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}" if values else ""
+    if len(values) < 2:
+        return "".join(f"{value:.{digits}f}" for value in values)
+    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
 
 
 def _p(values: Sequence[float]) -> str:
