@@ -50,6 +50,7 @@ def way(name: str, setting: Mapping[str, Any], learning_rate: float, seed: int) 
         return partial(_negated, learning_rate=learning_rate, steps=setting["reinforcement"])
     whole = replace(
         config, learning_rate=learning_rate, epochs=setting["epochs"], batch=setting["unlearning_batch"],
+        keep_weight=setting["keep_weight"],
         other_answer=ANSWER, reinforcement=setting["reinforcement"], seed=seed,
     )  # fmt: skip
     return partial(tuned, config=whole)

@@ -185,7 +185,7 @@ def _size(setting: Mapping[str, Any], seed: int) -> Size:
 
 
 def _digest(setting: Mapping[str, Any], name: str) -> str:
-    of_methods = {"rates", "epochs", "unlearning_batch", "reinforcement"}
+    of_methods = {"rates", "epochs", "unlearning_batch", "keep_weight", "reinforcement"}
     aside = {"seeds"} if name in METHODS else {"seeds", *of_methods}
     decides = {key: value for key, value in setting.items() if key not in aside}
     return hashlib.sha256(f"{sorted(decides.items())} {METHODS.get(name)!r}".encode()).hexdigest()[:16]

@@ -55,7 +55,8 @@ def folder(tmp_path: Path) -> Path:
 SETTING: dict[str, Any] = {
     "questions": 5, "forget_authors": 2, "held_out_authors": 2, "retain_authors": 3, "others": 3, "vocabulary": 300,
     "width": 16, "layers": 2, "learning_rate": 4e-3, "steps": 4, "batch": 4, "seeds": [0], "rates": [1e-4, 1e-3],
-    "epochs": 1, "unlearning_batch": 4, "reinforcement": 1, "relearning_rate": 1e-3, "relearning_steps": 1, "asked": 3,
+    "epochs": 1, "unlearning_batch": 4, "keep_weight": 5.0, "reinforcement": 1, "relearning_rate": 1e-3,
+    "relearning_steps": 1, "asked": 3,
 }  # fmt: skip
 
 
