@@ -37,23 +37,23 @@ def tables(document: Mapping[str, Any]) -> str:
     """
     cells = document["cells"]
     seeds = document["setting"]["seeds"]
+    rows = [name for name in ROWS if any(cell.startswith(f"{name}/") for cell in cells)]
     lines = ["### TOFU", ""]
     lines += _table(
         ("forget quality, p", "distance", "utility", "forgotten: probability", "forgotten: ROUGE-L recall"),
-        [name for name in ROWS if name != REFERENCE],
+        [name for name in rows if name != REFERENCE],
         lambda name: _tofu(cells, name, seeds),
     )
     lines += ["", "### MUSE", ""]
-    lines += _table(
-        ("VerbMem", "KnowMem", "PrivLeak, %", "UtilPres"), list(ROWS), lambda name: _muse(cells, name, seeds)
-    )
+    lines += _table(("VerbMem", "KnowMem", "PrivLeak, %", "UtilPres"), rows, lambda name: _muse(cells, name, seeds))
     for title, of in (("Forget quality", _quality), ("What is known of the half that is never shown", _hidden)):
         lines += ["", f"### {title}", ""]
-        names = [name for name in ROWS if name != REFERENCE or of is _hidden]
+        names = [name for name in rows if name != REFERENCE or of is _hidden]
         lines += _table(list(TREATED.values()), names, lambda name, of=of: of(cells, name, seeds))  # type: ignore[misc]
     lines += ["", "### Utility", ""]
-    lines += _table(list(TREATED.values()), list(ROWS), lambda name: _utility(cells, name, seeds))
-    lines += ["", "### Chosen", "", *_tuning(cells, seeds[0]), "", _note(document)]
+    lines += _table(list(TREATED.values()), rows, lambda name: _utility(cells, name, seeds))
+    chosen = _tuning(cells, seeds[0])
+    lines += ["", *(["### Chosen", "", *chosen, ""] if chosen else []), _note(document)]
     return "\n".join(lines)
 
 
@@ -121,13 +121,14 @@ def _there(cells: Mapping[str, Any], name: str, treatment: str, seeds: Sequence[
 
 
 def _tuning(cells: Mapping[str, Any], seed: int) -> list[str]:
-    lines = ["| method | learning rate | distance | retained: probability |", "| --- | --: | --: | --: |"]
+    lines = []
     for name, (title, _) in METHODS.items():
         cell = cells.get(f"{name}/tuning/{seed}")
         if cell is not None:
             best = cell["tried"][str(cell["rate"])]
             lines.append(f"| {title} | {cell['rate']:g} | {best['distance']:.2f} | {best['retain']:.3f} |")
-    return lines
+    head = ["| method | learning rate | distance | retained: probability |", "| --- | --: | --: | --: |"]
+    return head + lines if lines else []
 
 
 def _note(document: Mapping[str, Any]) -> str:
