@@ -8,14 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from unlearn.language.editing.registry import EDITORS
+
 KINDS = {
     "reliability": "reliability",
     "generalization": "general.",
     "locality": "locality",
-    "shared_name_locality": "shared name",
+    "shared_name_locality": "first name",
     "attribute_locality": "same subject",
+    "portability_alias": "alias",
+    "portability_reversed": "reversed",
+    "portability_one_hop": "one hop",
 }
 """Kinds of probe, and their columns."""
+
+_TITLES = {"single": "each edit alone", "batch": "{} edits at once", "sequence": "{} edits, one after the other"}
 
 
 def tables(document: Mapping[str, Any]) -> str:
@@ -27,38 +34,69 @@ def tables(document: Mapping[str, Any]) -> str:
     Returns:
         Markdown.
     """
-    groups: dict[tuple[str, int], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str, int], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for name, cell in document["cells"].items():
-        row, mode, number, _ = name.split("/")
-        groups[mode, int(number)][row].append(cell)
+        size, row, mode, number, _ = name.split("/")
+        groups[size, mode, int(number)][row].append(cell)
     lines = []
-    order = {"single": 0, "batch": 1, "sequence": 2}
-    merged: dict[tuple[str, int], dict[str, list[Mapping[str, Any]]]] = defaultdict(dict)
-    for (mode, number), rows in groups.items():
-        # Editors that train first make fewer edits one at a time: one table for all of them.
-        key = (mode, 0 if mode == "single" else number)
-        merged[key] |= rows
-    titles = {"single": "Each edit alone", "batch": "{} edits at once", "sequence": "{} edits, one after the other"}
-    for (mode, number), rows in sorted(merged.items(), key=lambda item: (order[item[0][0]], item[0][1])):
-        lines += [f"### {titles[mode].format(number)}", "", _head(), "| --- |" + " --: |" * (len(KINDS) + 3)]
-        lines += [_row(row, cells) for row, cells in rows.items()]
-        lines.append("")
-    recall = ", ".join(f"{value:.3f}" for _, value in sorted(document["recall"].items()))
-    lines.append(f"Recall of the models before editing: {recall}. {document['machine']['cpu']}.")
+    sizes = list(dict.fromkeys(name.split("/")[0] for name in sorted(document["cells"], key=_width)))
+    places = {key: (sizes.index(key[0]), list(_TITLES).index(key[1]), key[2]) for key in groups}
+    for key in sorted(groups, key=places.__getitem__):
+        size, mode, number = key
+        rows = groups[key]
+        lines += [f"### {size}: {_TITLES[mode].format(number)}", "", _head(), "| --- |" + " --: |" * (len(KINDS) + 4)]
+        lines += [_row(row, rows[row]) for row in sorted(rows, key=_order)]
+        lines += ["", _counted([cell for cells in rows.values() for cell in cells]), ""]
+    lines += ["### Published, of other and larger models", "", *_published(), ""]
+    recall = ", ".join(f"{name} {value:.3f}" for name, value in sorted(document["recall"].items()))
+    lines.append(f"Share of all that was told that the models know before editing: {recall}. {document['machine']['cpu']}.")
     return "\n".join(lines)
 
 
+def _width(name: str) -> tuple[int, str]:
+    size = name.split("/")[0]
+    return (0 if size.startswith("gpt2") else 1, size.rjust(40))
+
+
+def _order(row: str) -> tuple[int, str]:
+    names = list(EDITORS)
+    # A variant stands after the editor whose name it begins with.
+    return (names.index(row) if row in names else names.index(row.split("-")[0]), row)
+
+
 def _head() -> str:
-    return f"| editor | {' | '.join(KINDS.values())} | s an edit | numbers an edit | seeds |"
+    return f"| editor | {' | '.join(KINDS.values())} | s to train | s an edit | numbers an edit | seeds |"
 
 
 def _row(row: str, cells: list[Mapping[str, Any]]) -> str:
     whole = [cell for cell in cells if "failed" not in cell]
     if not whole:
-        return f"| `{row}` | {cells[0]['failed'][:60]} |" + " |" * (len(KINDS) + 2)
+        return f"| `{row}` | not made: {cells[0]['failed'].split(':')[0]} |" + " |" * (len(KINDS) + 3)
     shares = []
     for kind in KINDS:
         values = [100 * cell[kind] for cell in whole if kind in cell]
-        shares.append(f"{np.mean(values):.0f} ± {np.std(values):.0f}" if values else "")
-    seconds, numbers = (np.mean([cell[key] for cell in whole]) for key in ("seconds", "numbers"))
-    return f"| `{row}` | {' | '.join(shares)} | {seconds:.1f} | {numbers:,.0f} | {len(whole)} of {len(cells)} |"
+        spread = f" ± {np.std(values):.0f}" if len(values) > 1 else ""
+        shares.append(f"{np.mean(values):.0f}{spread}" if values else "")
+    training, seconds, numbers = (
+        float(np.mean([cell[key] for cell in whole])) for key in ("training_seconds", "seconds", "numbers")
+    )
+    trained = f"{training:.0f}" if training else ""
+    return (
+        f"| `{row}` | {' | '.join(shares)} | {trained} | {seconds:.1f} | {numbers:,.0f} | {len(whole)} of {len(cells)} |"
+    )
+
+
+def _counted(cells: list[Mapping[str, Any]]) -> str:
+    """How many consequences were asked of how many there are; the same for every editor of a model."""
+    whole = next((cell for cell in cells if "failed" not in cell), None)
+    if whole is None:
+        return "No editor made these edits."
+    said = ", ".join(
+        f"{KINDS[kind]} {asked} of {possible}" for kind, (asked, possible) in whole["asked"].items() if kind in KINDS
+    )
+    return f"Consequences asked for, in the first seed, of those there are: {said}."
+
+
+def _published() -> list[str]:
+    lines = ["| editor | figures |", "| --- | --- |"]
+    return lines + [f"| `{name}` | {'; '.join(editor.card.published)} |" for name, editor in EDITORS.items()]
