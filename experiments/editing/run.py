@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from experiments.bench.machine import describe
-from experiments.editing.table import tables
+from experiments.editing.table import SPREAD, spread_table, tables
 from experiments.readme import put_tables
 from experiments.worlds.consequences import linked
 from experiments.worlds.facts import RELATIONS, Fact, World, world
@@ -209,7 +209,7 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
             return {"failed": str(error)}
         seconds += time.process_time() - started
         sizes.append(sum(one.size for one in made))
-        probes = _asked(here, group)
+        probes = asked_after(here, group)
         asked_of.update(probe.kind for probe in probes if probe.needs)
         found.append(accuracies(model, here.tokenizer, [here.edits[at] for at in group], probes))
     kinds = sorted({kind for one in found for kind in one})
@@ -222,14 +222,19 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
     }
 
 
-def _asked(here: Lab, group: Sequence[int]) -> list[Probe]:
-    """The probes of edits made together, but those about facts that are edited as well, or to which two edits differ."""
+def asked_after(here: Lab, group: Sequence[int]) -> list[Probe]:
+    """What is asked after some edits.
+
+    Args:
+        here: Model and edits.
+        group: Numbers of the edits that were made together.
+
+    Returns:
+        Their probes, but those about facts that are edited too, or on which two of the edits differ.
+    """
     edited = {here.edits[at].prompt for at in group}
     probes = [
-        probe
-        for at in group
-        for probe in here.probes[at]
-        if "locality" not in probe.kind or probe.prompt not in edited
+        probe for at in group for probe in here.probes[at] if "locality" not in probe.kind or probe.prompt not in edited
     ]
     owners = {(probe.prompt, probe.answer) for probe in probes if probe.kind == "portability_reversed"}
     twice = {prompt for prompt, count in Counter(prompt for prompt, _ in owners).items() if count > 1}
@@ -324,4 +329,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         until = time.monotonic() + given.minutes * 60
         measure(document, setting, until, path, None if given.quick else MODELS)
     if not given.quick:
-        put_tables(tables(document), HERE / "README.md")
+        spread = [spread_table(json.loads(SPREAD.read_text(encoding="utf-8")))] if SPREAD.exists() else []
+        put_tables("\n\n".join([tables(document), *spread]), HERE / "README.md")

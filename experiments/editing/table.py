@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,9 @@ KINDS = {
     "portability_one_hop": "one hop",
 }
 """Kinds of probe, and their columns."""
+
+SPREAD = Path(__file__).parent / "spread.json"
+"""What `spread.py` measured."""
 
 _TITLES = {"single": "each edit alone", "batch": "{} edits at once", "sequence": "{} edits, one after the other"}
 
@@ -49,7 +54,7 @@ def tables(document: Mapping[str, Any]) -> str:
         lines += ["", _counted([cell for cells in rows.values() for cell in cells]), ""]
     lines += ["### Published, of other and larger models", "", *_published(), ""]
     recall = ", ".join(f"{name} {value:.3f}" for name, value in sorted(document["recall"].items()))
-    lines.append(f"Share of all that was told that the models know before editing: {recall}. {document['machine']['cpu']}.")
+    lines.append(f"Share of what was told that is known before editing: {recall}. {document['machine']['cpu']}.")
     return "\n".join(lines)
 
 
@@ -81,9 +86,8 @@ def _row(row: str, cells: list[Mapping[str, Any]]) -> str:
         float(np.mean([cell[key] for cell in whole])) for key in ("training_seconds", "seconds", "numbers")
     )
     trained = f"{training:.0f}" if training else ""
-    return (
-        f"| `{row}` | {' | '.join(shares)} | {trained} | {seconds:.1f} | {numbers:,.0f} | {len(whole)} of {len(cells)} |"
-    )
+    cost = f"{trained} | {seconds:.1f} | {numbers:,.0f} | {len(whole)} of {len(cells)}"
+    return f"| `{row}` | {' | '.join(shares)} | {cost} |"
 
 
 def _counted(cells: list[Mapping[str, Any]]) -> str:
@@ -100,3 +104,36 @@ def _counted(cells: list[Mapping[str, Any]]) -> str:
 def _published() -> list[str]:
     lines = ["| editor | figures |", "| --- | --- |"]
     return lines + [f"| `{name}` | {'; '.join(editor.card.published)} |" for name, editor in EDITORS.items()]
+
+
+def spread_table(document: Mapping[str, Mapping[str, float]], *, most: int = 6) -> str:
+    """MEMIT, spread in several ways: the best of each model and number of edits.
+
+    Args:
+        document: As `spread.py` writes it.
+        most: So many rows for each.
+
+    Returns:
+        Markdown.
+    """
+    groups: dict[tuple[str, int], list[tuple[dict[str, Any], Mapping[str, float]]]] = defaultdict(list)
+    for name, shares in document.items():
+        one = json.loads(name)
+        groups[one["size"], one["edits"]].append((one, shares))
+    kinds = list(KINDS)[:5]
+    lines = ["### MEMIT, spread in other ways", ""]
+    for (size, edits), rows in sorted(groups.items()):
+        # The best is the one whose worst share of the three that are asked for is the largest.
+        rows.sort(key=lambda row: -min(row[1][kind] for kind in kinds[:3]))
+        lines += [
+            f"{size}, {edits} edits at once: the best {min(most, len(rows))} of {len(rows)} settings, and the worst.",
+            "",
+            f"| layers | lambda | ridge | texts | {' | '.join(KINDS[kind] for kind in kinds)} |",
+            "| --- | --: | --: | --: |" + " --: |" * len(kinds),
+        ]
+        for one, shares in [*rows[:most], *rows[max(most, len(rows) - 1) :]]:
+            layers = ", ".join(map(str, one["layers"]))
+            said = " | ".join(f"{100 * shares[kind]:.0f}" for kind in kinds)
+            lines.append(f"| {layers} | {one['moment_weight']:g} | {one['ridge']:g} | {one['texts']:,} | {said} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()

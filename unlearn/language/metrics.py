@@ -41,7 +41,7 @@ class Probe:
         kind: What it asks about.
         prompt: The prompt.
         answer: What must follow: the new answer or a consequence of it; for the localities, what followed before.
-        needs: Prompts with what the model must say after them before the edit, so that the probe means anything: whoever
+        needs: Prompts with what the model must say after them before the edit, so that the probe means anything: who
             does not know that two names are one person's cannot be asked for the consequence. See `meaningful`.
     """
 

@@ -141,6 +141,9 @@ def ke(task: Task, config: KnowledgeEditor) -> WeightEdit:
 
     Returns:
         The edit, not yet made.
+
+    Raises:
+        InputError: If there are no lessons, they give an edit away, or the network was trained for another matrix.
     """
     lessons = needed(config.lessons, task.edits, "ke")
     projection = anatomy(task.model, task.layout).down(config.layer)

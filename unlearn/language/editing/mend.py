@@ -151,6 +151,9 @@ def mend(task: Task, config: Mend) -> WeightEdit:
 
     Returns:
         The edit, not yet made: a matrix of at most as many ranks as the edits have tokens.
+
+    Raises:
+        InputError: If there are no lessons, they give an edit away, or the network was trained for another matrix.
     """
     lessons = needed(config.lessons, task.edits, "mend")
     projection = anatomy(task.model, task.layout).down(config.layer)

@@ -104,6 +104,9 @@ def serac(task: Task, config: Serac) -> HookEdit:
 
     Returns:
         The edit, not yet made.
+
+    Raises:
+        InputError: If there are no lessons, they give an edit away, or what was trained is for another width.
     """
     lessons = needed(config.lessons, task.edits, "serac")
     scope, model = _trained(task, lessons, config) if config.trained is None else config.trained
