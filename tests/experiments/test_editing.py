@@ -44,10 +44,10 @@ def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
     with pytest.raises(TypeError):
         run.measure(again, {**SETTING, "neighbours": 4}, math.inf, path, None)
     readme = tmp_path / "README.md"
-    readme.write_text(f"before {BEGIN} old {END} after")
+    readme.write_text(f"before {BEGIN} stale {END} after")
     put_tables(tables(document), readme)
     assert "| `ft-m` |" in readme.read_text()
-    assert "old" not in readme.read_text()
+    assert "stale" not in readme.read_text()
 
 
 def test_an_editor_that_learns_does_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

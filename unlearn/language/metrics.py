@@ -113,7 +113,7 @@ def accuracies(
     """
     asked = _by_kind(edits, probes)
     right = answered(model, tokenizer, [pair for pairs in asked.values() for pair in pairs], batch=batch)
-    parts = right.split([len(pairs) for pairs in asked.values()])
+    parts = torch.split(right, [len(pairs) for pairs in asked.values()])
     return {kind: _mean(part) for kind, part in zip(asked, parts, strict=True)}
 
 

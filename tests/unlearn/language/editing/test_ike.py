@@ -106,6 +106,6 @@ def test_errors(knowing: Knowing) -> None:
 
 
 def test_no_place_for_the_query(knowing: Knowing) -> None:
-    task = task_of(knowing, 40)
+    task = task_of(knowing, 48)
     with pytest.raises(InputError, match=r"would put \d+ tokens before the query, and the model reads 256 at most"):
         ike(task, PLAIN)
