@@ -78,6 +78,7 @@ def test_only_what_the_model_knows_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_every_editor_is_measured() -> None:
     assert set(run.CONFIGS) == set(EDITORS)
+    assert sorted(run.ROWS) == sorted([*EDITORS, run.VARIANT])
 
 
 def test_the_readme_is_that_of_the_result() -> None:
