@@ -54,8 +54,9 @@ def tables(document: Mapping[str, Any]) -> str:
         lines += ["", _counted([cell for cells in rows.values() for cell in cells]), ""]
     lines += ["### Published, of other and larger models", "", *_published(), ""]
     recall = ", ".join(f"{name} {value:.3f}" for name, value in sorted(document["recall"].items()))
-    lines.append(f"Share of what was told that is known before editing: {recall}. {document['machine']['cpu']}.")
-    return "\n".join(lines)
+    if recall:
+        lines.append(f"Share of what was told that is known before editing: {recall}. {document['machine']['cpu']}.")
+    return "\n".join(lines).rstrip()
 
 
 def _width(name: str) -> tuple[int, str]:
