@@ -94,7 +94,7 @@ class Declaration:
 
     @property
     def trained(self) -> str:
-        """What a shard trains, for people: `TorchLearner of nets:net`, `SklearnLearner of SGDClassifier`, `MLPLearner`."""
+        """What a shard trains, for people, such as `TorchLearner of nets:net` or `MLPLearner`."""
         described: Any = self.learner
         inside = described["params"].get("module", described["params"].get("estimator"))
         if isinstance(inside, dict):
