@@ -74,9 +74,9 @@ class ScrubConfig(Training):
     """How to train; see `Training`.
 
     The first ascent leads nowhere (but for dropout), since the student then still is the teacher. Later ones start
-    from what the descent has changed, which is little for a model that fits its data, and each of their steps multiplies
-    the distance: a forget set of a single batch needs many ascents, and a high learning rate forgets nothing or far too
-    much.
+    from what the descent has changed, which is little for a model that fits its data, and each of their steps
+    multiplies the distance: a forget set of a single batch needs many ascents, and a high learning rate forgets nothing
+    or far too much.
 
     Attributes:
         ascents: Number of epochs, from the first, that climb on the forget set before they descend; at most `epochs`.
