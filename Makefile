@@ -13,7 +13,8 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow test-postgresql test-exhaustive test-all check format advisories fuzz bench notebooks clean
+.PHONY: help setup demo test test-slow test-postgresql test-exhaustive test-all check docs format advisories fuzz bench \
+	experiments notebooks clean
 
 # Many small computations: a second thread costs more in waiting than it gives.
 test test-slow test-postgresql test-exhaustive test-all: export OMP_NUM_THREADS := 1
@@ -54,6 +55,10 @@ check: $(DEV) ## check format, lint, types, the direction of imports, and for in
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml shards unlearn
 
+docs: $(DEV) ## build the documentation into build/site, with warnings as errors; nothing is fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f unlearn/docs/mkdocs.yml $(ARGS)
+	@echo 'build/site/index.html; with a search box: $(BIN)/python -m http.server --directory build/site'
+
 format: $(DEV) ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -71,6 +76,9 @@ bench: $(DEV) ## measure speed
 	$(BIN)/python -m experiments.bench_ingest $(ARGS)
 	$(BIN)/python -m experiments.bench_audit $(ARGS)
 	$(BIN)/python -m experiments.bench_ray $(ARGS)
+
+experiments: $(DEV) ## run all experiments in their quick form; ARGS="--full NAME" as published
+	$(BIN)/python -m experiments $(ARGS)
 
 notebooks: $(DEV) ## run every notebook and keep its output
 	$(if $(NOTEBOOKS),$(BIN)/jupyter-execute --inplace $(NOTEBOOKS),@echo 'there are no notebooks')

@@ -35,7 +35,7 @@ from shards.errors import CodeError
 
 _HINT = "put it into a file that can be imported, and import it from there"
 
-_OWN = frozenset({"shards", "unlearn"})
+OWN = frozenset({"shards", "unlearn"})
 """Packages that kernel versions stand for; only their modules that a reference names are hashed."""
 
 _WELL_KNOWN = {
@@ -207,11 +207,11 @@ def code_digest(refs: Iterable[str]) -> CodeDigest:
     pending, seen = sorted(roots), set[str]()
     while pending:
         for spec in _chain(pending.pop()):
-            if spec.name in seen or (_root(spec.name) in _OWN and spec.name not in roots):
+            if spec.name in seen or (_root(spec.name) in OWN and spec.name not in roots):
                 continue
             seen.add(spec.name)
             # Our own modules are hashed however they were installed, so that a digest means the same everywhere.
-            kind = "first-party" if _root(spec.name) in _OWN else _kind(spec)
+            kind = "first-party" if _root(spec.name) in OWN else _kind(spec)
             owners = _owners(_root(spec.name), tuple(sys.path)) if kind == "third-party" else {}
             distributions.update(owners)
             if kind == "first-party" or (kind == "third-party" and not owners):

@@ -186,6 +186,12 @@ def check_features(features: Mapping[str, np.ndarray], schema: Mapping[str, Fiel
     """
     missing = [name for name in schema if name not in features]
     unknown = [name for name in features if name not in schema]
+    text = [name for name in unknown if features[name].dtype.kind == "U"]
+    if missing == ["x"] and text:
+        raise InputError(
+            f"columns that hold text, where only numbers were declared: {', '.join(map(repr, text))}; correct those "
+            "values, or name the feature columns; nothing was changed"
+        )
     if missing or unknown:
         raise InputError(
             f"features do not fit the declared ones: expected {list(schema)}, got {list(features)} "

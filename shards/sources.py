@@ -509,9 +509,24 @@ def _read_table(path: Path, text: Sequence[str]) -> pa.Table:
     if suffix not in {".csv", ".parquet"}:
         raise InputError(f"{path}: unknown suffix {path.suffix!r}; give a .csv, .parquet or .npz file")
     try:
-        return _read_csv(path, text) if suffix == ".csv" else _read_parquet(path)
+        table = _read_csv(path, text) if suffix == ".csv" else _read_parquet(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as {suffix[1:]} ({error}); correct or convert the file") from error
+        how = "correct it, or save it as UTF-8 with commas and a header" if suffix == ".csv" else "correct it"
+        raise InputError(f"{path} cannot be read as {suffix[1:]} ({error}); {how}") from error
+    if suffix == ".csv":
+        _check_csv(path, table)
+    return table
+
+
+def _check_csv(path: Path, table: pa.Table) -> None:
+    """Refuse what was read, but not as it was meant."""
+    if table.num_columns == 1 and (marks := [mark for mark in (";", "\t") if mark in table.column_names[0]]):
+        raise InputError(
+            f"{path} has one column, {table.column_names[0]!r}: its columns are separated by {marks[0]!r}; save it "
+            "with commas"
+        )
+    if table.num_rows == 0:
+        raise InputError(f"{path} has a header and no rows below it; give a file with records")
 
 
 def _read_csv(path: Path, text: Sequence[str]) -> pa.Table:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from shards import slicefile
-from shards.code import resolve
+from shards.code import OWN, resolve
 from shards.digest import Json, digest_arrays, digest_json
 from shards.errors import ConfigurationError, DamageError
 from shards.learners.base import Learner, State, StepContext, StepData
@@ -127,7 +127,7 @@ def describe_learner(learner: Learner) -> Json:
 def code_of(learner: Learner) -> tuple[str, ...]:
     """References to all code outside this project that decides what a learner does: its own class, and what it runs."""
     kind = type(learner)
-    own = () if kind.__module__.partition(".")[0] == "shards" else (f"{kind.__module__}:{kind.__qualname__}",)
+    own = () if kind.__module__.partition(".")[0] in OWN else (f"{kind.__module__}:{kind.__qualname__}",)
     return (*own, *learner.code())
 
 

@@ -14,12 +14,13 @@ import pytest
 import ray
 from typer.testing import CliRunner
 
+from tests.documents import blocks
 from unlearn.cli.app import app
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+BLOCKS = [(block.language, block.code) for block in blocks(ROOT / "README.md")]
 
 
 @pytest.fixture

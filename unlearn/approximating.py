@@ -11,12 +11,18 @@ crashes in between:
 4. records, and every state that saw them, are destroyed, as without a method; nothing is kept for methods to come.
 
 A crash before 3 leaves rubbish, which is purged, and a request that is served as any other that waits. A method that
-fails is not tried again: the request is carried out as without one, and says so.
+fails, or is still at it when the declared time limit has passed, is not tried again: the request is carried out as
+without one, says so, and the model is due to be retrained at once.
+
+Certified removal is one of these methods, for a learner of its own. How much of its budget is spent follows from how
+many methods were applied one after the other, which step 3 notes in the transaction that serves the new state: what is
+served was charged, and what was not served was not.
 """
 
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,13 +32,14 @@ from shards.calls import KERNEL as CALLS
 from shards.calls import CallOrder, call_environment
 from shards.code import code_digest
 from shards.digest import Json, digest_json
-from shards.executors.base import Executor, Program, carry_on
+from shards.executors.base import Executor, Program, Stop
 from shards.executors.work import CallWork
 from shards.learners.base import Learner
 from shards.store import CheckpointHeader
 from shards.train import describe_task
 from unlearn.erasure import purge_checkpoints
 from unlearn.errors import (
+    BudgetSpentError,
     CallError,
     CodeError,
     ConfigurationError,
@@ -41,16 +48,19 @@ from unlearn.errors import (
     FencedError,
     InputError,
     StorageError,
+    UnlearnError,
     WorkerLostError,
 )
 from unlearn.forgetting import Instead, NotApplied
 from unlearn.ledger import APPLYING, Approximation, BuiltStep, Unlearnt, Withdrawal
+from unlearn.request import CERTIFIED, NOT_APPLIED, Request
 from unlearn.site import Site
 
 if TYPE_CHECKING:
     from shards.private_votes import PrivateVotes
     from shards.task import Task
     from unlearn.methods import Method
+    from unlearn.methods.certified_budget import Promise
 
 APPLY = "unlearn.methods.checkpoints:apply"
 """What a worker is told to call."""
@@ -116,20 +126,21 @@ def choose(
     """
     from shards.learners.torch import TorchLearner
     from unlearn.methods.base import Guarantee
+    from unlearn.methods.certified_learner import certified_head, removal_config
     from unlearn.methods.options import find_method, full_config
 
     method = find_method(name)
-    config = full_config(method, options)
     card = method.card
-    if card.guarantee is not Guarantee.EMPIRICAL:
+    if card.guarantee is not Guarantee.EMPIRICAL and card.name != CERTIFIED:
         raise ConfigurationError(
-            f"{name} is {card.guarantee.value}, and what is applied here has an empirical guarantee: "
+            f"{name} is {card.guarantee.value}, and what is applied here is empirical, or is {CERTIFIED}: "
             + (
                 "`recover` retrains"
                 if card.guarantee is Guarantee.EXACT
                 else "call it as a function of unlearn.methods"
             )
         )
+    config = removal_config(learner, options) if card.name == CERTIFIED else full_config(method, options)
     lacking = sorted(set(card.needs) - AT_HAND)
     if lacking:
         raise ConfigurationError(
@@ -140,13 +151,19 @@ def choose(
             f"approximate methods are for a workspace of one model (n_shards=1, n_slices=1), and this one has "
             f"{n_shards} shards of {n_slices} slices, which forget exactly: leave the method out"
         )
+    if not isinstance(aggregation, str):
+        raise ConfigurationError("noisy votes promise a privacy that an approximate method does not keep: leave it out")
+    if certified_head(learner) is not None:
+        if card.name != CERTIFIED:
+            raise ConfigurationError(
+                f"{name} would use up a promise that it does not keep: a CertifiedLearner forgets by {CERTIFIED}"
+            )
+        return Chosen(card.name, config)
     if not isinstance(learner, TorchLearner):
         raise ConfigurationError(
             f"approximate methods work on torch modules, and {type(learner).__name__} trains none: take one, such as "
             "the learner 'cnn' or 'shards.learners.modules:mlp', or leave the method out"
         )
-    if not isinstance(aggregation, str):
-        raise ConfigurationError("noisy votes promise a privacy that an approximate method does not keep: leave it out")
     if learner.loss is not None and not _takes_loss(method):
         raise ConfigurationError(f"{name} takes no loss of one's own, and the learner has one: choose another method")
     return Chosen(card.name, config)
@@ -160,6 +177,7 @@ def declared_method(
     name: str | None,
     options: Mapping[str, Json] | None,
     within: timedelta | None,
+    time_limit: timedelta | None = None,
 ) -> dict[str, Json] | None:
     """What a workspace declares about approximate methods.
 
@@ -171,27 +189,32 @@ def declared_method(
         name: Of the method, or None.
         options: Of the method, or None.
         within: How long after a request the model is to be retrained at the latest, or None.
+        time_limit: How long a method may take, or None.
 
     Returns:
-        `name`, `config` and `escalate_within`, in seconds; None without a method.
+        `name`, `config` and `escalate_within`, in seconds, and `time_limit`, likewise, if there is one; None without a
+        method.
 
     Raises:
         ConfigurationError: If it makes no sense.
     """
     if name is None:
-        if options is not None or within is not None:
-            raise ConfigurationError("method_options and escalate_within belong to a method: name one")
+        if options is not None or within is not None or time_limit is not None:
+            raise ConfigurationError(
+                "method_options, escalate_within and method_time_limit belong to a method: name one"
+            )
         return None
-    if within is not None and not (isinstance(within, timedelta) and timedelta(0) < within <= LONGEST):
-        raise ConfigurationError(
-            f"escalate_within is a positive timedelta of at most {LONGEST.days:,} days, got {within!r}"
-        )
+    for what, given in (("escalate_within", within), ("method_time_limit", time_limit)):
+        if given is not None and not (isinstance(given, timedelta) and timedelta(0) < given <= LONGEST):
+            raise ConfigurationError(f"{what} is a positive timedelta of at most {LONGEST.days:,} days, got {given!r}")
     chosen = choose(learner, n_shards, n_slices, aggregation, name, options or {})
-    return {
+    made: dict[str, Json] = {
         "name": chosen.method,
         "config": dict(chosen.config),
         "escalate_within": None if within is None else within.total_seconds(),
     }
+    # Left out where there is none: such a workspace stays one that older versions can read.
+    return made if time_limit is None else {**made, "time_limit": time_limit.total_seconds()}
 
 
 def asked_for(
@@ -247,6 +270,65 @@ def _chosen(site: Site, declared: Json | None, name: str | None, options: Mappin
     made = site.declaration
     wanted = policy["name"] if name is None else name
     return choose(site.learner, made.n_shards, made.n_slices, made.aggregation, wanted, options or {})
+
+
+def refuse_spent(site: Site, request: Request) -> None:
+    """Refuse a request for certified removal that the budget does not suffice for, if it asks for that.
+
+    Args:
+        site: The workspace.
+        request: The request, not accepted yet.
+
+    Raises:
+        BudgetSpentError: If so; nothing was changed.
+    """
+    config = request.method_config or {}
+    if request.method != CERTIFIED or config["when_spent"] != "refuse" or site.ledger.task() is None:
+        return
+    promise, heads = _promised(site, config)
+    made = [item.applications for item in site.ledger.approximations().values()]
+    if max(made, default=0) >= promise.capacity(heads):
+        raise BudgetSpentError(
+            f"the budget of {site.path} for certified removal (epsilon {promise.epsilon:g}, delta {promise.delta:g}) "
+            f"is spent: its {promise.capacity(heads):,} removals were made; run `unlearn recover`, which retrains, or "
+            "ask for when_spent=retrain or the method 'none'; nothing was changed"
+        )
+
+
+def asks_to_retrain(request: Request) -> bool:
+    """Whether a request that was carried out wants the model retrained since the budget did not suffice for it.
+
+    Args:
+        request: The request.
+
+    Returns:
+        True if so.
+    """
+    config = request.method_config or {}
+    return request.not_applied == NOT_APPLIED["budget spent"] and config["when_spent"] == "retrain"
+
+
+def certificate_of(site: Site, made: Approximation) -> dict[str, Json] | None:
+    """What is promised of a state that a method made, and how much of that is spent.
+
+    Args:
+        site: The workspace.
+        made: The state.
+
+    Returns:
+        As a receipt says it; None of methods that promise nothing.
+    """
+    if made.method != CERTIFIED:
+        return None
+    promise, heads = _promised(site, made.config)
+    return promise.certificate(heads, made.applications)
+
+
+def _promised(site: Site, config: Mapping[str, Json]) -> tuple[Promise, int]:
+    from unlearn.methods.certified_budget import promise_of
+    from unlearn.methods.certified_learner import heads
+
+    return promise_of(config), heads(site.task())
 
 
 def _takes_loss(method: Method) -> bool:
@@ -305,6 +387,8 @@ def approximate(site: Site, executor: Executor, withdrawals: Sequence[Withdrawal
         return NotApplied("made before")
     if sum(item.records for item in seen) <= len(forget):
         return NotApplied("nothing stays")
+    if asked.method == CERTIFIED and _is_spent(site, known.shard, asked.method_config or {}):
+        return NotApplied("budget spent")
     site.ledger.begin_operation(APPLYING)
     try:
         files: list[Json] = [[item.file, item.digest] for item in seen]
@@ -312,6 +396,9 @@ def approximate(site: Site, executor: Executor, withdrawals: Sequence[Withdrawal
         return _make(site, executor, known, files, forget, Chosen(asked.method, asked.method_config or {}))
     except FencedError:
         raise
+    except _TooLongError as error:
+        _discard(site, known.shard)
+        return NotApplied("time limit", str(error))
     except _FAILURES as error:
         _discard(site, known.shard)
         # The first line says what; what follows of a call is the worker's traceback.
@@ -319,6 +406,34 @@ def approximate(site: Site, executor: Executor, withdrawals: Sequence[Withdrawal
     except BaseException:
         _discard(site, known.shard)
         raise
+
+
+def _is_spent(site: Site, shard: int, config: Mapping[str, Json]) -> bool:
+    """Whether one more removal would break the promise: decided by counts, so that it tells nothing of the data."""
+    promise, heads = _promised(site, config)
+    before = site.ledger.approximations().get(shard)
+    return (0 if before is None else before.applications) >= promise.capacity(heads)
+
+
+class _TooLongError(UnlearnError):
+    """A method was stopped."""
+
+
+class _Watch:
+    """Stops a method that takes too long; a worker that is at it is ended, whatever it does.
+
+    Args:
+        number: Of the call.
+        seconds: What it may take; None: as long as it takes.
+    """
+
+    def __init__(self, number: int, seconds: float | None) -> None:
+        self._number = number
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def __call__(self, stop: Stop) -> None:
+        if self._until is not None and time.monotonic() >= self._until:
+            stop([self._number])
 
 
 def _discard(site: Site, shard: int) -> None:
@@ -365,7 +480,10 @@ def _make(
     key = digest_json("approximation key", made_of)
     argument = {**made_of, "key": key, "folder": folder.location, "fence": folder.fence()}
     work = CallWork(CallOrder(known.shard, APPLY, argument, environment, code.source, ""), lambda _number: None)
-    executor.perform(program, [work], carry_on)
+    limit = (site.declaration.method or {}).get("time_limit")
+    executor.perform(program, [work], _Watch(known.shard, limit))
+    if not work.is_done:
+        raise _TooLongError(f"{limit:g} seconds had passed")
     answer = work.value
     header = CheckpointHeader(**answer["header"])
     site.ledger.check_writer()
@@ -385,4 +503,4 @@ def _make(
         # What one audit refuted is not made good by forgetting somebody else.
         refuted_at=None if before is None else before.refuted_at,
     )
-    return Unlearnt(made, card.title, card.citation, card.statement)
+    return Unlearnt(made, card.title, card.citation, card.statement, certificate_of(site, made))

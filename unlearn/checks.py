@@ -85,10 +85,11 @@ def _run(check: Callable[[_Subject], None], subject: _Subject) -> None:
 def _applies(name: str, method: Method) -> bool:
     """Whether a card's claims make a check one of this method's."""
     drawn = any(item.name == "seed" for item in dataclasses.fields(method.config))
+    # Noise that such a promise rests on is fresh and secret: no seed decides it.
+    secret = not drawn and method.card.guarantee in (Guarantee.CERTIFIED, Guarantee.DP)
     return {
-        # Noise that a certificate rests on is fresh and secret: no seed decides it.
-        "seeds_reproduce": drawn or method.card.guarantee is not Guarantee.CERTIFIED,
-        "depends_on_what_it_needs": drawn or method.card.guarantee is not Guarantee.CERTIFIED,
+        "seeds_reproduce": not secret,
+        "depends_on_what_it_needs": not secret,
         "moves_towards_retraining": method.card.moves_towards_retraining,
         "progress": not method.card.leaves_model,
         "exact_owes_nothing": method.card.guarantee is Guarantee.EXACT,

@@ -29,11 +29,14 @@ from shards.records import encode_target, to_ids
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
 
-FORMAT = 5
+FORMAT = 6
 """Format of the workspace's files; raised when an older version could not read them."""
 
+_WITHOUT_LIMIT = 5
+"""Format of a workspace whose approximate method may take as long as it does, which older versions can read."""
+
 _WITHOUT_METHOD = 4
-"""Format of a workspace without an approximate method, which older versions can read."""
+"""Format of one without an approximate method, too, which even older versions can read."""
 
 _WITHOUT_RISKS = 3
 """Format of one without risk classes, too, which even older versions can read."""
@@ -65,7 +68,8 @@ class Declaration:
         risk_classes: Risk class to the first and the last shard and slice its subjects go to, or None: there are no
             classes, and everybody goes anywhere.
         method: The approximate method that forgetting applies, with its configuration, and within how many seconds of
-            a request the model is to be retrained after it (`name`, `config`, `escalate_within`); None: there is none.
+            a request the model is to be retrained after it (`name`, `config`, `escalate_within`), and how many seconds
+            it may take (`time_limit`), if that is limited; None: there is none.
     """
 
     id: str
@@ -137,12 +141,14 @@ class Declaration:
         ):
             raise TypeError("a number, a text or a list stands where another kind belongs")
         if self.method is not None:
-            within = self.method["escalate_within"]
+            within, limit = self.method["escalate_within"], self.method.get("time_limit", 1)
             if not (
                 isinstance(self.method["name"], str)
                 and isinstance(self.method["config"], dict)
                 and (within is None or (type(within) in (int, float) and within > 0))
-                and self.method.keys() == {"name", "config", "escalate_within"}
+                and type(limit) in (int, float)
+                and limit > 0
+                and self.method.keys() - {"time_limit"} == {"name", "config", "escalate_within"}
             ):
                 raise TypeError("the method is described in another way than methods are")
         if self.risk_classes is not None:
@@ -306,7 +312,8 @@ def write(folder: Path, declaration: Declaration, keys: Secrets) -> None:
     _write(folder / "secrets.json", {name: value.hex() for name, value in vars(keys).items()}, 0o600)
     number = _WITHOUT_STORE if declaration.store is None else _WITHOUT_RISKS
     number = number if declaration.risk_classes is None else _WITHOUT_METHOD
-    number = number if declaration.method is None else FORMAT
+    number = number if declaration.method is None else _WITHOUT_LIMIT
+    number = number if "time_limit" not in (declaration.method or {}) else FORMAT
     _write(folder / "workspace.json", {"format": number, **declaration.to_json()}, 0o644)
     sync_path(folder)
 

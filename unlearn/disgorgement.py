@@ -8,12 +8,13 @@ called removal, and never recommended as the answer to a request for deletion. P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from unlearn.errors import ConfigurationError
+from unlearn.methods.guarantee import Guarantee, keeps
 
 if TYPE_CHECKING:
     from unlearn.plan import Option, Plan
@@ -29,16 +30,6 @@ class Kind(StrEnum):
     EMULATION = "dataset emulation"
     PRIVACY = "differential privacy"
     OUTPUT = "output control"
-
-
-class Claim(StrEnum):
-    """What may be claimed: a partial order, see `keeps`."""
-
-    EXACT = "exact"
-    DP = "dp"
-    CERTIFIED = "certified"
-    EMPIRICAL = "empirical"
-    SUPPRESSION = "suppression"
 
 
 class Trained(StrEnum):
@@ -77,33 +68,6 @@ class Reason(StrEnum):
     BIAS = "bias"
 
 
-_ORDER: Mapping[Claim, frozenset[Claim]] = {
-    Claim.EXACT: frozenset({Claim.EXACT, Claim.CERTIFIED, Claim.EMPIRICAL}),
-    Claim.DP: frozenset({Claim.DP, Claim.CERTIFIED, Claim.EMPIRICAL}),
-    Claim.CERTIFIED: frozenset({Claim.CERTIFIED, Claim.EMPIRICAL}),
-    Claim.EMPIRICAL: frozenset({Claim.EMPIRICAL}),
-    Claim.SUPPRESSION: frozenset({Claim.SUPPRESSION}),
-}
-
-
-def keeps(claim: Claim, wanted: Claim) -> bool:
-    """Whether one claim implies another.
-
-    Exact deletion implies a certificate with any ε and δ; so does differential privacy, for as many deletions as it was
-    accounted for. Neither implies the other: exact deletion protects nobody who has not asked. No kind of removal
-    implies suppression, since a model that never saw a record may still say what it holds; and suppression implies
-    nothing else.
-
-    Args:
-        claim: What holds.
-        wanted: What is asked for.
-
-    Returns:
-        Whether it holds.
-    """
-    return wanted in _ORDER[claim]
-
-
 @dataclass(frozen=True)
 class Situation:
     """What is to be decided about.
@@ -122,7 +86,7 @@ class Situation:
 
     trained: Trained = Trained.ONE_MODEL
     access: frozenset[Access] = frozenset(Access)
-    least: Claim = Claim.EMPIRICAL
+    least: Guarantee = Guarantee.EMPIRICAL
     target: Target = Target.SUBJECT
     reason: Reason = Reason.PRIVACY
     records_known: bool = True
@@ -172,7 +136,7 @@ class Advice:
     """
 
     kind: Kind
-    claim: Claim
+    claim: Guarantee
     unmet: tuple[str, ...]
     cost: str
     core_hours_per_day: float | None
@@ -188,7 +152,7 @@ class Advice:
     @property
     def removes(self) -> bool:
         """Whether it may be called removal: suppression may not."""
-        return self.claim is not Claim.SUPPRESSION
+        return self.claim is not Guarantee.SUPPRESSION
 
 
 @dataclass(frozen=True)
@@ -233,7 +197,7 @@ def disgorge(situation: Situation, plan: Plan | None = None) -> Disgorgement:
 
 
 def _output(situation: Situation, _plan: Plan | None) -> Advice:
-    unmet = _unmet(situation, Claim.SUPPRESSION)
+    unmet = _unmet(situation, Guarantee.SUPPRESSION)
     if not situation.is_trained:
         unmet += ("there is no model yet whose output could be controlled",)
     if not situation.access & {Access.LOGITS, Access.WEIGHTS}:
@@ -242,7 +206,7 @@ def _output(situation: Situation, _plan: Plan | None) -> Advice:
         unmet += ("whoever has the weights leaves the control out",)
     return Advice(
         Kind.OUTPUT,
-        Claim.SUPPRESSION,
+        Guarantee.SUPPRESSION,
         unmet,
         "no training; helpers run beside the model",
         None,
@@ -253,7 +217,7 @@ def _output(situation: Situation, _plan: Plan | None) -> Advice:
 
 
 def _privacy(situation: Situation, _plan: Plan | None) -> Advice:
-    unmet = _unmet(situation, Claim.DP)
+    unmet = _unmet(situation, Guarantee.DP)
     if situation.epsilon is None:
         unmet += ("needs an ε that one is willing to pay for in accuracy",)
     if situation.target in {Target.CLASS, Target.CONCEPT, Target.FACT}:
@@ -262,7 +226,7 @@ def _privacy(situation: Situation, _plan: Plan | None) -> Advice:
         unmet += ("needs the data: the model must be trained with noise",)
     return Advice(
         Kind.PRIVACY,
-        Claim.DP,
+        Guarantee.DP,
         unmet,
         "nothing, until as many have asked as ε was accounted for; then all is trained again",
         0.0 if situation.trained is Trained.PRIVATE else None,
@@ -278,15 +242,15 @@ def _privacy(situation: Situation, _plan: Plan | None) -> Advice:
 def _selective(situation: Situation, _plan: Plan | None) -> Advice:
     blind = not situation.records_known
     certified = situation.convex and situation.can_train and not blind
-    claim = Claim.CERTIFIED if certified else Claim.SUPPRESSION if blind else Claim.EMPIRICAL
+    claim = Guarantee.CERTIFIED if certified else Guarantee.SUPPRESSION if blind else Guarantee.EMPIRICAL
     unmet = _unmet(situation, claim)
     if not situation.is_trained:
         unmet += ("there is no model yet to take something out of",)
     if Access.WEIGHTS not in situation.access:
         unmet += ("needs the weights",)
     left = {
-        Claim.CERTIFIED: "What stays behind is bounded by ε and δ, which many requests use up.",
-        Claim.EMPIRICAL: "No bound is proven: a stronger attack, relearning or rounding may bring it back.",
+        Guarantee.CERTIFIED: "What stays behind is bounded by ε and δ, which many requests use up.",
+        Guarantee.EMPIRICAL: "No bound is proven: a stronger attack, relearning or rounding may bring it back.",
     }
     return Advice(
         Kind.SELECTIVE,
@@ -314,8 +278,8 @@ def _compartments(situation: Situation, plan: Plan | None) -> Advice:
     apart = _option(plan, _SUMS if sums else _SHARDED)
     return Advice(
         Kind.COMPARTMENTS,
-        Claim.EXACT,
-        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(apart),
+        Guarantee.EXACT,
+        _unmet(situation, Guarantee.EXACT) + _needs_records(situation) + _unplanned(apart),
         "the shards that are hit, from the slice that saw the data, or their sums; out of all predictions at once",
         _priced(apart),
         "" if in_shards else "one training in shards; a declared re-creation if there is a model",
@@ -329,9 +293,9 @@ def _compartments(situation: Situation, plan: Plan | None) -> Advice:
 
 
 def _emulation(situation: Situation, _plan: Plan | None) -> Advice:
-    claim = Claim.EMPIRICAL if situation.epsilon is None else Claim.DP
+    claim = Guarantee.EMPIRICAL if situation.epsilon is None else Guarantee.DP
     unmet = _unmet(situation, claim)
-    if situation.target in {Target.CLASS, Target.CONCEPT, Target.FACT} and claim is Claim.DP:
+    if situation.target in {Target.CLASS, Target.CONCEPT, Target.FACT} and claim is Guarantee.DP:
         unmet += (f"the noise of the generator protects one record or subject, not a {situation.target}",)
     if not situation.can_train:
         unmet += ("needs the data to draw the emulation from: a model that saw the records hands them on",)
@@ -347,7 +311,7 @@ def _emulation(situation: Situation, _plan: Plan | None) -> Advice:
         "a generator or a distilled set, and one training on it",
         (
             f"Without noise, {how}: audit it as you would a model."
-            if claim is Claim.EMPIRICAL
+            if claim is Guarantee.EMPIRICAL
             else f"As strong as the generator's ε = {situation.epsilon:g}: what it does not bound, it may copy.",
             "A set distilled from a model that saw the records is derived from them: register it as an artefact.",
         ),
@@ -359,8 +323,8 @@ def _retraining(situation: Situation, plan: Plan | None) -> Advice:
     whole = _option(plan, _RETRAINED)
     return Advice(
         Kind.RETRAINING,
-        Claim.EXACT,
-        _unmet(situation, Claim.EXACT) + _needs_records(situation) + _unplanned(whole),
+        Guarantee.EXACT,
+        _unmet(situation, Guarantee.EXACT) + _needs_records(situation) + _unplanned(whole),
         "a whole training, for all requests that wait",
         _priced(whole),
         "",
@@ -387,10 +351,10 @@ _RULES: tuple[Callable[[Situation, Plan | None], Advice], ...] = (
 """The cheapest request first; equal wishes are met by the first that fits."""
 
 
-def _unmet(situation: Situation, claim: Claim) -> tuple[str, ...]:
+def _unmet(situation: Situation, claim: Guarantee) -> tuple[str, ...]:
     """What is asked for and cannot be claimed."""
     found = []
-    if claim is Claim.SUPPRESSION and situation.reason is Reason.PRIVACY:
+    if claim is Guarantee.SUPPRESSION and situation.reason is Reason.PRIVACY:
         found.append("hides and does not remove: no answer to a request for deletion, only a measure meanwhile")
     if not keeps(claim, situation.least):
         found.append(f"{claim} does not imply {situation.least}, which is asked for")

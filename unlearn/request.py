@@ -28,9 +28,18 @@ NOT_APPLIED = {
     "training": "a training was under way, which builds the exact model: what had seen the records was withdrawn",
     "made before": "a method had made what was served, which had nothing of these records to unlearn: it was withdrawn",
     "failed": "the method failed, so what had seen the records was withdrawn instead",
+    "time limit": "the method took longer than the workspace allows: it was stopped, and what had seen the records was "
+    "withdrawn instead",
+    "budget spent": "the budget of certified removal was spent, so what had seen the records was withdrawn instead",
 }
 """Why no approximate method was applied though one was asked for: what the log says, to what the register says. Lines
 are added, and never changed."""
+
+CERTIFIED = "certified_removal"
+"""The method whose guarantee is certified; that of all others is empirical."""
+
+_ESCALATED = tuple(NOT_APPLIED[code] for code in ("failed", "time limit", "budget spent"))
+"""Why a method was not applied where a model should have been served meanwhile: it is to be retrained at once."""
 
 
 class RequestState(StrEnum):
@@ -151,13 +160,17 @@ class Request:
 
     @property
     def guarantee(self) -> str | None:
-        """What holds of the model that is served since: `"exact"`, or `"empirical"`; None before it is withdrawn."""
+        """What holds of the model that is served since: `"exact"`, `"certified"` or `"empirical"`; None before that."""
         if self.withdrawn_at is None:
             return None
-        return "empirical" if self.is_approximate and self.recovered_at is None else "exact"
+        if not self.is_approximate or self.recovered_at is not None:
+            return "exact"
+        return "certified" if self.method == CERTIFIED else "empirical"
 
     def is_due(self, at: datetime) -> bool:
         """Whether the model should have been retrained by now after an approximate method, and is not.
+
+        A method that failed, was stopped or had no budget left leaves nothing to serve: then it is due at once.
 
         Args:
             at: The time, UTC.
@@ -166,7 +179,8 @@ class Request:
             True if somebody has to recover.
         """
         late = self.escalate_by is not None and at >= self.escalate_by
-        return self.is_approximate and self.recovered_at is None and late
+        asked = self.is_approximate and late
+        return (asked or self.not_applied.startswith(_ESCALATED)) and self.recovered_at is None
 
     @property
     def days_late(self) -> int | None:

@@ -17,6 +17,7 @@ The first step that fails raises `VerificationError`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,9 +46,9 @@ from unlearn.receipt import strict
 from unlearn.receipt.envelope import Trusted, check_signatures, parse_envelope
 from unlearn.receipt.keys import follow, load_signer, public_key_from_pem
 from unlearn.receipt.offline import Step, verify_offline
-from unlearn.receipt.predicate import RECOVERED_GUARANTEE, Predicate, read_statement
+from unlearn.receipt.predicate import RECOVERED_GUARANTEE, Approximation, Certificate, Predicate, read_statement
 from unlearn.receipt.strict import ReceiptError
-from unlearn.request import Request, RequestState
+from unlearn.request import CERTIFIED, Request, RequestState
 from unlearn.site import Site
 from unlearn.workspace import Workspace
 
@@ -293,7 +294,27 @@ def _check_identity(site: Site, predicate: Predicate) -> str:
             "the receipt speaks of states that are equal byte for byte where training adds fresh noise, or the other "
             f"way round: it was not issued by {site.path}"
         )
+    made = predicate.approximation
+    if made is not None and made.certificate is not None:
+        _check_certificate(site, made, made.certificate)
     return f"{site.path} is the workspace of the receipt, and its description is unchanged."
+
+
+def _check_certificate(site: Site, made: Approximation, said: Certificate) -> None:
+    """What a receipt says of a budget follows from the constants and from how many removals there were."""
+    from unlearn.methods.certified_budget import Promise
+    from unlearn.methods.certified_learner import heads, removal_config
+
+    config = removal_config(site.learner, {"when_spent": made.config.get("when_spent")})
+    promise = Promise(**{name: config[name] for name in config if name != "when_spent"})
+    told = promise.certificate(heads(site.task()), made.applications)
+    # Logarithms of normal tails may differ in their last digits between machines.
+    same = all(math.isclose(getattr(said, name), value, rel_tol=1e-6) for name, value in told.items())
+    if made.config != config or not same:
+        raise DamageError(
+            f"approximation: certificate: with the constants of {site.path} and {made.applications:,} removals it is "
+            f"{told}, and the receipt says {said._asdict()}: it was not issued by this workspace"
+        )
 
 
 def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
@@ -586,8 +607,10 @@ def _check_states(site: Site, story: Story, predicate: Predicate) -> str:
             )
     detail = f"All {count:,} checkpoints digested again; each is the one the log committed to, and there are no others."
     return detail + "".join(
-        f" What shard {shard} serves was made by the approximate method {made.method} and is NOT that of training: its "
-        f"guarantee is empirical (methods applied since the last exact state: {made.applications:,})."
+        f" What shard {shard} serves was made by the {'' if made.method == CERTIFIED else 'approximate '}method "
+        f"{made.method} and is NOT that of training: its guarantee is "
+        f"{'certified' if made.method == CERTIFIED else 'empirical'} (methods applied since the last exact state: "
+        f"{made.applications:,})."
         for shard, made in sorted(story.approximations.items())
     )
 

@@ -35,7 +35,14 @@ from shards.records import Records, is_unicode, to_ids
 from shards.task import Kind, Task
 from shards.train import describe_learner, describe_task, task_from
 from unlearn import declaration as declared
-from unlearn.approximating import Applier, asked_for, declared_method
+from unlearn.approximating import (
+    Applier,
+    asked_for,
+    asks_to_retrain,
+    certificate_of,
+    declared_method,
+    refuse_spent,
+)
 from unlearn.audit.sisa_test import PERMUTATIONS
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
@@ -43,11 +50,13 @@ from unlearn.erasure import purge_checkpoints, undo_ingest
 from unlearn.errors import (
     ConfigurationError,
     DamageError,
+    FencedError,
     IdempotencyError,
     InputError,
     LockedError,
     StorageError,
     UnknownIdError,
+    UnlearnError,
     UnsignedError,
     WorkspaceError,
 )
@@ -84,7 +93,7 @@ from unlearn.submission import Acceptor
 if TYPE_CHECKING:
     from unlearn.audit.attack_audit import AttackAudit, AttackPlan
     from unlearn.audit.workspace_audit import AuditResult
-    from unlearn.ledger import Database, Ledger
+    from unlearn.ledger import Approximation, Database, Ledger
 
 REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 """What a disk answers when it takes no more."""
@@ -124,7 +133,7 @@ class WorkspaceStatus:
         labels_left: With noisy votes: how many more labels may be published; None otherwise.
         approximate: What is served and was made by approximate methods, which is not what retraining gives.
         due: Ids of the requests after whose approximate method the model is to be retrained by now, because their time
-            is up or an audit refuted what is served.
+            is up, an audit refuted what is served, or the method failed, was stopped, or had no budget left.
     """
 
     path: str
@@ -147,7 +156,7 @@ class WorkspaceStatus:
 
 @dataclass(frozen=True)
 class ApproximateState:
-    """A state that is served and was made by an approximate method: its guarantee is empirical, never exact.
+    """A state that is served and was made by an approximate method: its guarantee is never exact.
 
     Attributes:
         shard: The shard.
@@ -155,6 +164,9 @@ class ApproximateState:
         config: Its configuration.
         applications: How many methods were applied one after the other since the last exact state.
         refuted_at: When an audit refuted that it, or one it was made from, has forgotten, UTC; None: none did.
+        guarantee: `"empirical"`, or `"certified"`.
+        certificate: Of certified removal: what is promised (`epsilon`, `delta`), how much of it is `spent`, and how
+            many removals are `left`; None of other methods.
     """
 
     shard: int
@@ -163,6 +175,7 @@ class ApproximateState:
     applications: int
     refuted_at: datetime | None
     guarantee: str = "empirical"
+    certificate: Mapping[str, Json] | None = None
 
 
 class Workspace:
@@ -196,6 +209,7 @@ class Workspace:
         method: str | None = None,
         method_options: Mapping[str, Json] | None = None,
         escalate_within: timedelta | None = None,
+        method_time_limit: timedelta | None = None,
     ) -> Workspace:
         """Create a workspace.
 
@@ -222,9 +236,13 @@ class Workspace:
                 `{"often": Region(shards=range(2)), "seldom": Region(shards=range(2, 20))}`; public constants. Every
                 batch then says the class of each subject. None: there are no classes, and everybody goes anywhere.
             method: Name of an approximate method of `unlearn.methods` that `forget` applies where nothing else is said;
-                for one torch model (`n_shards=1`, `n_slices=1`). None: forgetting withdraws, and is exact.
+                for one torch model (`n_shards=1`, `n_slices=1`), or `"certified_removal"` for a
+                `unlearn.methods.certified_learner.CertifiedLearner`. None: forgetting withdraws, and is exact.
             method_options: Its options; what is not named has its default.
             escalate_within: How long after a request the model is to be retrained at the latest; None: no such limit.
+            method_time_limit: How long a method may take, whichever it is. Then it is stopped, the request is carried
+                out as without one, and the model is due to be retrained; None: a method that never ends holds the
+                workspace until its process is ended.
 
         Returns:
             The workspace, open.
@@ -238,7 +256,9 @@ class Workspace:
         trained = as_learner(learner)
         kind = task or trained.kinds()[0]
         rule = "mean" if aggregation is None else aggregation
-        fixed = declared_method(trained, n_shards, n_slices, rule, method, method_options, escalate_within)
+        fixed = declared_method(
+            trained, n_shards, n_slices, rule, method, method_options, escalate_within, method_time_limit
+        )
         declaration = declared.declare(
             trained,
             kind,
@@ -523,8 +543,13 @@ class Workspace:
 
         With an approximate method, a workspace of one model goes on serving one until then: the method makes it from
         the one that is withdrawn. Its guarantee is empirical, as the receipt says. The old model is served while the
-        method is at work, which may take long. A method that fails keeps nobody from being forgotten: then the model
-        is withdrawn as without one, and `Request.not_applied` says so.
+        method is at work, which may take long. A method that fails, or is stopped since it takes longer than the
+        workspace allows, keeps nobody from being forgotten: then the model is withdrawn as without one,
+        `Request.not_applied` says so, and it is due to be retrained.
+
+        Certified removal (a workspace whose learner is `unlearn.methods.certified_learner:CertifiedLearner`) keeps a
+        promise of epsilon and delta instead, as long as its budget lasts. Once it is spent the model is retrained, here
+        and now, or the request is refused, as its option `when_spent` says.
 
         Args:
             subjects: Subjects, with all their records.
@@ -548,6 +573,8 @@ class Workspace:
             UnknownIdError: If an id is not in the workspace; nothing was changed.
             AlreadyForgottenError: If an id was forgotten before; nothing was changed.
             IdempotencyError: If the key was used for another request; nothing was changed.
+            BudgetSpentError: If the budget of certified removal is spent, and `when_spent` is "refuse"; nothing was
+                changed.
             LockedError: If another process is writing, and not training; nothing was changed, and `submit` works all
                 the same. Or if one that trains does not look up for long; then it says that the request is durable.
             StorageError: If the disk refuses; what to do is said.
@@ -579,6 +606,7 @@ class Workspace:
                 return repeated
             withdrawal = find(site, drafted.request, drafted.fingerprint, named)
             refuse_repeated(site, named)
+            refuse_spent(site, drafted.request)
             if drafted.request.method is not None:
                 return self._apply(named, drafted)
             site.ledger.withdraw([withdrawal])
@@ -603,8 +631,18 @@ class Workspace:
         done = self.status(accepted.id)
         if damaged and done.state is RequestState.SUBMITTED:
             raise damaged[0]
-        if done.not_applied and applier.detail:
-            done = replace(done, not_applied=f"{done.not_applied}: {applier.detail}")
+        detail = applier.detail
+        if asks_to_retrain(done):
+            try:
+                self._build(done.shards, "retraining", None)
+            except FencedError:
+                raise
+            except UnlearnError as error:
+                # The request is carried out, and whoever made it is to have its opening.
+                detail = f"the model could not be retrained ({error}): run `unlearn recover`"
+            done = self.status(accepted.id)
+        if done.not_applied and detail:
+            done = replace(done, not_applied=f"{done.not_applied}: {detail}")
         return replace(done, opening=accepted.opening)
 
     def _hand_over(self, named: Named, drafted: Draft) -> Request:
@@ -677,10 +715,14 @@ class Workspace:
         Raises:
             InputError: If no id is given.
             IdempotencyError: If the key was used for another request; nothing was changed.
+            BudgetSpentError: As in `forget`. What is accepted before the budget ends, and carried out after it, is
+                forgotten exactly.
             StorageError: If the disk refuses; then it was not accepted.
         """
         instead = self._instead(method, method_options, escalate_by)
         named, drafted = self._draft(subjects, record_ids, reason, idempotency_key, deadline, instead)
+        if idempotency_key is None or self._site.ledger.request_by_key(idempotency_key) is None:
+            refuse_spent(self._site, drafted.request)
         with _naming_full_disks(self.path):
             return self._acceptor.accept(drafted, named)
 
@@ -1081,7 +1123,9 @@ class Workspace:
             UnknownIdError: If there is no such artefact.
         """
         if not self._site.ledger.retire_artefact(artefact_id):
-            raise UnknownIdError(f"{self.path} knows no artefact {artefact_id!r} that is still there")
+            raise UnknownIdError(
+                f"{self.path} knows no artefact {artefact_id!r} that is still there: `unlearn artefacts` lists them"
+            )
 
     def artefacts(self) -> list[Artefact]:
         """What was derived and registered, oldest first."""
@@ -1260,10 +1304,7 @@ class Workspace:
             overdue=tuple(request.id for request in ledger.open_requests() if request.is_overdue(now())),
             late=tuple(request.id for request in ledger.late_requests()),
             labels_left=None if votes is None else max(votes.queries_allowed() - ledger.published(), 0),
-            approximate=tuple(
-                ApproximateState(made.shard, made.method, made.config, made.applications, made.refuted_at)
-                for made in ledger.approximations().values()
-            ),
+            approximate=tuple(_approximate_state(site, made) for made in ledger.approximations().values()),
             due=tuple(self._due()),
         )
 
@@ -1422,8 +1463,19 @@ def _position(piece: NewSlice) -> int:
 def _approximate_sources(site: Site, steps: Sequence[BuiltStep]) -> dict[str, Json]:
     """What an exported model says if approximate methods made what it is of."""
     keys = {step.key for step in steps}
-    made = [item.method for item in site.ledger.approximations().values() if item.key in keys]
-    return {"guarantee": "empirical", "methods": list(made)} if made else {}
+    made = [item for item in site.ledger.approximations().values() if item.key in keys]
+    if not made:
+        return {}
+    guarantees = {"empirical" if certificate_of(site, item) is None else "certified" for item in made}
+    weakest = "empirical" if "empirical" in guarantees else "certified"
+    return {"guarantee": weakest, "methods": [item.method for item in made]}
+
+
+def _approximate_state(site: Site, made: Approximation) -> ApproximateState:
+    """A state that a method made, as `status` says it."""
+    promised = certificate_of(site, made)
+    kind = "empirical" if promised is None else "certified"
+    return ApproximateState(made.shard, made.method, made.config, made.applications, made.refuted_at, kind, promised)
 
 
 def _described(artefact: Artefact, task: Task, aggregation: str, members: Sequence[Member]) -> dict[str, Json]:

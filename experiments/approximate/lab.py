@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from experiments.approximate.cases import Case
 from unlearn.audit.attacks.base import own_class
 from unlearn.audit.metrics import Outcome, divergence, gaps
 from unlearn.errors import InputError
+from unlearn.methods import METHODS
 from unlearn.methods.base import Examples
 from unlearn.methods.papers.amnesiac import Recorder
 from unlearn.methods.training import Descent, Training, copied, outputs_of, passes, steps_in, training
@@ -164,6 +166,25 @@ class Lab:
         assert kl is not None
         four = {name: 100 * value for name, value in compared.unlearned.items()}
         return four | {"gap": 100 * compared.average_gap.value, "kl": kl, "time": seconds / self.reference.seconds}
+
+
+def options(method: str, lab: Lab) -> dict[str, Any]:
+    """What a method needs beside model, forget set and retain set.
+
+    Args:
+        method: Its name.
+        lab: The original training.
+
+    Returns:
+        Further arguments.
+    """
+    needs = METHODS[method].card.needs
+    found: dict[str, Any] = {}
+    if "training trajectory" in needs:
+        found["trajectory"] = lab.recorded()
+    if "held-out set" in needs:
+        found["held_out"] = lab.case.held_out
+    return found
 
 
 def probabilities(model: torch.nn.Module, data: Examples) -> np.ndarray:

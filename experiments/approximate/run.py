@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.approximate import ulira
 from experiments.approximate.cases import Case, read
-from experiments.approximate.lab import Lab, timed
+from experiments.approximate.lab import Lab, options, timed
 from experiments.approximate.plot import draw
 from experiments.approximate.table import write_readme
 from experiments.approximate.tuning import Values, configuration, trials
@@ -31,7 +32,7 @@ from unlearn.methods import METHODS
 from unlearn.methods.base import Examples
 
 HERE = Path(__file__).parent
-PARTS = ("table", "successive")
+PARTS = ("table", "successive", "ulira")
 REFERENCES = ("original", "retrain", "retrain_again")
 """Rows of the table that are no methods: untouched, retrained, and retrained under another seed."""
 
@@ -129,25 +130,6 @@ class Labs:
             block = -1 if seed == self._setting["tuning_seed"] else self._setting["seeds"].index(seed)
             self._labs[seed] = Lab(case, seed, case.forgotten(block), self._setting["attacked"])
         return self._labs[seed]
-
-
-def options(method: str, lab: Lab) -> dict[str, Any]:
-    """What a method needs beside model, forget set and retain set.
-
-    Args:
-        method: Its name.
-        lab: The original training.
-
-    Returns:
-        Further arguments.
-    """
-    needs = METHODS[method].card.needs
-    found: dict[str, Any] = {}
-    if "training trajectory" in needs:
-        found["trajectory"] = lab.recorded()
-    if "held-out set" in needs:
-        found["held_out"] = lab.case.held_out
-    return found
 
 
 def tune(method: str, lab: Lab, setting: Mapping[str, Any]) -> Cell:
@@ -345,6 +327,39 @@ def successive(
     return {"points": points}
 
 
+def measure_ulira(results: Results, setting: Mapping[str, Any], labs: Labs) -> Iterator[str]:
+    """Attack every method by U-LiRA, under the configuration of the table.
+
+    Args:
+        results: Where figures go.
+        setting: The entries of `config.toml`.
+        labs: The models of tuning.
+
+    Yields:
+        The name of each cell that was measured now.
+    """
+    how = setting["ulira"]
+    data = setting["data"][how["data"]]
+    pool = read(data | {"records": how["pool"]})
+    block = labs.case(how["data"]).forgotten(0)
+    forgotten = np.zeros(len(pool.train), dtype=np.bool_)
+    forgotten[: len(block)] = block  # the pool begins with the records of the table
+    population = ulira.Population(pool, forgotten, len(block) - int(block.sum()), how)
+    about = {"ulira": how, "data": data}
+    for row in ulira.REFERENCES:
+        if results.get(f"ulira.{row}", about, partial(ulira.measure, row, population, {}, {}))[1]:
+            yield f"ulira.{row}"
+    for method in setting["spaces"]:
+        chosen, new = tuned(method, how["data"], results, setting, labs)
+        if new:
+            yield f"{how['data']}.{method}.tuning"
+        if chosen is None:
+            continue
+        attack = partial(ulira.measure, method, population, chosen, setting["fixed"])
+        if results.get(f"ulira.{method}", about | {"values": chosen, "fixed": setting["fixed"]}, attack)[1]:
+            yield f"ulira.{method}"
+
+
 def _rows(case: Case, chosen: np.ndarray) -> Examples:
     return case.train.take(torch.from_numpy(np.flatnonzero(chosen)))
 
@@ -376,6 +391,7 @@ def run(
     measures = {
         "table": partial(measure_table, data=data),
         "successive": measure_successive,
+        "ulira": measure_ulira,
     }
     for part in parts:
         for cell in measures[part](results, setting, labs):

@@ -94,7 +94,8 @@ def tables(document: Mapping[str, Any]) -> str:
             lines += ["", f"Failed in every configuration: {', '.join(failed)}."]
         if rows and missing:
             lines += ["", f"Not measured: {', '.join(missing)}."]
-    return "\n".join([*lines, "", *_orderings(cells, setting["data"]), "", *_successive(cells)])
+    further = (_orderings(cells, setting["data"]), _successive(cells), _ulira(cells, setting))
+    return "\n".join([*lines, *(line for part in further for line in ("", *part))])
 
 
 def _table(rows: Rows, seeds: int) -> list[str]:
@@ -171,6 +172,35 @@ def _successive(cells: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"| {NAMES.get(row, f'`{row}`')} | {' | '.join(gaps)} | {accuracy} | {cell.get('failed', '')[:60]} |"
         )
+    return lines
+
+
+def _ulira(cells: Mapping[str, Any], setting: Mapping[str, Any]) -> list[str]:
+    measured = {name.split(".")[1]: cell for name, cell in cells.items() if name.startswith("ulira.")}
+    rows = {name: measured[name] for name in (*NAMES, *setting["spaces"]) if name in measured}
+    if not rows:
+        return ["### U-LiRA", "", "Not measured."]
+    rate = f"{100 * setting['ulira']['fpr']:g} %"
+    about = (
+        f"Unlearned records found at {rate} false alarms, in percent, with a 95 % interval (whole models resampled): "
+        f"{rate} is found by guessing. {next(one['note'] for one in rows.values() if 'note' in one)}."
+    )
+    lines = [
+        "### U-LiRA",
+        "",
+        about,
+        "",
+        f"| method | TPR at {rate} FPR | interval | AUC | |",
+        "| --- | --: | --: | --: | --- |",
+    ]
+    for row, cell in rows.items():
+        told = NAMES.get(row, f"`{row}`")
+        if "failed" in cell:
+            lines.append(f"| {told} | | | | failed: {cell['failed'][:60]} |")
+            continue
+        verdict = "" if cell["verdict"] == "measured" else cell["verdict"]
+        span = f"{cell['low']:.1f} to {cell['high']:.1f}"
+        lines.append(f"| {told} | {cell['tpr']:.1f} | {span} | {cell['auc']:.3f} | {verdict} |")
     return lines
 
 

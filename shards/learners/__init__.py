@@ -77,7 +77,7 @@ def _referenced(text: str) -> Any:
         )
     try:
         return attrgetter(path)(importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise CodeError(
             f"{text!r} leads nowhere ({error}): check the name, and that its file can be imported from here"
         ) from error

@@ -23,9 +23,14 @@ class LowRank(nn.Module):
     """A linear layer that stays as it is, and its low-rank update.
 
     Attributes:
+        layer: The layer.
+        name: What it is called, for messages.
+        factor: Of the update.
         down: `[rank, inputs]`.
         up: `[outputs, rank]`.
     """
+
+    layer: nn.Module
 
     def __init__(self, layer: nn.Module, name: str, rank: int, scale: float) -> None:
         """Draw `down` from torch's global generator, as torch draws a linear layer's weight.
@@ -35,9 +40,15 @@ class LowRank(nn.Module):
             name: What the layer is called, for messages.
             rank: Of the update.
             scale: Of the update, before it is divided by the rank.
+
+        Raises:
+            ConfigurationError: If it is no linear layer.
         """
         super().__init__()
-        inputs, outputs = sizes(layer)
+        found = sizes(layer)
+        if found is None:
+            raise ConfigurationError(f"AdapterLearner: {name!r} is a {type(layer).__name__}, which is no linear layer")
+        inputs, outputs = found
         weight = layer.get_parameter("weight")
         self.name, self.factor = name, scale / rank
         # Past torch's registry: what stays as it is belongs to no checkpoint and to no optimiser.
@@ -68,9 +79,12 @@ class Adapted(nn.Module):
     """A base that stays as it is, in evaluation mode, with its trained parts; they alone are its parameters.
 
     Attributes:
+        base: The base, with updates in place of the layers that have one.
         adapters: The low-rank updates, by the names of their layers with `/` for `.`.
         trained: The layers that are trained in full, likewise.
     """
+
+    base: nn.Module
 
     def __init__(self, base: nn.Module, adapt: Sequence[str], train: Sequence[str], rank: int, scale: float) -> None:
         """Copy the base's structure and what is trained of it; all other weights are shared.

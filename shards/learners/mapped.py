@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from shards.code import resolve
+from shards.code import OWN, resolve
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners import as_learner
@@ -93,7 +93,7 @@ class MappedLearner(Learner):
     def code(self) -> tuple[str, ...]:
         """What the head and the map run, and the head's own class where it is the user's."""
         kind = type(self.head)
-        own = () if kind.__module__.partition(".")[0] == "shards" else (_name(kind),)
+        own = () if kind.__module__.partition(".")[0] in OWN else (_name(kind),)
         return tuple(dict.fromkeys((*own, *self.head.code(), *self.features.code())))
 
     def check(self, task: Task) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.approximate import cases, lab, run, tuning
+from experiments.approximate import cases, lab, run, tuning, ulira
 from experiments.approximate.cases import Case
 from experiments.approximate.lab import FIGURES, Lab, called_members
 from experiments.approximate.orderings import ORDERINGS
 from experiments.approximate.plot import draw
 from experiments.approximate.run import REFERENCES, Results, read_setting
 from experiments.approximate.table import BEGIN, ELSEWHERE, END, tables, unmeasured, write_readme
+from unlearn.audit.metrics.roc import tpr_at_fpr
 from unlearn.errors import InputError
 from unlearn.methods import METHODS
 from unlearn.methods.base import Examples
@@ -34,6 +35,7 @@ TINY: dict[str, Any] = {
     "attacked": 30,
     "data": {"some": DATA},
     "successive": {"data": "some", "seed": 0, "each": 2, "requests": 3, "judged_after": [1, 3]},
+    "ulira": {"data": "some", "pool": 0, "models": 4, "folds": 2, "fpr": 0.1, "resamples": 20},
     "fixed": {"batch_size": 32},
     "spaces": {
         "fine_tune": {"learning_rate": {"log": [0.01, 0.1]}, "epochs": {"among": [1, 2]}},
@@ -76,11 +78,11 @@ def test_every_cell_is_measured_once_and_what_changed_again(measured: Callable[.
     whole = ("fine_tune", "ssd", "scrub_rewind", "amnesiac")
     wanted = {f"some.{row}.{seed}" for row in (*REFERENCES, *whole) for seed in (0, 1)}
     wanted |= {f"some.{method}.tuning" for method in TINY["spaces"]}
-    wanted |= {f"successive.{row}" for row in ("original", "retrain_again", *whole)}
+    wanted |= {f"{part}.{row}" for part in ("successive", "ulira") for row in ("original", "retrain_again", *whole)}
     assert set(first) == wanted
     assert len(first) == len(wanted)
     cells = json.loads((tmp_path / "result.json").read_text())["cells"]
-    for name in wanted - {name for name in wanted if "tuning" in name or "successive" in name}:
+    for name in wanted - {name for name in wanted if name.split(".")[0] != "some" or "tuning" in name}:
         assert all(math.isfinite(cells[name][figure]) for figure in FIGURES)
     assert cells["some.retrain.0"]["gap"] == cells["some.retrain.0"]["kl"] == 0
     assert cells["some.gradient_ascent.tuning"]["chosen"] is None
@@ -96,6 +98,7 @@ def test_every_cell_is_measured_once_and_what_changed_again(measured: Callable[.
         "some.ssd.0",
         "some.ssd.1",
         "successive.ssd",
+        "ulira.ssd",
     }
 
     picture = draw(tmp_path / "result.json")
@@ -186,6 +189,57 @@ def test_a_class_that_is_forgotten_is_not_tested() -> None:
     made = Lab(case, 0, case.forgotten(1), 30)
     assert set(made.forget.targets.tolist()) == {1}
     assert set(made.test.targets.tolist()) == set(made.retain.targets.tolist()) == {0, 2}
+
+
+def test_models_of_u_lira_share_who_is_forgotten_and_draw_the_others() -> None:
+    case = made_up(DATA)
+    forgotten = case.forgotten(0)
+    setting = {"models": 2, "folds": 2, "fpr": 0.1, "resamples": 10}
+    population = ulira.Population(case, forgotten, 60, setting)
+    labs = [population.lab(number) for number in range(6)]
+    whose = [set(made.case.train.ids or ()) for made in labs]
+    assert all(set(np.flatnonzero(forgotten).tolist()) <= rows and len(rows) == 60 + forgotten.sum() for rows in whose)
+    assert len({frozenset(rows) for rows in whose}) == len({made.seed for made in labs}) == 6
+    assert set(labs[0].forget.ids or ()) == set(np.flatnonzero(forgotten).tolist())
+    # Who is compared with was never shown what is forgotten, and is nobody's original.
+    assert population.retrained().shape == (2, forgotten.sum())
+    assert set(population._retrained) == {2, 3}
+    population.confidences("retrain_again", {}, {})
+    assert set(population._retrained) == {2, 3, 4, 5}
+
+
+def test_u_lira_judges_each_model_by_distributions_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(1, 1, (6, 5)), rng.normal(0, 2, (6, 5))
+    inside, outside = ulira.scores(ours, theirs, 3)
+
+    def density(value: float, sample: np.ndarray) -> float:
+        return -math.log(sample.std()) - (value - sample.mean()) ** 2 / (2 * sample.var())
+
+    rest = [0, 1, 4, 5]  # models 2 and 3 are the second fold
+    for found, of in ((inside, ours), (outside, theirs)):
+        for record in range(5):
+            value = of[3, record]
+            wanted = density(value, ours[rest, record]) - density(value, theirs[rest, record])
+            assert found[3, record] == pytest.approx(wanted)
+
+
+def test_u_lira_finds_what_differs_and_nothing_where_nothing_does() -> None:
+    rng = np.random.default_rng(1)
+    theirs = rng.normal(size=(40, 50))
+    for shift, low, high in ((0.0, 0.001, 0.03), (3.0, 0.5, 0.95)):
+        inside, outside = ulira.scores(shift + rng.normal(size=(40, 50)), theirs, 8)
+        value = tpr_at_fpr(ulira._sample(inside, outside), 0.01).value
+        least, most = ulira.interval(inside, outside, 0.01, 300)
+        assert value is not None
+        assert low < least < value < most < high
+
+
+def test_the_interval_of_u_lira_is_around_the_point_that_the_auditor_reads() -> None:
+    scores = np.random.default_rng(2).normal(size=(2, 1, 300))
+    inside, outside = scores[0] + 1, scores[1]
+    value = tpr_at_fpr(ulira._sample(inside, outside), 0.01).value
+    assert ulira.interval(inside, outside, 0.01, 5) == (value, value)  # one model can only be drawn as it is
 
 
 def test_the_attack_calls_members_who_are_as_sure_as_members() -> None:

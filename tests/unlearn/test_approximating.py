@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,8 @@ from shards.executors.local import LocalExecutor
 from shards.learners.torch import TorchLearner
 from tests.unlearn import attacks
 from tests.unlearn.helpers import canaries, filled, labels, mlp, names, raw, secrets_of, sgd, spellings
-from unlearn import Workspace, building
+from unlearn import Workspace, approximating, building
+from unlearn.approximating import LONGEST
 from unlearn.errors import (
     ConfigurationError,
     FencedError,
@@ -479,6 +481,7 @@ def test_a_method_that_fails_keeps_nobody_from_being_forgotten(tmp_path: Path) -
         assert request.not_applied.startswith(f"{NOT_APPLIED['failed']}: ConfigurationError: the loss is nan")
         assert "\n" not in request.not_applied
         assert workspace.status(request.id).not_applied == NOT_APPLIED["failed"]
+        assert workspace.status().due == (request.id,)
         with pytest.raises(NotServingError):
             workspace.predict(PROBE)
         assert checkpoints(workspace) == set()
@@ -489,6 +492,65 @@ def test_a_method_that_fails_keeps_nobody_from_being_forgotten(tmp_path: Path) -
         workspace.recover()
         assert workspace.state_digest() == fresh(tmp_path / "fresh", [row for row in range(N) if row != 3])
         verified(workspace, request.id)
+
+
+def test_a_method_that_never_ends_is_stopped_and_the_model_due_to_be_retrained(tmp_path: Path) -> None:
+    """As many epochs as nobody lives to see; the worker is ended, whatever it is at."""
+    for_ever = {"epochs": 10**9}
+    limit = timedelta(seconds=1)
+    with closing(one(tmp_path / "run", method="fine_tune", method_time_limit=limit)) as workspace:
+        started = time.monotonic()
+        request = workspace.forget(record_ids=names([3]), method="fine_tune", method_options=for_ever)
+        assert 1 <= time.monotonic() - started < 60
+        assert request.not_applied == f"{NOT_APPLIED['time limit']}: 1 seconds had passed"
+        assert (request.state, request.guarantee) == (RequestState.FORGOTTEN, "exact")
+        with pytest.raises(NotServingError):
+            workspace.predict(PROBE)
+        assert checkpoints(workspace) == set()
+        assert workspace._site.ledger.operation() == ""
+        status = workspace.status()
+        assert status.due == (request.id,)
+        assert workspace.status(request.id).is_due(datetime.now(UTC))
+        assert said(workspace, request.id)["predicateType"] == RECEIPT_TYPE
+        verified(workspace, request.id)
+        assert request.id in workspace.recover(due=True).recovered
+        assert workspace.status().due == ()
+        assert workspace.state_digest() == fresh(tmp_path / "fresh", [row for row in range(N) if row != 3])
+
+
+def test_a_method_is_stopped_after_its_time_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(approximating.time, "monotonic", lambda: clock[0])
+    stopped: list[Any] = []
+    watch, patient = approximating._Watch(7, 2.5), approximating._Watch(7, None)
+    for at, expected in ((102.4, []), (102.5, [[7]])):
+        clock[0] = at
+        watch(stopped.append)
+        patient(stopped.append)
+        assert stopped == expected
+
+
+@pytest.mark.parametrize("wrong", [timedelta(0), timedelta(seconds=-1), 3, LONGEST + timedelta(days=1)])
+def test_a_time_limit_is_a_time(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="method_time_limit is a positive timedelta"):
+        Workspace.create(tmp_path / "run", mlp(), n_shards=1, method="fine_tune", method_time_limit=wrong)
+    with pytest.raises(ConfigurationError, match="belong to a method"):
+        Workspace.create(tmp_path / "run", mlp(), n_shards=1, method_time_limit=timedelta(seconds=1))
+
+
+def test_a_workspace_with_a_time_limit_has_a_format_of_its_own(tmp_path: Path) -> None:
+    """Older versions would not know that the method is to be stopped."""
+    for number, options in ((5, {}), (6, {"method_time_limit": timedelta(seconds=2.5)})):
+        folder = tmp_path / str(number)
+        Workspace.create(folder, mlp(), n_shards=1, method="fine_tune", **options).close()
+        described = json.loads((folder / "workspace.json").read_text())
+        assert described["format"] == number
+        assert described["method"].get("time_limit") == (2.5 if options else None)
+        Workspace.open(folder).close()
+    described["method"]["time_limit"] = 0
+    (folder / "workspace.json").write_text(json.dumps(described))
+    with pytest.raises(WorkspaceError, match="damaged"):
+        Workspace.open(folder)
 
 
 class Lossy(LocalExecutor):

@@ -298,9 +298,12 @@ def test_noise_that_a_certificate_rests_on_need_not_be_reproduced() -> None:
     def card(guarantee: Guarantee) -> MethodCard:
         return replace(GOOD.card, guarantee=guarantee)
 
-    secret = {name for name, _ in method_checks(Method(card(Guarantee.CERTIFIED), no_op, Secret))}
+    certified, private = (
+        {name for name, _ in method_checks(Method(card(guarantee), no_op, Secret))}
+        for guarantee in (Guarantee.CERTIFIED, Guarantee.DP)
+    )
     plain = {name for name, _ in method_checks(Method(card(Guarantee.EMPIRICAL), no_op, Secret))}
-    assert plain - secret == {"seeds_reproduce", "depends_on_what_it_needs"}
+    assert plain - certified == plain - private == {"seeds_reproduce", "depends_on_what_it_needs"}
 
 
 def test_a_model_may_stay_as_it_is_where_its_card_says_so() -> None:

@@ -12,7 +12,6 @@ import pytest
 from unlearn.disgorgement import (
     Access,
     Advice,
-    Claim,
     Disgorgement,
     Kind,
     Reason,
@@ -20,9 +19,9 @@ from unlearn.disgorgement import (
     Target,
     Trained,
     disgorge,
-    keeps,
 )
 from unlearn.errors import ConfigurationError
+from unlearn.methods.guarantee import Guarantee, keeps
 from unlearn.plan import Constraints, plan
 
 ACCESSES = [frozenset(some) for size in (1, 2, 3) for some in combinations(Access, size)]
@@ -31,7 +30,7 @@ ACCESSES = [frozenset(some) for size in (1, 2, 3) for some in combinations(Acces
 def situations() -> Iterator[Situation]:
     """Every one that makes sense."""
     switches = (False, True)
-    everything = product(Trained, ACCESSES, Claim, Target, Reason, switches, switches, (None, 2.0), switches)
+    everything = product(Trained, ACCESSES, Guarantee, Target, Reason, switches, switches, (None, 2.0), switches)
     for trained, access, least, target, reason, known, convex, epsilon, released in everything:
         if not known and target in {Target.RECORD, Target.SUBJECT}:
             continue
@@ -49,20 +48,6 @@ def of(found: Disgorgement, kind: Kind) -> Advice:
     return next(item for item in found.advice if item.kind is kind)
 
 
-def test_claims_are_partially_ordered() -> None:
-    for claim in Claim:
-        assert keeps(claim, claim)
-        for other in Claim:
-            assert claim is other or not (keeps(claim, other) and keeps(other, claim))
-            for third in Claim:
-                assert keeps(claim, third) or not (keeps(claim, other) and keeps(other, third))
-    assert not keeps(Claim.EXACT, Claim.DP)
-    assert not keeps(Claim.DP, Claim.EXACT)
-    for claim in set(Claim) - {Claim.SUPPRESSION}:
-        assert not keeps(claim, Claim.SUPPRESSION)
-        assert not keeps(Claim.SUPPRESSION, claim)
-
-
 def test_what_is_recommended_keeps_the_situation(decided: list[tuple[Situation, Disgorgement]]) -> None:
     assert len(decided) > 10_000
     for situation, found in decided:
@@ -77,11 +62,11 @@ def test_what_is_recommended_keeps_the_situation(decided: list[tuple[Situation, 
 def test_hiding_is_never_called_removal(decided: list[tuple[Situation, Disgorgement]]) -> None:
     for situation, found in decided:
         for item in found.advice:
-            assert item.removes == (item.claim is not Claim.SUPPRESSION)
+            assert item.removes == (item.claim is not Guarantee.SUPPRESSION)
         assert not of(found, Kind.OUTPUT).removes
         if found.recommended is not None and situation.reason is Reason.PRIVACY:
             assert found.recommended.removes
-        if found.recommended is not None and situation.least is not Claim.SUPPRESSION:
+        if found.recommended is not None and situation.least is not Guarantee.SUPPRESSION:
             assert found.recommended.removes
 
 
@@ -104,8 +89,8 @@ def test_nothing_removes_what_nobody_can_find(decided: list[tuple[Situation, Dis
 
 def test_a_certificate_needs_a_convex_loss(decided: list[tuple[Situation, Disgorgement]]) -> None:
     claims = {(situation.convex, of(found, Kind.SELECTIVE).claim) for situation, found in decided}
-    assert (True, Claim.CERTIFIED) in claims
-    assert (False, Claim.CERTIFIED) not in claims
+    assert (True, Guarantee.CERTIFIED) in claims
+    assert (False, Guarantee.CERTIFIED) not in claims
 
 
 def test_more_access_never_hurts_and_weaker_wishes_are_kept_as_well(
@@ -114,7 +99,7 @@ def test_more_access_never_hurts_and_weaker_wishes_are_kept_as_well(
     fits = {situation: {item.kind for item in found.advice if item.fits} for situation, found in decided}
     for situation, kinds in fits.items():
         assert kinds <= fits[replace(situation, access=frozenset(Access))]
-        for weaker in Claim:
+        for weaker in Guarantee:
             if keeps(situation.least, weaker):
                 assert kinds <= fits[replace(situation, least=weaker)]
 
@@ -126,19 +111,22 @@ WHOLE: dict[str, Any] = {}
     ("changes", "kind"),
     [
         (WHOLE, Kind.SELECTIVE),
-        ({"least": Claim.EXACT}, Kind.COMPARTMENTS),
-        ({"least": Claim.DP, "epsilon": 2.0}, Kind.PRIVACY),
-        ({"least": Claim.DP}, None),
-        ({"least": Claim.CERTIFIED, "convex": True}, Kind.SELECTIVE),
-        ({"least": Claim.CERTIFIED}, Kind.COMPARTMENTS),
+        ({"least": Guarantee.EXACT}, Kind.COMPARTMENTS),
+        ({"least": Guarantee.DP, "epsilon": 2.0}, Kind.PRIVACY),
+        ({"least": Guarantee.DP}, None),
+        ({"least": Guarantee.CERTIFIED, "convex": True}, Kind.SELECTIVE),
+        ({"least": Guarantee.CERTIFIED}, Kind.COMPARTMENTS),
         ({"trained": Trained.NOT_YET}, Kind.COMPARTMENTS),
-        ({"least": Claim.EXACT, "access": frozenset({Access.WEIGHTS})}, None),
-        ({"least": Claim.SUPPRESSION}, None),  # a request for deletion
-        ({"least": Claim.SUPPRESSION, "reason": Reason.SECURITY, "access": frozenset({Access.LOGITS})}, Kind.OUTPUT),
-        ({"least": Claim.SUPPRESSION, "reason": Reason.SECURITY, "released": True}, None),
+        ({"least": Guarantee.EXACT, "access": frozenset({Access.WEIGHTS})}, None),
+        ({"least": Guarantee.SUPPRESSION}, None),  # a request for deletion
+        (
+            {"least": Guarantee.SUPPRESSION, "reason": Reason.SECURITY, "access": frozenset({Access.LOGITS})},
+            Kind.OUTPUT,
+        ),
+        ({"least": Guarantee.SUPPRESSION, "reason": Reason.SECURITY, "released": True}, None),
         (
             {
-                "least": Claim.SUPPRESSION,
+                "least": Guarantee.SUPPRESSION,
                 "reason": Reason.USABILITY,
                 "released": True,
                 "target": Target.FACT,
@@ -146,7 +134,7 @@ WHOLE: dict[str, Any] = {}
             },
             Kind.SELECTIVE,
         ),
-        ({"least": Claim.DP, "epsilon": 2.0, "target": Target.CLASS, "reason": Reason.BIAS}, None),
+        ({"least": Guarantee.DP, "epsilon": 2.0, "target": Target.CLASS, "reason": Reason.BIAS}, None),
         ({"target": Target.CLASS, "reason": Reason.BIAS}, Kind.SELECTIVE),
     ],
 )
@@ -158,7 +146,7 @@ def test_cases_with_a_known_answer(changes: dict[str, Any], kind: Kind | None) -
 def test_prices_and_constraints_are_those_of_the_plan() -> None:
     few = Constraints(records=50_000, subjects=5_000, requests_per_day=3, visits_per_second=4_000)
     many = replace(few, requests_per_day=4_000)
-    exact = Situation(least=Claim.EXACT)
+    exact = Situation(least=Guarantee.EXACT)
     for constraints, kind in ((few, Kind.COMPARTMENTS), (many, Kind.RETRAINING)):
         planned = plan(constraints)
         found = disgorge(exact, planned)

@@ -31,7 +31,6 @@ app = typer.Typer(
     help="Train models that can forget: at once, exactly, and so that it can be checked.",
     epilog="Example: unlearn demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -57,6 +57,9 @@ RiskClasses: TypeAlias = Annotated[
 
 _NUMBERS = re.compile(r"\*|[0-9]{1,9}(-[0-9]{1,9})?")
 
+PRESETS = ("mlp", "cnn", "logistic", "sgd")
+"""Learners in shards, by name."""
+
 EXACT = {
     "ridge": "shards.learners.ridge:RidgeLearner",
     "knn": "shards.learners.neighbours:NeighboursLearner",
@@ -66,6 +69,19 @@ EXACT = {
     "random_trees": "shards.learners.random_trees:RandomTreesLearner",
 }
 """Learners whose shards make one exact model, by name."""
+
+_RAISED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a user's file may stumble over while it is imported."""
 
 
 def split_names(text: str | None) -> list[str] | None:
@@ -193,14 +209,26 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
         The learner.
 
     Raises:
-        ConfigurationError: If there is no such thing, or it does not take the options.
+        UnlearnError: If there is no such thing, or it does not take the options.
+        CodeError: If the user's file raises while it is imported.
     """
+    from shards.errors import CodeError, UnlearnError
     from shards.learners import as_learner
 
-    return as_learner(_preset(name), options)
+    try:
+        return as_learner(_preset(name), options)
+    except UnlearnError:
+        raise
+    except _RAISED as error:
+        raise CodeError(
+            f"{name!r}: your file raised {type(error).__name__} while it was imported ({error}): repair it; `unlearn "
+            "--debug …` shows where"
+        ) from error
 
 
 def _preset(name: str) -> Any:
+    from shards.errors import CodeError
+
     if name == "logistic":
         from sklearn.linear_model import LogisticRegression
 
@@ -211,7 +239,20 @@ def _preset(name: str) -> Any:
         from sklearn.linear_model import SGDClassifier
 
         return SGDClassifier(loss="log_loss")
+    if name not in PRESETS and ":" not in name:
+        raise CodeError(f"there is no learner {name!r}: {_meant(name)}")
     return name
+
+
+def _meant(name: str) -> str:
+    """What somebody may have meant by a name that is none."""
+    from difflib import get_close_matches
+
+    known = (*PRESETS, *EXACT)
+    package, dot, last = name.rpartition(".")
+    near = [f"{package}:{last}"] if dot else get_close_matches(name, known, 1)
+    said = "".join(f"did you mean {meant}? " for meant in near)
+    return f"{said}Give one of {', '.join(known)}, or package.module:name"
 
 
 def _json_or_text(text: str) -> Json:

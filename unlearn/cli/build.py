@@ -13,6 +13,7 @@ from unlearn.cli.where import trains
 if TYPE_CHECKING:
     from shards.executors.base import Executor
     from unlearn.building import BuildReport
+    from unlearn.workspace import Workspace
 
 TRAIN_EXAMPLE = """\b
 Examples:
@@ -41,7 +42,25 @@ def train(run: Run, *, executor: Executor, json: AsJson = False) -> None:
     """Train what is missing."""
     with opened(run, executor) as workspace:
         report = workspace.train()
-    print_json(report) if json else say_built(report)
+        if json:
+            print_json(report)
+            return
+        say_built(report)
+        say_empty(workspace)
+
+
+def say_empty(workspace: Workspace) -> None:
+    """Say so if there are more shards than the records fill; not of learners that lose nothing by it.
+
+    Args:
+        workspace: One that was just trained.
+    """
+    status = workspace.status()
+    if status.serving < status.n_shards and not status.behind and workspace.declaration.aggregation != "sum":
+        say(
+            f"{status.n_shards - status.serving} of {status.n_shards} shards have no records and abstain: for "
+            f"{counted(status.records, 'record')}, fewer shards learn more"
+        )
 
 
 def recover(
@@ -50,8 +69,8 @@ def recover(
         bool,
         typer.Option(
             "--due",
-            help="Only if the model is to be retrained by now: the time after an approximate method is up, or an audit "
-            "refuted it.",
+            help="Only if the model is to be retrained by now: the time after an approximate method is up, it failed, "
+            "or an audit refuted it.",
         ),
     ] = False,
     *,

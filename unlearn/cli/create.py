@@ -30,6 +30,7 @@ Examples:
   unlearn create runs/cluster --learner logistic --store s3://bucket/prefix --ledger postgresql://me@host/db
   unlearn create runs/digits --learner mlp --option 'hidden=[64]'
   unlearn create runs/one --learner cnn --method scrub --escalate-after 7
+  unlearn create runs/linear --learner unlearn.methods.certified_learner:CertifiedLearner --method certified_removal
   unlearn create runs/members --learner logistic --risk-class guest:16-19:* --risk-class member:0-15:*
   unlearn create runs/visits --learner lda --option shrinkage=0.1 --option 'features={"map":"raw","limit":100}'"""
 
@@ -97,8 +98,9 @@ def create(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Approximate method that `forget` applies to one torch model until it is recovered: scrub, "
-            "fine_tune, gradient_ascent, …; its guarantee is empirical.",
+            help="Method that `forget` applies to the one model until it is recovered. Of torch models: scrub, "
+            "fine_tune, gradient_ascent, …; their guarantee is empirical. Of unlearn.methods.certified_learner:"
+            "CertifiedLearner: certified_removal.",
             show_default="none: forgetting withdraws, and is exact",
         ),
     ] = None,
@@ -109,6 +111,15 @@ def create(
             metavar="DAYS",
             min=0,
             help="Until how long after a request the model is to be retrained.",
+            show_default="no limit",
+        ),
+    ] = None,
+    method_time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long the method may take; then it is stopped, and the model is to be retrained.",
             show_default="no limit",
         ),
     ] = None,
@@ -142,6 +153,9 @@ def create(
     method_options = parse_options(method_option, "--method-option") or None
     shards = (20 if method is None else 1) if shards is None else shards
     slices = (5 if method is None else 1) if slices is None else slices
+    within = None if escalate_after is None else _time(escalate_after, "days", "--escalate-after")
+    limit = None if method_time_limit is None else _time(method_time_limit, "seconds", "--method-time-limit")
+    from unlearn.request import CERTIFIED
     from unlearn.workspace import Workspace
 
     workspace = Workspace.create(
@@ -158,7 +172,8 @@ def create(
         risk_classes=parse_risk_classes(risk_class),
         method=method,
         method_options=method_options,
-        escalate_within=None if escalate_after is None else _days(escalate_after),
+        escalate_within=within,
+        method_time_limit=limit,
     )
     declared = workspace.declaration
     if json:
@@ -178,20 +193,18 @@ def create(
         )
         return
     say(f"created {run}: {counted(shards, 'shard')} of {counted(slices, 'slice')}, {declared.task} by {learner}")
-    if method is not None:
-        say(
-            f"requests are answered by the approximate method {method} until the model is recovered: empirical, NOT "
-            "exact"
-        )
+    if declared.method is not None:
+        kind = "certified" if declared.method["name"] == CERTIFIED else "empirical"
+        say(f"requests are answered by the approximate method {method} until the model is recovered: {kind}, NOT exact")
     say(f"next: unlearn ingest {run} FILE")
 
 
-def _days(number: float) -> timedelta:
-    """So many days, of which none is meant that no date could tell."""
+def _time(number: float, unit: str, option: str) -> timedelta:
+    """So many days or seconds, of which none is meant that no date could tell."""
     try:
-        return timedelta(days=number)
+        return timedelta(**{unit: number})
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(f"{number:g} is no number of days", param_hint="--escalate-after") from error
+        raise typer.BadParameter(f"{number:g} is no number of {unit}", param_hint=option) from error
 
 
 def _rule(

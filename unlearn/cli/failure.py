@@ -66,4 +66,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, TrainingError):
         first = str(error).partition("\n")[0]
         return f"{first} (what was built before is kept; `unlearn --debug …` shows the worker's traceback)"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}: check the path, and whether you may read and write there"
     return " ".join(str(error).split()) or type(error).__name__

@@ -37,8 +37,8 @@ Deadline: TypeAlias = Annotated[
 MethodName: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Approximate method by which the workspace's one model unlearns until it is recovered, such as scrub; "
-        "its guarantee is empirical. none: withdraw, and be exact.",
+        help="Method by which the workspace's one model unlearns until it is recovered: scrub or another approximate "
+        "one, whose guarantee is empirical, or certified_removal. none: withdraw, and be exact.",
         show_default="as the workspace was created",
     ),
 ]
@@ -55,7 +55,8 @@ EXAMPLE = """\b
 Examples:
   unlearn forget runs/people --subject w17 --reason "GDPR Art. 17" --idempotency-key case-4711
   unlearn forget runs/people --ids-from leavers.txt --recover
-  unlearn forget runs/one --subject w17 --method scrub --method-option epochs=3 --escalate-by 2027-01-31"""
+  unlearn forget runs/one --subject w17 --method scrub --method-option epochs=3 --escalate-by 2027-01-31
+  unlearn forget runs/linear --subject w17 --method certified_removal --method-option when_spent=refuse"""
 
 
 def register(app: typer.Typer) -> None:
@@ -117,12 +118,12 @@ def forget(
         for path in paths:
             say(f"receipt: {path}")
         if report is None and not request.state.is_terminal:
-            what = (
-                "an approximately unlearnt model is served; next, to be exact"
-                if request.is_approximate
-                else "these shards serve their last state before the data; next"
-            )
-            say(f"{what}: unlearn recover {run}")
+            what = {
+                "exact": "these shards serve their last state before the data; next",
+                "certified": "a model with a certificate is served; to be exact",
+                "empirical": "an approximately unlearnt model is served; next, to be exact",
+            }
+            say(f"{what[request.guarantee or 'exact']}: unlearn recover {run}")
 
 
 def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Path | None) -> list[str]:
@@ -147,7 +148,12 @@ def named_ids(subject: list[str] | None, record: list[str] | None, ids_from: Pat
 def say_method(request: Request) -> None:
     """Say what came of the approximate method that a request asks for."""
     if request.is_approximate:
-        say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
+        if request.guarantee == "certified":
+            config = request.method_config or {}
+            said = f"certified, epsilon {config['epsilon']:g}, delta {config['delta']:g}"
+            say(f"removed by {request.method}: {said}; what is left of its budget: unlearn status")
+        else:
+            say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
         if request.escalate_by is not None:
             say(f"to be retrained by {as_time(request.escalate_by)} UTC")
     elif request.not_applied:

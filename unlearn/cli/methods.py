@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +21,7 @@ Examples:
 
 MEANINGS = {
     "exact": "the result owes nothing to what was forgotten",
+    "dp": "records were never of much influence: the training bounded it, for a number of them",
     "certified": "what it may still owe is bounded, under the assumptions its card names",
     "empirical": "nothing is guaranteed: measure it (`unlearn.audit`)",
     "suppression": "nothing is forgotten: outputs are kept back",
@@ -51,18 +51,18 @@ def methods(
     if name is None:
         print_json({"methods": [_plain(method) for method in METHODS.values()]}) if json else _say_all(METHODS)
         return
-    found = METHODS[_known(name, list(METHODS))]
+    found = _found(name)
     print_json(_plain(found)) if json else _say(found)
 
 
-def _known(name: str, names: list[str]) -> str:
-    """The name as it is registered; dashes are as good as underscores."""
-    wanted = name.replace("-", "_")
-    if wanted in names:
-        return wanted
-    near = get_close_matches(wanted, names, n=1)
-    hint = f": did you mean {near[0]}?" if near else "; `unlearn methods` lists them"
-    raise typer.BadParameter(f"there is no method {name!r}{hint}", param_hint="NAME")
+def _found(name: str) -> Method:
+    from unlearn.errors import ConfigurationError
+    from unlearn.methods.options import find_method
+
+    try:
+        return find_method(name)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from error
 
 
 def _plain(method: Method) -> dict[str, Any]:
@@ -89,6 +89,7 @@ def _say(method: Method) -> None:
     from rich.table import Table
 
     from unlearn.methods.settings import settings
+    from unlearn.request import CERTIFIED
 
     card = method.card
     say(f"{card.name}: {card.title}")
@@ -106,3 +107,8 @@ def _say(method: Method) -> None:
     besides = ", held_out=…" if "held-out set" in card.needs else ""
     config = f"unlearn.methods.{method.config.__name__}(…)"
     say(f"In Python: unlearn.methods.{card.name}(model, forget, retain, {config}{besides})")
+    if card.name == CERTIFIED:
+        say(
+            "In a workspace: `unlearn create RUN --learner unlearn.methods.certified_learner:CertifiedLearner --method "
+            "certified_removal`; settings are options of the learner there, and it promises for all models together"
+        )

@@ -9,7 +9,8 @@ import typer
 from unlearn.cli.arguments import AsJson, RiskClasses, parse_risk_classes
 from unlearn.cli.explained import say_explained
 from unlearn.cli.output import cell, print_json, print_table, say
-from unlearn.disgorgement import Access, Claim, Reason, Situation, Target, Trained
+from unlearn.disgorgement import Access, Reason, Situation, Target, Trained
+from unlearn.methods.guarantee import Guarantee
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -159,7 +160,7 @@ def plan(
     access: Annotated[
         str, typer.Option(metavar="A,…", help="What there is to work on: data, weights, logits.")
     ] = "data,weights,logits",
-    least: Annotated[Claim, typer.Option(help="What must be claimed at least.")] = Claim.EMPIRICAL,
+    least: Annotated[Guarantee, typer.Option(help="What must be claimed at least.")] = Guarantee.EMPIRICAL,
     target: Annotated[Target, typer.Option(help="What is to go.")] = Target.SUBJECT,
     reason: Annotated[Reason, typer.Option(help="Why it is to go.")] = Reason.PRIVACY,
     epsilon: Annotated[

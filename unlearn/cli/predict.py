@@ -82,10 +82,19 @@ def read_features(
 
     Returns:
         Feature name to array `[n, *shape]`.
+
+    Raises:
+        InputError: If the file does not have what the task declares, or another number of columns is named.
     """
     from shards.sources import features_from_file
+    from unlearn.errors import InputError
 
     stacked = list(task.features) == ["x"] and task.features["x"].shape != ()
+    if names is not None and task.columns and len(names) != len(task.columns):
+        raise InputError(
+            f"--features names {len(names)} of the {len(task.columns)} columns that the model takes: give "
+            f"{', '.join(task.columns)}, or leave the option out"
+        )
     if names is None and file.suffix != ".npz":
         names = list(task.columns) or (None if stacked else list(task.features))
     text = [name for name, schema in task.features.items() if schema.dtype == "str"]

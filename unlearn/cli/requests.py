@@ -95,7 +95,8 @@ def submit(
     if json:
         print_json(request)
         return
-    say(f"{request.id}: accepted, {request.state.value}; its deadline is {as_time(request.deadline)} UTC")
+    passed = ", which has passed" if request.deadline is not None and request.deadline < datetime.now(UTC) else ""
+    say(f"{request.id}: accepted, {request.state.value}; its deadline is {as_time(request.deadline)} UTC{passed}")
     say_opening(request)
     say(f"it takes effect with the next: unlearn process {run}")
 

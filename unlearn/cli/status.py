@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from unlearn.request import Request
-    from unlearn.workspace import Workspace, WorkspaceStatus
+    from unlearn.workspace import ApproximateState, Workspace, WorkspaceStatus
 
 EXAMPLE = """\b
 Examples:
@@ -118,18 +118,27 @@ def workspace_table(workspace: Workspace) -> Table:
 
 def _approximate(found: WorkspaceStatus) -> list[tuple[str, str]]:
     """What approximate methods made of the served model, if they did."""
-    if not found.approximate:
+    if not found.approximate and not found.due:
         return []
-    rows = [
-        (
-            "APPROXIMATE",
-            f"serving an approximately unlearnt model: {made.method}, {made.guarantee}, "
-            f"{counted(made.applications, 'application')}; NOT what retraining gives"
-            + ("" if made.refuted_at is None else f"; REFUTED by an audit, {as_time(made.refuted_at)} UTC"),
-        )
-        for made in found.approximate
-    ]
+    rows = [_made(made) for made in found.approximate]
     return [*rows, ("to be retrained now", ", ".join(found.due) or "none is due")]
+
+
+def _made(made: ApproximateState) -> tuple[str, str]:
+    times = counted(made.applications, "application")
+    refuted = "" if made.refuted_at is None else f"; REFUTED by an audit, {as_time(made.refuted_at)} UTC"
+    if made.certificate is not None:
+        epsilon, delta, spent, left = (made.certificate[name] for name in ("epsilon", "delta", "spent", "left"))
+        promised = f"epsilon {epsilon:g}, delta {delta:g}; of epsilon {spent:.3g} is spent"
+        return (
+            "CERTIFIED",
+            f"serving a model after {made.method}: {promised}, {counted(left, 'removal')} left{refuted}",
+        )
+    return (
+        "APPROXIMATE",
+        f"serving an approximately unlearnt model: {made.method}, {made.guarantee}, {times}; NOT what retraining gives"
+        + refuted,
+    )
 
 
 def request_table(request: Request) -> Table:
@@ -161,9 +170,10 @@ def _method(request: Request) -> list[tuple[str, str]]:
     """The approximate method it asks for, if it does, and what came of that."""
     if request.method is None:
         return []
-    said = (
-        f"NOT applied: {request.not_applied}" if request.not_applied else "empirical, not exact, until it is recovered"
-    )
+    from unlearn.request import CERTIFIED
+
+    kind = "certified" if request.method == CERTIFIED else "empirical"
+    said = f"NOT applied: {request.not_applied}" if request.not_applied else f"{kind}, not exact, until it is recovered"
     config = ", ".join(f"{name}={value}" for name, value in (request.method_config or {}).items())
     until = "-" if request.escalate_by is None else f"{as_time(request.escalate_by)} UTC"
     due = " (DUE)" if request.is_due(datetime.now(UTC)) else ""

@@ -361,7 +361,7 @@ class Ledger:
             asked = [
                 row for name in sorted(earlier) if (row := c.execute(_REQUEST, {"this": name}).first()) is not None
             ]
-            known = [_shards(c, row.id) for row in asked if _request(row, {}).guarantee == "empirical"]
+            known = [_shards(c, row.id) for row in asked if _request(row, {}).guarantee in ("empirical", "certified")]
             return {shard: item.position for shard, item in made.items() if any(map(item.had_seen, known))}
 
     def shards_under_way(self) -> set[int]:

@@ -128,12 +128,14 @@ class Unlearnt:
         title: The method in words.
         citation: Who published it, and where.
         statement: What holds of it and what does not.
+        certificate: What is promised of it, and how much of that is spent; None of methods that promise nothing.
     """
 
     approximation: Approximation
     title: str
     citation: str
     statement: str
+    certificate: Mapping[str, Json] | None = None
 
     def to_json(self, escalate_by: datetime | None) -> Json:
         """What a receipt says of it.
@@ -145,7 +147,9 @@ class Unlearnt:
             JSON.
         """
         made = self.approximation
+        promised: dict[str, Json] = {} if self.certificate is None else {"certificate": dict(self.certificate)}
         return {
+            **promised,
             "method": made.method,
             "title": self.title,
             "citation": self.citation,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from unlearn.errors import InputError
+from unlearn.methods.guarantee import Guarantee as Guarantee
 
 if TYPE_CHECKING:
     import torch
@@ -35,15 +35,6 @@ Task: TypeAlias = Literal["classification", "regression"]
 
 Advance: TypeAlias = Callable[[int], None]
 """Told of so many examples visited since it was last told."""
-
-
-class Guarantee(StrEnum):
-    """The most that can be claimed for what a method returns; only the first two are promises about the data."""
-
-    EXACT = "exact"
-    CERTIFIED = "certified"
-    EMPIRICAL = "empirical"
-    SUPPRESSION = "suppression"
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from shards import slicefile
 from shards.code import code_digest
 from shards.digest import Json, digest_arrays
 from shards.errors import ConfigurationError, DamageError, EnvironmentMismatchError
+from shards.learners.base import State
 from shards.learners.torch import TorchLearner
 from shards.learners.torch_parts import loss_function
 from shards.location import open_shard
 from shards.store import CheckpointHeader, ShardStore, new_salt
 from shards.train import code_of, learner_from, task_from
 from unlearn.methods.base import Examples
+from unlearn.methods.certified_learner import certified_head
 from unlearn.methods.options import find_method
 
 if TYPE_CHECKING:
@@ -59,37 +61,27 @@ def apply(order: Any) -> Json:
 
 
 def _apply(order: Any) -> Json:
-    import torch
-
     folder = open_shard(order["folder"], order["fence"])
     with folder.writing():
         learner, task = learner_from(order["learner"]), task_from(order["task"])
         if code_digest(code_of(learner)).source != order["code"]:
             raise EnvironmentMismatchError("the learner's code is not what the workspace was created with: restore it")
-        if not isinstance(learner, TorchLearner):
-            raise ConfigurationError(f"methods work on torch modules, and {order['learner']['class']} trains none")
         parent = folder.load(order["parent"])
         if parent.header.commitment != order["commitment"]:
             raise DamageError(f"the checkpoint of shard {order['shard']} is not the one that was recorded")
-        module = learner.module_of(parent.state, task)
         features, target, gone = _records(
             folder, order["slices"], {bytes.fromhex(item) for item in order["forget"]}, task
         )
-        inputs, targets = learner.tensors_of(parent.state, features, target, module, task)
-        given = Examples(inputs, targets, tuple(range(len(targets))))
-        method = find_method(order["method"])
-        more: dict[str, Any] = {} if learner.loss is None else {"loss": loss_function(learner, task)}
-        started = perf_counter()
-        forget, retain = (given.take(torch.from_numpy(np.flatnonzero(rows))) for rows in (gone, ~gone))
-        made = method(module, forget, retain, method.config(**order["config"]), **more)
+        started, certified = perf_counter(), certified_head(learner)
+        if certified is not None:
+            stay = learner.prepare({name: values[~gone] for name, values in features.items()}, task)
+            state = certified.removed(parent.state, stay, target[~gone], task)
+        elif isinstance(learner, TorchLearner):
+            state = _unlearnt(learner, order, parent.state, features, target, gone, task)
+        else:
+            raise ConfigurationError(f"methods work on torch modules, and {order['learner']['class']} trains none")
         seconds = perf_counter() - started
-        broken = [name for name, value in made.named_parameters() if not bool(value.isfinite().all())]
-        if broken:
-            raise FloatingPointError(f"parameter {broken[0]!r} is not finite after {order['method']}")
-        state = learner.state_of(made, parent.state)
         payload = digest_arrays(state)
-        if payload == digest_arrays(learner.state_of(module, parent.state)):
-            raise RuntimeError(f"{order['method']} changed nothing: the model is the one that has seen the records")
         header = CheckpointHeader(
             key=order["key"],
             parent=order["parent"],
@@ -102,6 +94,34 @@ def _apply(order: Any) -> Json:
             salt=new_salt(),
         )
         return {"header": asdict(header), "staged": folder.stage(header, state), "seconds": seconds}
+
+
+def _unlearnt(
+    learner: TorchLearner,
+    order: Any,
+    state: State,
+    features: dict[str, np.ndarray],
+    target: np.ndarray,
+    gone: np.ndarray,
+    task: Task,
+) -> State:
+    """What the method makes of the module that a state is of."""
+    import torch
+
+    module = learner.module_of(state, task)
+    inputs, targets = learner.tensors_of(state, features, target, module, task)
+    given = Examples(inputs, targets, tuple(range(len(targets))))
+    method = find_method(order["method"])
+    more: dict[str, Any] = {} if learner.loss is None else {"loss": loss_function(learner, task)}
+    forget, retain = (given.take(torch.from_numpy(np.flatnonzero(rows))) for rows in (gone, ~gone))
+    made = method(module, forget, retain, method.config(**order["config"]), **more)
+    broken = [name for name, value in made.named_parameters() if not bool(value.isfinite().all())]
+    if broken:
+        raise FloatingPointError(f"parameter {broken[0]!r} is not finite after {order['method']}")
+    new = learner.state_of(made, state)
+    if digest_arrays(new) == digest_arrays(learner.state_of(module, state)):
+        raise RuntimeError(f"{order['method']} changed nothing: the model is the one that has seen the records")
+    return new
 
 
 def _records(

@@ -322,7 +322,7 @@ class DifferentialPrivacyConfig:
 CARD = MethodCard(
     name="differential_privacy",
     title="Differential privacy: leave the model as it is",
-    guarantee=Guarantee.CERTIFIED,
+    guarantee=Guarantee.DP,
     needs=("forget set", "training configuration"),
     tasks=("classification", "regression"),
     citation="Abadi et al. 2016, Deep Learning with Differential Privacy, CCS, arXiv:1607.00133; Ganesh 2024, Tight "

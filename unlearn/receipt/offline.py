@@ -152,7 +152,8 @@ def verify_offline(
     with _step(3):
         statement = _read_payload(payload)
         predicate = statement.predicate
-        version = 1 if predicate.approximation is None else 2
+        made = predicate.approximation
+        version = 1 if made is None else 2 if made.certificate is None else 3
         passed(3, f"Complete and unambiguous, in the form and words of version {version}, stage {predicate.stage}.")
     with _step(4):
         passed(4, _check_subject(statement, request_id, workspace_id))
@@ -478,10 +479,15 @@ def _check_made(made: Approximation, predicate: Predicate, gone: set[str]) -> st
     )
     if any(state.key in keys for keys in after):
         raise ReceiptError(f"recovery: states: shard {state.shard} still serves what an approximate method made")
-    return (
-        f" In its place, shard {state.shard} served{served} a state made by the approximate method "
-        f"{strict.shown(made.method)}, which is NOT that of retraining."
-    )
+    said = f" In its place, shard {state.shard} served{served} a state made by "
+    if made.certificate is not None:
+        promised = made.certificate
+        return (
+            f"{said}{strict.shown(made.method)}, promised to be ({promised.epsilon:g}, {promised.delta:g})-"
+            f"indistinguishable from that of retraining: epsilon {promised.spent:.3g} is spent, {promised.left:,} "
+            "removals are left."
+        )
+    return f"{said}the approximate method {strict.shown(made.method)}, which is NOT that of retraining."
 
 
 def _check_fall_back(shard: int, hit: int, before: State | None, after: State | None) -> None:

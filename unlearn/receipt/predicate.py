@@ -1,9 +1,10 @@
 """What a receipt says: its fields, its words, and how its parts are digested. Pure.
 
 A receipt is an in-toto statement about one deletion request. Whoever issues one builds it with `statement`; whoever
-verifies one reads it with `read_statement`, which takes exactly the form that version 1 or 2 has and nothing else.
+verifies one reads it with `read_statement`, which takes exactly the form that versions 1 to 3 have and nothing else.
 Version 2 is for requests whose records an approximate method made the model unlearn: it says which, and never that what
-is served until the recovery is exact. All other receipts are of version 1.
+is served until the recovery is exact. Version 3 is for those that were removed with a certificate: it says besides what
+is promised, and how much of that is spent. All other receipts are of version 1.
 
 Source: in-toto attestation framework, Statement v1, https://github.com/in-toto/attestation.
 """
@@ -26,14 +27,15 @@ from unlearn.receipt.strict import ReceiptError
 
 RECEIPT_TYPE = "urn:sisa-unlearn:receipt:v1"
 APPROXIMATE_TYPE = "urn:sisa-unlearn:receipt:v2"
-RECEIPT_TYPES = {RECEIPT_TYPE: 1, APPROXIMATE_TYPE: 2}
+CERTIFIED_TYPE = "urn:sisa-unlearn:receipt:v3"
+RECEIPT_TYPES = {RECEIPT_TYPE: 1, APPROXIMATE_TYPE: 2, CERTIFIED_TYPE: 3}
 """Predicate type to version."""
 
 SOFTWARE = "sisa-unlearn"
 OPENING_BYTES = 32
 
 Stage = Literal["forgotten", "recovered"]
-Kind = Literal["exact", "empirical"]
+Kind = Literal["exact", "certified", "empirical"]
 
 FORGOTTEN_GUARANTEE = (
     "Exact, for a reduced training set. No state of the served model has seen the forgotten records: every "
@@ -55,6 +57,14 @@ EMPIRICAL_GUARANTEE = (
     "served model is NOT one that never saw them: it was made from a state that had, by the approximate method named "
     "under approximation. How much of them it still knows can be tested and is not proven. Once the model is "
     "recovered, that is, retrained without the records, a receipt of stage recovered says so."
+)
+CERTIFIED_GUARANTEE = (
+    "Certified, and not exact. The forgotten records and every state that was trained on them are destroyed. The "
+    "served model was made from one that had seen them, by the removal named under approximation, and published with "
+    "noise. All models that were published since the last training from nothing are together (epsilon, delta)-"
+    "indistinguishable, with the numbers under approximation: certificate, from models that are retrained without the "
+    "records at each request and published with such noise. Once the model is recovered, that is, retrained without "
+    "the records, a receipt of stage recovered says so."
 )
 ASSUMPTIONS = (
     (
@@ -101,6 +111,9 @@ NOT_PROVEN = (
     "That nobody learned something of the records from the model while it still knew them.",
     "That the same data did not come, or does not come again, under other ids.",
 )
+_ADAPTIVE = 2
+"""Which of these is about requests that depend on the model."""
+
 NOT_PROVEN_EMPIRICAL = (
     (
         "That an approximate method makes a model forget, or how much: what its card says of it is what its authors "
@@ -110,6 +123,27 @@ NOT_PROVEN_EMPIRICAL = (
         "That methods applied one after the other do no worse than one: their errors may add up (how many there were "
         "stands under approximation: applications)."
     ),
+)
+NOT_PROVEN_CERTIFIED = (
+    (
+        "That the noise was drawn freshly and kept secret, and that whoever retrains uses the same program and "
+        "constants: the certificate rests on both."
+    ),
+    (
+        "That a model from before the last training from nothing is covered too: every training begins a new promise, "
+        "and promises add up for whoever kept the models of several."
+    ),
+    (
+        "That earlier models owe nothing to the records: what was published while they were there may have depended on "
+        "them, and so may what was requested on its account, with retraining as with removal."
+    ),
+    "That floating-point numbers behave as the real ones of the proof do, beyond the rounding that is charged.",
+    "That the time a removal takes, and that there was one, tell nothing of the records.",
+    "That classes and shapes tell nothing: a class whose records were all forgotten keeps its place.",
+)
+ADAPTIVE_CERTIFIED = (
+    "Covered, as far as requests depend on the served models: the certificate holds for requests that look at them. "
+    "Requests that depend on anything else of the data are not covered."
 )
 ADAPTIVE_EXCLUDED = "Not covered: exactness is for requests that do not depend on what the model has said or shown."
 ADAPTIVE_PRIVATE = (
@@ -242,6 +276,24 @@ class Recovery:
     digest: str
 
 
+class Certificate(NamedTuple):
+    """What is promised of a state that was made by certified removal.
+
+    Attributes:
+        epsilon: Promised for all models published since the last training from nothing, together.
+        delta: Its delta.
+        heads: Columns of weights that carry noise.
+        spent: Epsilon of the removals so far.
+        left: Removals that the promise still suffices for.
+    """
+
+    epsilon: float
+    delta: float
+    heads: int
+    spent: float
+    left: int
+
+
 @dataclass(frozen=True)
 class Approximation:
     """The state that an approximate method made, to be served in place of what was withdrawn.
@@ -257,6 +309,7 @@ class Approximation:
         made_from: Key of the state it was made from.
         environment: Digest of the environment it was made in.
         escalate_by: Until when the model is to be retrained, or None.
+        certificate: What is promised and spent, of a receipt of version 3; None of version 2.
         digest: Of all this, as the log holds it.
     """
 
@@ -270,6 +323,7 @@ class Approximation:
     made_from: str
     environment: str
     escalate_by: datetime | None
+    certificate: Certificate | None
     digest: str
 
 
@@ -354,7 +408,7 @@ class Predicate:
         workspace: Id of the workspace.
         description: Digest of the workspace's description.
         request: The request.
-        kind: Of the guarantee: `"exact"` or `"empirical"`.
+        kind: Of the guarantee: `"exact"`, `"certified"` or `"empirical"`.
         guarantee: What is guaranteed, in words.
         assumptions: What the guarantee rests on, in words.
         privacy: What holds for requests that depend on published labels; None: nothing.
@@ -481,8 +535,8 @@ def statement(
         software_version: Version of the software that issues it.
         privacy: `sigma`, `max_epsilon` and `delta` where labels are published by noisy votes; None otherwise.
         reproducible: Whether training again gives the same states; otherwise it adds fresh noise.
-        approximation: The JSON whose digest the event `withdrawn` holds, which makes it a receipt of version 2; None:
-            of version 1.
+        approximation: The JSON whose digest the event `withdrawn` holds, which makes it a receipt of version 2, or of
+            version 3 with a `certificate` in it; None: of version 1.
 
     Returns:
         The statement, to be sealed.
@@ -490,11 +544,11 @@ def statement(
     Raises:
         ReceiptError: If it would not be well-formed: a mistake of the caller, found before anything is signed.
     """
-    version = 1 if approximation is None else 2
+    version = 1 if approximation is None else 3 if "certificate" in approximation else 2
     made: dict[str, Json] = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": _subject(str(request.get("id"))), "digest": {"sha256": request.get("digest")}}],
-        "predicateType": RECEIPT_TYPE if approximation is None else APPROXIMATE_TYPE,
+        "predicateType": next(name for name, number in RECEIPT_TYPES.items() if number == version),
         "predicate": {
             "stage": stage,
             "workspace": dict(workspace),
@@ -504,7 +558,7 @@ def statement(
                 "statement": _guarantee(version, stage, reproducible=reproducible),
                 "assumptions": list(ASSUMPTIONS),
                 "adaptive_requests": {
-                    "statement": ADAPTIVE_EXCLUDED if privacy is None else ADAPTIVE_PRIVATE,
+                    "statement": _adaptive(version, stage) if privacy is None else ADAPTIVE_PRIVATE,
                     "privacy": None if privacy is None else dict(privacy),
                 },
             },
@@ -528,24 +582,36 @@ def statement(
 
 def _kind(version: int, stage: str) -> Kind:
     """What kind of guarantee a receipt gives: what is served after an approximate method is exact once recovered."""
-    return "empirical" if version == 2 and stage == "forgotten" else "exact"
+    if stage != "forgotten" or version == 1:
+        return "exact"
+    return "certified" if version == 3 else "empirical"
+
+
+def _adaptive(version: int, stage: str) -> str:
+    """What holds for requests that depend on the model, where labels are not published by noisy votes."""
+    return ADAPTIVE_CERTIFIED if _kind(version, stage) == "certified" else ADAPTIVE_EXCLUDED
 
 
 def _guarantee(version: int, stage: str, *, reproducible: bool) -> str:
     """The words of a stage's guarantee: other ones after a method, and once states are rebuilt with fresh noise."""
-    if _kind(version, stage) == "empirical":
-        return EMPIRICAL_GUARANTEE
+    kind = _kind(version, stage)
+    if kind != "exact":
+        return EMPIRICAL_GUARANTEE if kind == "empirical" else CERTIFIED_GUARANTEE
     if stage == "recovered" and not reproducible:
         return RECOVERED_NOISY_GUARANTEE
     return _GUARANTEES.get(stage, "")
 
 
 def _not_proven(version: int, stage: str) -> tuple[str, ...]:
-    return (*NOT_PROVEN_EMPIRICAL, *NOT_PROVEN) if _kind(version, stage) == "empirical" else NOT_PROVEN
+    kind = _kind(version, stage)
+    if kind == "certified":
+        # What it says of requests that look at the model is said under adaptive_requests.
+        return (*NOT_PROVEN_CERTIFIED, *(words for words in NOT_PROVEN if words != NOT_PROVEN[_ADAPTIVE]))
+    return (*NOT_PROVEN_EMPIRICAL, *NOT_PROVEN) if kind == "empirical" else NOT_PROVEN
 
 
 def read_statement(value: Json) -> Statement:
-    """Read a statement of a receipt, in the form of version 1 or 2 and no other.
+    """Read a statement of a receipt, in the form of version 1, 2 or 3 and no other.
 
     Args:
         value: JSON, from `strict.parse`.
@@ -599,7 +665,7 @@ def _predicate(value: Json, version: int) -> Predicate:
     strict.constant(software["name"], "software: name", SOFTWARE)
     recovered = stage == "recovered"
     recovery = _recovery(found["recovery"]) if _given(found["recovery"], "recovery", recovered) else None
-    approximation = None if version == 1 else _approximation(found["approximation"])
+    approximation = None if version == 1 else _approximation(found["approximation"], certified=version == 3)
     previous = found["previous"]
     return Predicate(
         stage=stage,
@@ -609,7 +675,7 @@ def _predicate(value: Json, version: int) -> Predicate:
         kind=kind,
         guarantee=words,
         assumptions=ASSUMPTIONS,
-        privacy=_privacy(guarantee["adaptive_requests"]),
+        privacy=_privacy(guarantee["adaptive_requests"], _adaptive(version, stage)),
         withdrawal=_withdrawal(found["withdrawal"]),
         recovery=recovery,
         approximation=approximation,
@@ -623,12 +689,12 @@ def _predicate(value: Json, version: int) -> Predicate:
     )
 
 
-def _privacy(value: Json) -> Privacy | None:
+def _privacy(value: Json, otherwise: str) -> Privacy | None:
     """What is promised about requests that depend on what was published."""
     where = "guarantee: adaptive_requests"
     found = strict.fields(value, where, ("statement", "privacy"))
     if found["privacy"] is None:
-        _words(found["statement"], f"{where}: statement", ADAPTIVE_EXCLUDED)
+        _words(found["statement"], f"{where}: statement", otherwise)
         return None
     _words(found["statement"], f"{where}: statement", ADAPTIVE_PRIVATE)
     names = ("sigma", "max_epsilon", "delta")
@@ -737,11 +803,35 @@ def _recovery(value: Json) -> Recovery:
     )
 
 
-def _approximation(value: Json) -> Approximation:
+def _certificate(value: Json, config: Mapping[str, Json]) -> Certificate:
+    where = "approximation: certificate"
+    found = strict.fields(value, where, ("epsilon", "delta", "heads", "spent", "left"))
+    for name in ("epsilon", "delta", "spent"):
+        number = found[name]
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= _MAX_REAL:
+            raise ReceiptError(f"{where}: {name} must be a number from 0 to 1e300, not {strict.shown(number)}")
+    for name in ("epsilon", "delta"):
+        if not found[name] > 0 or found[name] != config.get(name):
+            raise ReceiptError(f"{where}: {name} must be above 0, and that of the method's configuration")
+    if not found["delta"] < 1:
+        raise ReceiptError(f"{where}: delta must be below 1, not {strict.shown(found['delta'])}")
+    if not found["spent"] <= found["epsilon"]:
+        raise ReceiptError(f"{where}: more of epsilon is spent ({found['spent']}) than is promised")
+    return Certificate(
+        float(found["epsilon"]),
+        float(found["delta"]),
+        strict.number(found["heads"], f"{where}: heads"),
+        float(found["spent"]),
+        strict.number(found["left"], f"{where}: left"),
+    )
+
+
+def _approximation(value: Json, *, certified: bool) -> Approximation:
     where = "approximation"
     words = ("method", "title", "citation", "statement")
+    more = ("certificate",) if certified else ()
     found = strict.fields(
-        value, where, (*words, "config", "applications", "state", "made_from", "environment", "escalate_by")
+        value, where, (*words, *more, "config", "applications", "state", "made_from", "environment", "escalate_by")
     )
     if not isinstance(found["config"], dict):
         raise ReceiptError(f"{where}: config must be an object, not {strict.shown(found['config'])}")
@@ -761,6 +851,7 @@ def _approximation(value: Json) -> Approximation:
         made_from=strict.digest(found["made_from"], f"{where}: made_from"),
         environment=strict.digest(found["environment"], f"{where}: environment"),
         escalate_by=strict.time_or_null(found["escalate_by"], f"{where}: escalate_by"),
+        certificate=_certificate(found["certificate"], found["config"]) if certified else None,
         digest=digest_json("approximation", value),
     )
 

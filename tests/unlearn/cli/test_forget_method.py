@@ -93,3 +93,38 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, people: Path) -> None:
         said = refused("create", tmp_path / "x", *MLP, "--method", "scrub", "--escalate-after", number, status=2)
         assert "--escalate-after" in said
     assert document("status", sharded)["requests"]["forgotten"] == 0
+
+
+def test_a_life_with_a_certificate(tmp_path: Path, people: Path) -> None:
+    run = tmp_path / "run"
+    learner = ("--learner", "unlearn.methods.certified_learner:CertifiedLearner", "--option", "scale=0.1")
+    scant = ("--option", "regularisation=0.01", "--option", "tolerance=0.00015")  # for one removal
+    said = unlearn("create", run, *learner, *scant, "--method", "certified_removal", "--method-time-limit", 600)
+    assert "until the model is recovered: certified, NOT exact" in said.stdout
+    for command in (("ingest", run, people, *ROLES), ("train", run)):
+        assert unlearn(*command).exit_code == 0
+    said = unlearn("forget", run, "--subject", "w3")
+    assert said.exit_code == 0, said.stderr
+    assert "removed by certified_removal: certified, epsilon 1, delta 0.0001" in said.stdout
+    assert "a model with a certificate is served; to be exact: unlearn recover" in said.stdout
+    shown = " ".join(unlearn("status", run).stdout.split())
+    assert "serving a model after certified_removal: epsilon 1, delta 0.0001; of epsilon 0.9" in shown
+    assert "is spent, 0 removals left" in shown
+    request = said.stdout.split(":")[0]
+    assert "certified, not exact, until it is recovered" in " ".join(unlearn("status", run, request).stdout.split())
+    (state,) = document("status", run)["approximate"]
+    assert (state["guarantee"], state["certificate"]["left"]) == ("certified", 0)
+    refuse = ("--method", "certified_removal", "--method-option", "when_spent=refuse")
+    assert "its 1 removals were made" in refused("forget", run, "--subject", "w4", *refuse)
+    said = unlearn("forget", run, "--subject", "w4")
+    assert f"certified_removal was not applied: {NOT_APPLIED['budget spent']}" in said.stdout
+    assert document("status", run)["requests"]["receipted"] == 2
+    key = tmp_path / "key.pem"
+    key.write_text(unlearn("key", run).stdout)
+    receipt = unlearn("receipts", run, request).stdout.split()[-1]
+    verified = unlearn("verify", receipt, "--public-key", key, "--workspace", run)
+    assert verified.exit_code == 0, verified.stderr
+    assert "In a workspace: `unlearn create" in unlearn("methods", "certified_removal").stdout
+    for number in ("nan", "1e300"):
+        said = refused("create", tmp_path / "x", *learner, "--method-time-limit", number, status=2)
+        assert "--method-time-limit" in said

@@ -67,7 +67,7 @@ def test_machines_read_the_same() -> None:
 
 
 def test_a_name_nobody_has_is_a_misuse() -> None:
-    for name, hint in (("scrubb", "did you mean scrub?"), ("?", "lists them")):
+    for name, hint in (("scrubb", "did you mean 'scrub'?"), ("?", "there are retrain, fine_tune")):
         said = unlearn(f"methods {name}")
         assert (said.exit_code, said.stdout) == (2, "")
         assert hint in " ".join(said.stderr.replace("│", " ").split())
