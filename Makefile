@@ -13,11 +13,11 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow test-postgresql test-exhaustive test-all check docs format advisories fuzz bench \
-	experiments notebooks clean
+.PHONY: help setup demo test test-slow test-postgresql test-browser test-exhaustive test-all check docs format advisories \
+	fuzz bench experiments notebooks clean
 
 # Many small computations: a second thread costs more in waiting than it gives.
-test test-slow test-postgresql test-exhaustive test-all: export OMP_NUM_THREADS := 1
+test test-slow test-postgresql test-browser test-exhaustive test-all: export OMP_NUM_THREADS := 1
 
 # Processes that share the tests; JOBS=0: this one alone, and a debugger works.
 SPREAD = -n $(JOBS) --dist loadgroup
@@ -32,14 +32,17 @@ setup: $(DEV) ## make .venv with everything for development
 demo: $(DEMO) ## train, forget, recover and verify on real data
 	$(BIN)/unlearn demo $(ARGS)
 
-test: $(DEV) ## run the tests, but for the slow ones and those that need a server
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not exhaustive and not postgresql" $(ARGS)
+test: $(DEV) ## run the tests, but for the slow ones and those that need a server or a browser
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not exhaustive and not postgresql and not browser" $(ARGS)
 
 test-slow: $(DEV) ## run only the slow tests
-	$(BIN)/python -m pytest $(SPREAD) -m "slow and not exhaustive and not postgresql" $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+	$(BIN)/python -m pytest $(SPREAD) -m "slow and not exhaustive and not postgresql and not browser" $(ARGS) || [ $$? -eq 5 ] # 5: there are none
 
 test-postgresql: $(DEV) ## run the tests that start a PostgreSQL server of their own
 	$(BIN)/python -m pytest -m "postgresql and not exhaustive" $(ARGS)
+
+test-browser: $(DEV) ## run the tests that open reports in Chromium, and print them
+	$(BIN)/python -m pytest -m "browser and not exhaustive" $(ARGS)
 
 test-exhaustive: export UNLEARN_FAULTS := experiments/faults/result.json
 test-exhaustive: $(DEV) ## run the tests that try everything where others try a part: an hour or more

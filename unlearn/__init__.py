@@ -22,7 +22,7 @@ _HOMES = {
 }
 """Where each public name lives; its module is imported when the name is first asked for."""
 
-_PARTS = ("audit", "checks", "emulation", "language", "methods")
+_PARTS = ("audit", "checks", "emulation", "language", "methods", "report")
 """Parts inside, which are imported likewise."""
 
 

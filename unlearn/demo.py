@@ -1,4 +1,4 @@
-"""The demonstration: train in shards, forget, recover, audit, and compare with a training that never had the data.
+"""The demonstration: train in shards, forget, recover, audit, compare with a training that never had the data, report.
 
 Nothing here prints. `load` gives the data, `run` goes through the stages and tells of each when it is done.
 """
@@ -23,6 +23,9 @@ from unlearn.audit.workspace_audit import AuditResult
 from unlearn.building import BuildReport
 from unlearn.errors import UnlearnError, VerificationError
 from unlearn.receipt import Step
+from unlearn.report import Measured, describe, write
+from unlearn.report.gather import AUDITS
+from unlearn.report.html import environment
 from unlearn.verification import verify
 from unlearn.workspace import Workspace
 
@@ -134,6 +137,7 @@ class DemoResult:
         fresh_digest: State digest of a training that never had the forgotten records.
         audit: What an audit found of the forgotten records, presented again; None if they were too few to test.
         proof: What the receipts are worth.
+        report: The page that tells of the workspace, in its folder.
     """
 
     data: str
@@ -151,6 +155,7 @@ class DemoResult:
     fresh_digest: str
     audit: AuditResult | None
     proof: Proof
+    report: Path
 
     @property
     def exact(self) -> bool:
@@ -301,7 +306,9 @@ def run(
 
     Raises:
         InputError: If there are not enough records to forget that many.
+        ConfigurationError: If a package is missing.
     """
+    environment()  # what is missing for the report is better said now than at the end
     alone, together = choose(data.train, config)
     stages: list[Stage] = []
 
@@ -319,6 +326,7 @@ def run(
     fresh = _without(data, learner, config, (*alone, *together), scratch / "fresh", done, progress)
     _unsharded(data, learner, config, scratch / "unsharded", done, progress)
     digest = workspace.state_digest()
+    report = _report(workspace, audit, stages, len(data.test))
     workspace.close()
     return DemoResult(
         data=data.name,
@@ -336,6 +344,7 @@ def run(
         fresh_digest=fresh,
         audit=audit,
         proof=proof,
+        report=report,
     )
 
 
@@ -466,6 +475,31 @@ def _unsharded(
     report = workspace.train(progress=progress)
     done(_built("unsharded", report, workspace, data, len(data.train)))
     workspace.close()
+
+
+_MEASURED = {
+    "train": "before",
+    "forget": "behind, {} forgotten",
+    "recover": "rebuilt",
+    "recover all": "rebuilt after all were forgotten",
+    "train anew": "for comparison: trained anew without them",
+    "unsharded": "for comparison: one model, not sharded, with all",
+}
+"""What the report calls the models whose accuracy was measured."""
+
+
+def _report(workspace: Workspace, audit: AuditResult | None, stages: list[Stage], test_records: int) -> Path:
+    """Write the report into the workspace's folder, with the signed audit that it shows."""
+    if audit is not None:
+        (workspace.path / AUDITS).mkdir(mode=0o700)
+        (workspace.path / AUDITS / "demo.json").write_bytes(workspace.sign_audit(audit))
+    measured = []
+    for stage in stages:
+        name, _, number = stage.name.partition(" ")
+        words = _MEASURED.get(stage.name) or _MEASURED.get(name if number[:1].isdigit() else "")
+        if words is not None:
+            measured.append(Measured(words.format(number), stage.accuracy, test_records))
+    return write(describe(workspace, measured=measured), workspace.path / "report.html")
 
 
 def _create(folder: Path, learner: Any, n_shards: int, n_slices: int, data: DemoData, seed: int) -> Workspace:

@@ -368,6 +368,16 @@ class Workspace:
                 )
             yield self._site
 
+    @guarded
+    def at_one_moment(self) -> Iterator[Site]:
+        """Look at the workspace as it is at one moment, also while another process writes. Nothing is to be written.
+
+        Yields:
+            Its parts; all that this thread reads from the ledger meanwhile is of that moment.
+        """
+        with self._site.ledger.at_one_moment():
+            yield self._site
+
     # Records in
 
     def ingest(

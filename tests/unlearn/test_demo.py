@@ -19,6 +19,8 @@ from unlearn import demo
 from unlearn.cli.app import app
 from unlearn.cli.demo import sentences
 from unlearn.demo import DemoConfig, DemoData, DemoResult, Proof, Stage
+from unlearn.report import describe
+from unlearn.report.html import environment
 from unlearn.workspace import Workspace
 
 CONFIG = DemoConfig(n_shards=3, n_slices=2, n_forget=4, seed=1)
@@ -76,7 +78,7 @@ def test_stages_and_numbers(data: DemoData, tmp_path: Path) -> None:
         assert accuracy > 0.6  # ten classes
 
 
-def test_the_workspace_is_what_the_result_says(data: DemoData, tmp_path: Path) -> None:
+def test_workspace_and_report_are_what_the_result_says(data: DemoData, tmp_path: Path) -> None:
     result, _ = play(data, tmp_path)
     workspace = Workspace.open(tmp_path / "kept")
     status = workspace.status()
@@ -84,6 +86,30 @@ def test_the_workspace_is_what_the_result_says(data: DemoData, tmp_path: Path) -
     assert workspace.state_digest() == result.recovered_digest
     accuracy = float(np.mean(workspace.predict(data.test.features) == data.test.target))
     assert accuracy == by_name(result)["recover all"].accuracy
+    assert result.report == tmp_path / "kept" / "report.html"
+    page = result.report.read_text(encoding="utf-8")
+    report = describe(workspace)
+    assert report.status.sentence in page
+    assert [audit.p_value for audit in report.audits] == [result.audit.p_value if result.audit else None]
+    assert report.audits[0].current
+    assert report.audits[0].digest[:8] in page
+    stages = by_name(result)
+    shown = [stages[name].accuracy for name in ("train", "forget 1", "recover", "forget 4", "recover all")]
+    for accuracy in (*shown, stages["train anew"].accuracy, stages["unsharded"].accuracy):
+        assert f"{accuracy:.1%}" in page
+    for words in ("before", "behind, 1 forgotten", "behind, 4 forgotten", "rebuilt after all were forgotten"):
+        assert f">{words}</th>" in page
+
+
+def test_what_the_report_needs_is_missed_before_anything_is_trained(
+    data: DemoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment.cache_clear()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ConfigurationError, match=r"sisa-unlearn\[report\]"):
+        play(data, tmp_path)
+    environment.cache_clear()
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_difference_is_found(data: DemoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +232,7 @@ def test_command_in_words(file: Path, tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
     assert "The two are equal." in said.stdout
     assert f"unlearn status {kept}" in said.stdout
+    assert said.stdout.splitlines()[-1].endswith(str(kept / "report.html"))
     assert "3 scattered requests hit" in said.stdout
     assert Workspace.open(kept).state_digest() in said.stdout
 
@@ -213,11 +240,15 @@ def test_command_in_words(file: Path, tmp_path: Path) -> None:
 def test_command_with_its_own_network_for_machines(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
     said = CliRunner().invoke(app, ["demo", "--data", str(file), *SMALL, "--json"])
     assert said.exit_code == 0, said.output
     result = json.loads(said.stdout)
     assert result["exact"] is True
-    assert result["workspace"] is None
+    # The first folder is taken.
+    assert result["workspace"] == str(tmp_path / "runs" / "demo-2")
+    assert Path(result["report"]).resolve() == tmp_path / "runs" / "demo-2" / "report.html"
     assert len(result["stages"]) == 11
     assert result["audit"]["test"]["n_subjects"] == 4
     assert "Do the states still know" not in said.stdout
@@ -227,8 +258,9 @@ def test_command_with_its_own_network_for_machines(file: Path, tmp_path: Path, m
 
 
 @pytest.mark.slow
-def test_command_fails_if_the_states_differ(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_fails_if_the_states_differ(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_without", lambda *args: "0" * 64)
+    monkeypatch.chdir(tmp_path)
     arguments = ["demo", "--data", str(file), "--learner", "sgd", *SMALL]
     said = CliRunner().invoke(app, arguments)
     assert said.exit_code == 1
@@ -242,11 +274,13 @@ PROOF = Proof(2, (), "verification failed")
 
 
 def test_sentences_hold_the_computed_numbers() -> None:
-    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 101, 19, 0.9251, 0.9423, "a", "a", None, PROOF)
+    result = DemoResult(
+        "d", 1000, 100, 20, 5, 0, (), 101, 19, 0.9251, 0.9423, "a", "a", None, PROOF, Path("report.html")
+    )
     cost, guarantee = sentences(result)
     for text in ("100 scattered requests", "19 of 20 shards", "92.5%", "almost everything", "94.2%"):
         assert text in cost
     assert "does not mean" in guarantee
-    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 2, 1, 0.03, 0.035, "a", "a", None, PROOF)
+    result = DemoResult("d", 1000, 100, 20, 5, 0, (), 2, 1, 0.03, 0.035, "a", "a", None, PROOF, Path("report.html"))
     assert "almost" not in sentences(result)[0]
     assert "1 scattered request hit 1 of 20 shards" in sentences(result)[0]

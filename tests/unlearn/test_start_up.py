@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {
     "cryptography",
     "fsspec",
+    "jinja2",
     "matplotlib",
     "mlxtend",
     "pandas",
@@ -66,6 +67,8 @@ def loaded(script: str, heavy: set[str]) -> set[str]:
         (HELP.format(arguments='"train", "--help"'), {"numpy"}),
         (HELP.format(arguments='"plan", "--help"'), {"numpy"}),
         (HELP.format(arguments='"methods", "--help"'), {"numpy"}),
+        (HELP.format(arguments='"report", "--help"'), {"numpy"}),
+        ("import unlearn; unlearn.report.describe, unlearn.report.render, unlearn.report.Measured", {"typer", "rich"}),
         ("import unlearn; len(unlearn.methods.METHODS); dir(unlearn.methods)", {"typer", "rich", "numpy"}),
         ("import unlearn; dir(unlearn.language)", {"typer", "rich", "numpy"}),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,8 @@ Examples:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        help="Train in shards, forget, recover, audit, compare with a training without the data, verify the receipts.",
+        help="Train in shards, forget, recover, audit, verify the receipts, compare with a training without the data, "
+        "and write a report on it all.",
         epilog=EXAMPLE,
     )(demo)
 
@@ -45,7 +47,10 @@ def demo(
     option: Options = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     workspace: Annotated[
-        Path | None, typer.Option(help="Folder to keep the workspace in.", show_default="temporary")
+        Path | None,
+        typer.Option(
+            help="Folder for the workspace and the report.", show_default="runs/demo, or the next that is free"
+        ),
     ] = None,
     *,
     json: AsJson = False,
@@ -57,21 +62,32 @@ def demo(
     from unlearn import demo as story
 
     found = story.load(data, target=target, seed=seed)
+    folder = _free() if workspace is None else workspace
     with tempfile.TemporaryDirectory(prefix="unlearn-demo-") as scratch:
         result = story.run(
             found,
             story.default_learner(found) if learner is None else make_learner(learner, options),
             story.DemoConfig(shards, slices, forget, seed),
-            folder=Path(scratch) / "demo" if workspace is None else workspace,
+            folder=folder,
             scratch=Path(scratch),
             tell=_ignore if json else _say_stage,
         )
     if json:
-        print_json(_document(result, workspace))
+        print_json(_document(result, folder))
     else:
-        _say_result(result, workspace)
+        _say_result(result, folder)
     if not result.exact:
         raise typer.Exit(1)
+
+
+def _free() -> Path:
+    """The first of `runs/demo`, `runs/demo-2`, … that does not exist."""
+    first = Path("runs/demo")
+    return next(
+        path
+        for number in count(1)
+        if not (path := first if number == 1 else first.with_name(f"demo-{number}")).exists()
+    )
 
 
 def _ignore(stage: Stage) -> None:
@@ -105,7 +121,7 @@ def _judgement(stage: Stage) -> str:
     return f"; accuracy {stage.accuracy:.3f}{serving}"
 
 
-def _say_result(result: DemoResult, workspace: Path | None) -> None:
+def _say_result(result: DemoResult, folder: Path) -> None:
     say("")
     print_table(stages_table(result))
     say("")
@@ -128,8 +144,8 @@ def _say_result(result: DemoResult, workspace: Path | None) -> None:
     say("")
     for sentence in sentences(result):
         say(sentence)
-    if workspace is not None:
-        say(f"The workspace is kept; to go on: unlearn status {workspace}")
+    say(f"The workspace is kept; to go on: unlearn status {folder}")
+    say(f"A report on all of it, to open in a browser: {folder / result.report.name}")
 
 
 def stages_table(result: DemoResult) -> Table:
@@ -176,13 +192,12 @@ def sentences(result: DemoResult) -> tuple[str, str]:
     return cost, guarantee
 
 
-def _document(result: DemoResult, workspace: Path | None) -> dict[str, Any]:
-    kept = None if workspace is None else workspace.absolute()
+def _document(result: DemoResult, folder: Path) -> dict[str, Any]:
     audit = None if result.audit is None else result.audit.to_json()
     return {
         **to_plain(replace(result, audit=None)),
         "audit": audit,
         "exact": result.exact,
-        "workspace": kept,
+        "workspace": folder.absolute(),
         "notes": list(sentences(result)),
     }

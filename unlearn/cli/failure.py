@@ -17,7 +17,7 @@ _INTERRUPTED = {
     "train": "what was built is kept; run the same command again",
     "recover": "what was built is kept; run the same command again",
     "forget": "a request that was noted will be finished; `unlearn status` lists the requests",
-    "demo": "its temporary folders are removed; a folder named by --workspace stays",
+    "demo": "what it compares with is removed; the workspace it had made stays",
 }
 
 

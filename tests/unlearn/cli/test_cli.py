@@ -27,7 +27,7 @@ from unlearn.workspace import Workspace
 
 COMMANDS = (
     *("demo", "create", "ingest", "train", "forget", "recover", "status", "predict"),
-    *("submit", "process", "extend", "export", "verify", "receipts", "key", "countersign", "audit"),
+    *("submit", "process", "extend", "export", "verify", "receipts", "key", "countersign", "audit", "report"),
     *("register", "export-model", "artefacts", "retire", "plan", "methods", "emulate"),
 )
 ROOT = Path(__file__).resolve().parents[3]
