@@ -84,7 +84,7 @@ class ScrubConfig(Training):
         gamma: Weight of the loss on what stays.
         temperature: Softens the predictions that are compared.
         forget_batch_size: The most examples a step of the climb looks at; fewer than `batch_size`, so that a small
-            forget set has several steps an epoch. The authors' notebook for small sets has 32 too.
+            forget set has several steps an epoch. The authors' small experiments have 32 too (re-check).
     """
 
     ascents: int = 3
