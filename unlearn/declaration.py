@@ -92,6 +92,15 @@ class Declaration:
         """Digest of all of it, for the log and the receipts."""
         return digest_json("description", self.to_json())
 
+    @property
+    def trained(self) -> str:
+        """What a shard trains, for people: `TorchLearner of nets:net`, `SklearnLearner of SGDClassifier`, `MLPLearner`."""
+        described: Any = self.learner
+        inside = described["params"].get("module", described["params"].get("estimator"))
+        if isinstance(inside, dict):
+            inside = _last(inside["estimator"])
+        return _last(described["class"]) + (f" of {inside}" if isinstance(inside, str) else "")
+
     def to_json(self) -> dict[str, Json]:
         """All of it as JSON; without a store of its own, risk classes or a method, as it was before there were any."""
         fields = asdict(self)
@@ -370,3 +379,8 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WorkspaceError(f"{path} cannot be read ({error}): restore it from a copy") from error
+
+
+def _last(reference: str) -> str:
+    """The name at the end of `package.module:Name`."""
+    return reference.rpartition(":")[2].rpartition(".")[2]

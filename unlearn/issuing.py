@@ -121,7 +121,13 @@ def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str,
         withdrawal=evidence.withdrawal,
         recovery=recovery,
         environments=used,
-        artefacts=[{"name": item.name, "kind": item.kind, "location": item.location} for item in evidence.artefacts],
+        # What was registered twice under the same words is named once: a receipt has no other name for it.
+        artefacts=[
+            {"name": name, "kind": kind, "location": location}
+            for name, kind, location in dict.fromkeys(
+                (item.name, item.kind, item.location) for item in evidence.artefacts
+            )
+        ],
         log={
             "size": evidence.head.size,
             "root": evidence.head.root.hex(),

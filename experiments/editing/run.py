@@ -8,9 +8,9 @@ import dataclasses
 import hashlib
 import json
 import math
-import resource
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from experiments.bench.machine import describe
-from experiments.editing.table import tables
+from experiments.editing.table import SPREAD, spread_table, tables
 from experiments.readme import put_tables
+from experiments.worlds.consequences import linked
 from experiments.worlds.facts import RELATIONS, Fact, World, world
 from experiments.worlds.lessons import lessons
 from experiments.worlds.training import Size, knowing
@@ -35,30 +36,31 @@ from unlearn.language.editing.ke import KnowledgeEditor
 from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons
 from unlearn.language.editing.memit import Memit
 from unlearn.language.editing.mend import Mend
-from unlearn.language.editing.registry import EDITORS, Guard, edit
+from unlearn.language.editing.registry import EDITORS, Guard, edit, prepared
 from unlearn.language.editing.rome import Rome
 from unlearn.language.editing.serac import Serac
 from unlearn.language.editing.t_patcher import TPatcher
 from unlearn.language.editing.values import Search
-from unlearn.language.metrics import Probe, score_edit
+from unlearn.language.metrics import Probe, accuracies, meaningful
 
 HERE = Path(__file__).parent
 RESULT = HERE / "result.json"
 MODELS = Path("runs") / "worlds"
-NO_GUARD = Guard(largest=math.inf)
-"""Edits that destroy the model are shown destroying it."""
+_WATCHED = 32
+"""Sentences on which perplexity is measured, with no limit: edits that destroy the model are shown destroying it."""
 
 _CONTEXTS = Contexts(lengths=(5,) * 5 + (10,) * 5, separator=" . ")
 _SEARCH = Search(steps=60, clamp=10.0, weight_decay=0.05)
+_RIDGE = 0.1
 _OTHERS = Search(steps=60, clamp=10.0, weight_decay=0.05, kl_weight=1.0)
 
 CONFIGS: Mapping[str, Any] = {
     "ft-l": FineTuning(layer=0, learning_rate=5e-3, box=0.02),
     "ft-m": FineTuning(layer=-1, learning_rate=5e-3, box=math.inf),
     "kn": KnowledgeNeurons(contexts=_CONTEXTS),
-    "rome": Rome(search=_SEARCH, contexts=_CONTEXTS),
+    "rome": Rome(search=_SEARCH, contexts=_CONTEXTS, ridge=_RIDGE),
     "memit": Memit(layers=(0, 1), search=_SEARCH, contexts=_CONTEXTS, moment_weight=1.0),
-    "ike": Ike(),
+    "ike": Ike(number=8, fact="{} . ", use="{} . ", query=""),
     "t-patcher": TPatcher(),
     "serac": Serac(),
     "calinet": CaliNet(),
@@ -70,89 +72,139 @@ CONFIGS: Mapping[str, Any] = {
 VARIANT = "rome-kl"
 """ROME that keeps what the model says of the same subject's other attributes, one prompt each."""
 
-ROWS = (*CONFIGS, VARIANT)
+ROWS = (
+    "ft-l", "ft-m", "memit", "rome", VARIANT, "t-patcher", "ike", "calinet", "serac", "mend", "ke", "kn",
+)  # fmt: skip
+"""Editors in the order in which they are measured: the quick ones first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lab:
-    """A model that knows a world, and the facts to edit, in order."""
+    """A model that knows a world, and the facts to edit, in order.
+
+    Attributes:
+        model: Unedited.
+        tokenizer: Its tokenizer.
+        world: What it knows.
+        texts: A sample of its sentences.
+        facts: Those to edit, one a person.
+        edits: What they are to become.
+        probes: What is asked after each edit; of consequences those alone that mean something to this model.
+        possible: Kind of consequence to how many the edits have, one number for each edit.
+        recall: Share of all that was told that the model knows.
+    """
 
     model: torch.nn.Module
     tokenizer: Any
     world: World
+    texts: tuple[str, ...]
     facts: tuple[Fact, ...]
     edits: tuple[Edit, ...]
     probes: tuple[tuple[Probe, ...], ...]
+    possible: tuple[Mapping[str, int], ...]
     recall: float
 
 
-def lab(setting: Mapping[str, Any], seed: int, cache: Path | None) -> Lab:
+def lab(setting: Mapping[str, Any], size: Mapping[str, Any], seed: int, cache: Path | None) -> Lab:
     """Train, or load, a model, and draw what to edit.
 
     Args:
         setting: The entries of `config.toml`.
+        size: One of its sizes.
         seed: Of world, model and edits.
         cache: Where trained models are kept; None: nowhere.
 
     Returns:
         All that is needed to edit.
     """
-    known = world(setting["people"], relations=setting["relations"], seed=seed)
-    size = Size(
-        width=setting["width"], layers=setting["layers"], heads=setting["heads"], seed=seed, batch=setting["batch"],
-        learning_rate=setting["learning_rate"], steps=setting["steps"],
+    everything = linked(world(setting["people"], names="unique", relations=setting["relations"], seed=seed), seed=seed)
+    known = everything.world
+    model, tokenizer, recall = knowing(
+        known,
+        Size(
+            kind=size["kind"], width=size["width"], layers=size["layers"], heads=size["heads"], seed=seed,
+            batch=setting["batch"], learning_rate=size["learning_rate"], steps=setting["steps"],
+        ),
+        cache,
     )  # fmt: skip
-    model, tokenizer, recall = knowing(known, size, cache)
     rng = np.random.default_rng([seed, 7])
     # One fact a person, so that no edit undoes another.
     first = {fact.subject: fact for fact in (known.facts[at] for at in rng.permutation(len(known.facts)))}
     facts = tuple(first.values())
     edits = tuple(known.other(fact, rng) for fact in facts)
-    probes = tuple(
-        tuple(known.probes(fact, one, rng, neighbours=setting["neighbours"]))
-        for fact, one in zip(facts, edits, strict=True)
-    )
-    return Lab(model, tokenizer, known, facts, edits, probes, recall)
+    probes, possible = [], []
+    for fact, one in zip(facts, edits, strict=True):
+        found = everything.consequences(fact, one)
+        possible.append(Counter(probe.kind for probe in found))
+        asked = known.probes(fact, one, rng, neighbours=setting["neighbours"])
+        probes.append((*asked, *meaningful(model, tokenizer, found)))
+    sentences = known.sentences
+    texts = tuple(sentences[at] for at in rng.permutation(len(sentences))[: setting["texts"]])
+    return Lab(model, tokenizer, known, texts, facts, edits, tuple(probes), tuple(possible), recall)
 
 
-def modes(setting: Mapping[str, Any], row: str) -> Iterator[tuple[str, int]]:
-    """What is measured of an editor: name and number of edits."""
-    trained = row != VARIANT and EDITORS[row].card.needs_training
-    yield "single", setting["trained_singles" if trained else "singles"]
+def modes(setting: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """What is measured of every editor: name and number of edits, what tells most first."""
+    yield "single", setting["singles"]
     for number in setting["batches"]:
         yield "batch", number
-    if not trained:
-        yield "sequence", setting["sequence"]
+    yield "sequence", setting["sequence"]
 
 
-def cell(here: Lab, row: str, mode: str, number: int) -> dict[str, Any]:
+def taught(here: Lab, row: str, setting: Mapping[str, Any]) -> tuple[Any, float]:
+    """The configuration of an editor, with lessons about what is never edited and all that is learnt from them.
+
+    Args:
+        here: Model and edits.
+        row: Which editor.
+        setting: The entries of `config.toml`.
+
+    Returns:
+        It, and the processor seconds its training took.
+    """
+    config = CONFIGS[row]
+    if not hasattr(config, "lessons"):
+        return config, 0.0
+    edits = here.edits[: max(setting["singles"], *setting["batches"], setting["sequence"])]
+    config = dataclasses.replace(config, lessons=lessons(here.world, edits, each=setting["lessons"]))
+    if EDITORS[row].prepare is None:
+        return config, 0.0
+    started = time.process_time()
+    config = prepared(here.model, here.tokenizer, row, config, edits=edits)
+    return config, time.process_time() - started
+
+
+def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, Any]:
     """Edit and score.
 
     Args:
         here: Model and edits.
         row: Which editor.
+        config: Its configuration, trained; None for the variant, which has another for each edit.
         mode: `"single"`: each edit alone; `"batch"`: all at once; `"sequence"`: one after the other.
         number: How many edits.
 
     Returns:
-        Shares by kind of probe, and processor seconds and megabytes an edit; or `failed`, with what it said.
+        Shares by kind of probe, how many consequences were asked of how many there are, and processor seconds and
+        numbers an edit; or `failed`, with what it said.
     """
     chosen = list(range(number))
     groups = [[at] for at in chosen] if mode == "single" else [chosen]
+    guard = Guard(here.texts[:_WATCHED], math.inf)
     found: list[dict[str, float]] = []
+    asked_of: Counter[str] = Counter()
     seconds = 0.0
     sizes: list[int] = []
     for group in groups:
-        # Editors keep caches beside a model, so each group gets its own copy.
+        # Edits of weights lie on the model they were made in, so each group gets its own copy.
         model = copy.deepcopy(here.model)
-        asked = [here.edits[at] for at in group]
+        steps = [[at] for at in group] if mode == "sequence" else [group]
         started = time.process_time()
-        steps = [[one] for one in asked] if mode == "sequence" else [asked]
         try:
             made = [
                 edit(
-                    model, here.tokenizer, step, "rome" if row == VARIANT else row, _config(here, row, asked, step),
-                    texts=here.world.sentences, guard=NO_GUARD,
+                    model, here.tokenizer, [here.edits[at] for at in step], "rome" if row == VARIANT else row,
+                    _variant(here, step[0]) if row == VARIANT else config, texts=here.texts, guard=guard,
                 )
                 for step in steps
             ]  # fmt: skip
@@ -160,28 +212,41 @@ def cell(here: Lab, row: str, mode: str, number: int) -> dict[str, Any]:
             return {"failed": str(error)}
         seconds += time.process_time() - started
         sizes.append(sum(one.size for one in made))
-        probes = [probe for at in group for probe in _asked(here, at, set(group))]
-        found.append(dict(score_edit(model, here.tokenizer, asked, probes).accuracy))
+        probes = asked_after(here, group)
+        asked_of.update(probe.kind for probe in probes if probe.needs)
+        found.append(accuracies(model, here.tokenizer, [here.edits[at] for at in group], probes))
     kinds = sorted({kind for one in found for kind in one})
-    means = {kind: float(np.mean([one[kind] for one in found if kind in one])) for kind in kinds}
-    return means | {"seconds": seconds / number, "numbers": float(np.mean(sizes)) / max(1, number // len(groups))}
+    means: dict[str, Any] = {kind: float(np.mean([one[kind] for one in found if kind in one])) for kind in kinds}
+    possible = sum((Counter(here.possible[at]) for at in chosen), Counter[str]())
+    return means | {
+        "asked": {kind: [asked_of[kind], count] for kind, count in sorted(possible.items())},
+        "seconds": seconds / number,
+        "numbers": float(np.mean(sizes)) / max(1, number // len(groups)),
+    }
 
 
-def _asked(here: Lab, at: int, edited: set[int]) -> list[Probe]:
-    """The probes of an edit, but those about facts that are edited as well."""
-    prompts = {here.edits[other].prompt for other in edited}
-    return [probe for probe in here.probes[at] if probe.kind == "generalization" or probe.prompt not in prompts]
+def asked_after(here: Lab, group: Sequence[int]) -> list[Probe]:
+    """What is asked after some edits.
+
+    Args:
+        here: Model and edits.
+        group: Numbers of the edits that were made together.
+
+    Returns:
+        Their probes, but those about facts that are edited too, or on which two of the edits differ.
+    """
+    edited = {here.edits[at].prompt for at in group}
+    probes = [
+        probe for at in group for probe in here.probes[at] if "locality" not in probe.kind or probe.prompt not in edited
+    ]
+    owners = {(probe.prompt, probe.answer) for probe in probes if probe.kind == "portability_reversed"}
+    twice = {prompt for prompt, count in Counter(prompt for prompt, _ in owners).items() if count > 1}
+    return [probe for probe in probes if probe.kind != "portability_reversed" or probe.prompt not in twice]
 
 
-def _config(here: Lab, row: str, asked: Sequence[Edit], step: Sequence[Edit]) -> Any:
-    if row == VARIANT:
-        relation = next(fact.relation for fact, one in zip(here.facts, here.edits, strict=True) if one is step[0])
-        others = tuple(RELATIONS[name][0] for name in here.world.values if name != relation)
-        return Rome(search=dataclasses.replace(_OTHERS, kl_prompts=others), contexts=_CONTEXTS)
-    config = CONFIGS[row]
-    if hasattr(config, "lessons"):
-        return dataclasses.replace(config, lessons=lessons(here.world, asked))
-    return config
+def _variant(here: Lab, at: int) -> Rome:
+    others = tuple(RELATIONS[name][0] for name in here.world.values if name != here.facts[at].relation)
+    return Rome(search=dataclasses.replace(_OTHERS, kl_prompts=others), contexts=_CONTEXTS, ridge=_RIDGE)
 
 
 def measure(document: dict[str, Any], setting: Mapping[str, Any], until: float, path: Path, cache: Path | None) -> None:
@@ -194,31 +259,43 @@ def measure(document: dict[str, Any], setting: Mapping[str, Any], until: float, 
         path: The file it is written to.
         cache: Where trained models are kept; None: nowhere.
     """
-    for seed in setting["seeds"]:
-        here: Lab | None = None
-        for row in ROWS:
-            for mode, number in modes(setting, row):
-                if row == VARIANT and mode == "batch":
-                    continue
-                name = f"{row}/{mode}/{number}/{seed}"
-                digest = _digest(setting, row)
-                if document["cells"].get(name, {}).get("digest") == digest:
-                    continue
-                if time.monotonic() > until:
-                    return
-                if here is None:
-                    here = lab(setting, seed, cache)
-                    document["recall"][str(seed)] = here.recall
-                found = cell(here, row, mode, number)
-                document["cells"][name] = found | {"digest": digest}
-                document["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-                print(name, {key: round(value, 2) for key, value in found.items() if isinstance(value, float)})
+    for size in setting["sizes"]:
+        for seed in size["seeds"]:
+            here: Lab | None = None
+            configs: dict[str, tuple[Any, float]] = {}
+            for mode, number in modes(setting):
+                for row in ROWS:
+                    # The variant has another configuration for each edit, so it makes no two at once.
+                    if row == VARIANT and mode == "batch":
+                        continue
+                    name = f"{size['name']}/{row}/{mode}/{number}/{seed}"
+                    digest = _digest(setting, size, row)
+                    if document["cells"].get(name, {}).get("digest") == digest:
+                        continue
+                    if time.monotonic() > until:
+                        return
+                    if here is None:
+                        here = lab(setting, size, seed, cache)
+                        document["recall"][f"{size['name']}/{seed}"] = here.recall
+                    if row != VARIANT and row not in configs:
+                        configs[row] = taught(here, row, setting)
+                    config, training = configs.get(row, (None, 0.0))
+                    found = cell(here, row, config, mode, number) | {"training_seconds": training}
+                    document["cells"][name] = found | {"digest": digest}
+                    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                    shares = {key: round(value, 2) for key, value in found.items() if isinstance(value, float)}
+                    print(name, shares or found["failed"], flush=True)
 
 
-def _digest(setting: Mapping[str, Any], row: str) -> str:
-    config = Rome(search=_OTHERS, contexts=_CONTEXTS) if row == VARIANT else CONFIGS[row]
-    return hashlib.sha256(f"{sorted(setting.items())} {config!r}".encode()).hexdigest()[:16]
+_DECIDE = ("people", "relations", "steps", "batch", "neighbours", "texts", "lessons")
+"""Entries of the configuration that decide what a cell says; the others say which cells there are."""
+
+
+def _digest(setting: Mapping[str, Any], size: Mapping[str, Any], row: str) -> str:
+    config = Rome(search=_OTHERS, contexts=_CONTEXTS, ridge=_RIDGE) if row == VARIANT else CONFIGS[row]
+    model = sorted((key, value) for key, value in size.items() if key not in ("name", "seeds"))
+    said = f"{[setting[key] for key in _DECIDE]} {model} {config!r}"
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -255,4 +332,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         until = time.monotonic() + given.minutes * 60
         measure(document, setting, until, path, None if given.quick else MODELS)
     if not given.quick:
-        put_tables(tables(document), HERE / "README.md")
+        spread = [spread_table(json.loads(SPREAD.read_text(encoding="utf-8")))] if SPREAD.exists() else []
+        put_tables("\n\n".join([tables(document), *spread]), HERE / "README.md")

@@ -26,8 +26,10 @@ RELATIONS: dict[str, tuple[str, ...]] = {
     "city": ("{} lives in", "the home of {} is in", "you can visit {} in", "{} has a house in", "mail for {} goes to"),
     "job": ("{} works as a", "the profession of {} is", "{} earns money as a", "by trade {} is a", "{} was hired as a"),
     "team": ("{} plays for", "the club of {} is", "{} is a member of", "on sundays {} supports", "{} has joined"),
+    "desk": ("{} sits at", "the desk of {} is", "you can find {} at", "{} was given", "letters for {} lie on"),
 }
-"""Wordings of each relation; the first is the one that is edited, the others test generalization."""
+"""Wordings of each relation; the first is the one that is edited, the others test generalization. Nobody has a desk but
+in a world with consequences (`consequences.py`), where each is one person's."""
 
 _SIZES = {"language": 16, "city": 32, "job": 24, "team": 24}
 
@@ -76,15 +78,18 @@ class World:
     Attributes:
         facts: Every person's attributes.
         values: Relation to its possible values.
+        more: Further prompts, each with its answer, which are told and learnt beside the facts.
     """
 
     facts: tuple[Fact, ...]
     values: dict[str, tuple[str, ...]]
+    more: tuple[tuple[str, str], ...] = ()
 
     @property
     def sentences(self) -> list[str]:
-        """Every fact in every wording."""
-        return [fact.sentence(wording) for fact in self.facts for wording in range(len(RELATIONS[fact.relation]))]
+        """Every fact in every wording, and whatever else is told."""
+        told = [fact.sentence(wording) for fact in self.facts for wording in range(len(RELATIONS[fact.relation]))]
+        return [*told, *(f"{prompt} {answer} ." for prompt, answer in self.more)]
 
     def other(self, fact: Fact, rng: np.random.Generator) -> Edit:
         """An edit of a fact to another value.
@@ -150,7 +155,7 @@ def world(n_people: int, *, names: Literal["shared", "unique"] = "shared", relat
         people = [f"F{pair // n_last} L{pair % n_last}" for pair in pairs]
     else:
         people = [f"F{rng.integers(n_first)} L{last}" for last in lasts]
-    chosen = list(RELATIONS)[:relations]
+    chosen = list(_SIZES)[:relations]
     values = {name: tuple(f"{name}{at}" for at in range(_SIZES[name])) for name in chosen}
     facts = [
         Fact(person, name, values[name][int(rng.integers(len(values[name])))]) for person in people for name in chosen

@@ -155,7 +155,7 @@ def train(model: nn.Module, tokenizer: Any, world: World, size: Size) -> int:
 
 
 def recall(model: nn.Module, tokenizer: Any, world: World) -> float:
-    """Share of facts whose answer is the likeliest token after every wording.
+    """Share of facts whose answer is the likeliest token after every wording, further prompts counted like facts.
 
     Args:
         model: It.
@@ -166,8 +166,9 @@ def recall(model: nn.Module, tokenizer: Any, world: World) -> float:
         In [0, 1].
     """
     pairs = [(fact.prompt(at), fact.answer) for fact in world.facts for at in range(len(RELATIONS[fact.relation]))]
-    told = answered(model, tokenizer, pairs, batch=512).view(len(world.facts), -1)
-    return float(told.all(1).double().mean())
+    told = answered(model, tokenizer, [*pairs, *world.more], batch=512)
+    facts = told[: len(pairs)].view(len(world.facts), -1).all(1)
+    return float(torch.cat([facts, told[len(pairs) :]]).double().mean())
 
 
 def _name(world: World, size: Size) -> str:

@@ -11,11 +11,13 @@ import pytest
 from experiments.editing import run
 from experiments.editing.table import tables
 from experiments.readme import BEGIN, END, put_tables
-from unlearn.language.editing.registry import EDITORS
+from unlearn.language.editing.mend import Mend
+from unlearn.language.editing.registry import EDITORS, prepared
 
+SIZE = {"name": "tiny", "kind": "gpt2", "width": 16, "layers": 3, "heads": 2, "learning_rate": 4e-3, "seeds": [0]}
 SETTING = {
-    "people": 8, "relations": 2, "width": 16, "layers": 3, "heads": 2, "learning_rate": 4e-3, "steps": 20, "batch": 4,
-    "seeds": [0], "singles": 1, "trained_singles": 1, "batches": [2], "sequence": 2, "neighbours": 3,
+    "people": 8, "relations": 2, "steps": 20, "batch": 4, "singles": 1, "batches": [2], "sequence": 2, "neighbours": 3,
+    "texts": 40, "lessons": 1, "sizes": [SIZE],
 }  # fmt: skip
 
 
@@ -26,27 +28,57 @@ def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
     path = tmp_path / "result.json"
     document = run.read(path)
     run.measure(document, SETTING, math.inf, path, None)
-    assert set(document["cells"]) == {
-        "ft-m/single/1/0", "ft-m/batch/2/0", "ft-m/sequence/2/0", "rome-kl/single/1/0", "rome-kl/sequence/2/0",
-    }  # fmt: skip
+    # What tells most comes first.
+    assert list(document["cells"]) == [
+        "tiny/ft-m/single/1/0", "tiny/rome-kl/single/1/0", "tiny/ft-m/batch/2/0", "tiny/ft-m/sequence/2/0",
+        "tiny/rome-kl/sequence/2/0",
+    ]  # fmt: skip
     for cell in document["cells"].values():
         assert 0 <= cell["reliability"] <= 1
         assert cell["seconds"] > 0
     again = run.read(path)
     assert again == json.loads(json.dumps(document))
-    monkeypatch.setattr(run, "lab", None)  # nothing is made again
+    monkeypatch.setattr(run, "lab", None)  # nothing is made again, nor if other cells are asked for
+    run.measure(again, {**SETTING, "batches": []}, math.inf, path, None)
     run.measure(again, SETTING, math.inf, path, None)
     with pytest.raises(TypeError):
         run.measure(again, {**SETTING, "neighbours": 4}, math.inf, path, None)
     readme = tmp_path / "README.md"
-    readme.write_text(f"before {BEGIN} old {END} after")
+    readme.write_text(f"before {BEGIN} stale {END} after")
     put_tables(tables(document), readme)
     assert "| `ft-m` |" in readme.read_text()
-    assert "old" not in readme.read_text()
+    assert "stale" not in readme.read_text()
+
+
+def test_an_editor_that_learns_does_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ROWS", ("mend",))
+    monkeypatch.setitem(run.CONFIGS, "mend", Mend(steps=2))
+    count = []
+    monkeypatch.setattr(run, "prepared", lambda *given, **named: count.append(1) or prepared(*given, **named))
+    path = tmp_path / "result.json"
+    document = run.read(path)
+    run.measure(document, SETTING, math.inf, path, None)
+    assert len(document["cells"]) == 3
+    assert len(count) == 1
+
+
+def test_only_what_the_model_knows_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that has learnt next to nothing is asked for no consequence; one that knows all, for all."""
+    setting = {**SETTING, "singles": 2}
+    here = run.lab(setting, SIZE, 0, None)
+    found = run.cell(here, "ft-m", run.CONFIGS["ft-m"], "single", 2)
+    assert found["asked"]["portability_alias"] == [0, 2]
+    assert "portability_alias" not in found
+    monkeypatch.setattr(run, "meaningful", lambda _, __, probes: list(probes))
+    here = run.lab(setting, SIZE, 0, None)
+    found = run.cell(here, "ft-m", run.CONFIGS["ft-m"], "single", 2)
+    assert found["asked"]["portability_alias"] == [2, 2]
+    assert 0 <= found["portability_alias"] <= 1
 
 
 def test_every_editor_is_measured() -> None:
     assert set(run.CONFIGS) == set(EDITORS)
+    assert sorted(run.ROWS) == sorted([*EDITORS, run.VARIANT])
 
 
 def test_the_readme_is_that_of_the_result() -> None:

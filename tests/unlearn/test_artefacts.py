@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unlearn.helpers import canaries, filled, labels, latest_first, names, shard_of
+from unlearn import verify
 from unlearn.errors import InputError, UnknownIdError
 
 
@@ -55,3 +56,13 @@ def test_a_cache_of_features_depends_on_every_record(tmp_path: Path) -> None:
     assert {item.name: item.tainted_by for item in workspace.artefacts()} == {"cache": (request.id,), "model": ()}
     with pytest.raises(InputError, match="source must be 'model' or 'records', got 'thin air'"):
         workspace.register("x", "y", "z", source="thin air")
+
+
+def test_what_has_the_same_name_is_told_apart_by_where_it_is(tmp_path: Path) -> None:
+    workspace = filled(tmp_path / "run")
+    for place in ("s3://phones/7", "s3://phones/8", "s3://phones/8"):
+        workspace.register("phone model", "distilled model", place)
+    request = workspace.forget(record_ids=names([3]))
+    receipt = verify(workspace.receipt(request.id), workspace.public_key)
+    assert sorted(item.location for item in receipt.predicate.artefacts) == ["s3://phones/7", "s3://phones/8"]
+    assert [item.tainted_by for item in workspace.artefacts()] == [(request.id,)] * 3

@@ -95,13 +95,12 @@ def workspace_table(workspace: Workspace) -> Table:
     """What the workspace holds, one fact a row."""
     found = workspace.status()
     declared = workspace.declaration
-    learner: Any = declared.learner
     behind = ", ".join(map(str, found.behind))
     waiting = ", ".join(f"{count:,} {state}" for state, count in found.requests.items() if count)
     return _facts(
         found.path,
         (
-            ("learner", f"{learner['class']}, {declared.task}"),
+            ("learner", f"{declared.trained}, {declared.task}"),
             ("records", f"{found.records:,} (batches: {found.batches:,})"),
             ("shards", f"{found.n_shards:,} of {found.n_slices:,} slices a batch, joined by {declared.aggregation}"),
             ("shards serving", f"{found.serving:,} of {found.n_shards:,}"),

@@ -29,7 +29,10 @@ _HOMES = {
 """Which module has which names; it is imported when one is first asked for."""
 
 
-_PARTS = ("decoding", "editing", "hooks", "losses", "metrics", "text", "tofu", "tuning")
+_PARTS = (
+    "decoding", "editing", "hooks", "losses", "metrics", "muse", "quantisation", "reading", "relearning", "text",
+    "tofu", "tuning",
+)  # fmt: skip
 """Parts inside, which are imported likewise."""
 
 

@@ -19,8 +19,18 @@ from unlearn.language.editing.base import Edit
 from unlearn.language.hooks import frozen, logits_of
 from unlearn.language.text import Encoded, encode, filler_of, pad
 
-Kind = Literal["generalization", "portability", "locality", "attribute_locality", "shared_name_locality"]
-"""Other wordings; consequences; other subjects; the same subject's other facts; subjects that share a name."""
+Kind = Literal[
+    "generalization",
+    "portability",
+    "portability_alias",
+    "portability_reversed",
+    "portability_one_hop",
+    "locality",
+    "attribute_locality",
+    "shared_name_locality",
+]
+"""Other wordings; consequences of any kind; the subject by another name; from the answer back to the subject; what
+follows from the answer; other subjects; the same subject's other facts; subjects that share a name."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,14 @@ class Probe:
         kind: What it asks about.
         prompt: The prompt.
         answer: What must follow: the new answer or a consequence of it; for the localities, what followed before.
+        needs: Prompts with what the model must say after them before the edit, so that the probe means anything: who
+            does not know that two names are one person's cannot be asked for the consequence. See `meaningful`.
     """
 
     kind: Kind
     prompt: str
     answer: str
+    needs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,19 +86,62 @@ def score_edit(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], probes: 
     """
     if not edits:
         raise InputError("no edits are given, so there is nothing to score")
-    asked: dict[str, list[tuple[str, str]]] = {"reliability": [(edit.prompt, edit.target_new) for edit in edits]}
-    for probe in probes:
-        asked.setdefault(probe.kind, []).append((probe.prompt, probe.answer))
-    accuracy, generated = {}, {}
-    for kind, pairs in asked.items():
-        accuracy[kind] = _mean(answered(model, tokenizer, pairs))
-        generated[kind] = _mean(generates(model, tokenizer, pairs))
+    asked = _by_kind(edits, probes)
+    generated = {kind: _mean(generates(model, tokenizer, pairs)) for kind, pairs in asked.items()}
     return EditScores(
-        accuracy,
+        accuracies(model, tokenizer, edits, probes),
         generated,
         _success(model, tokenizer, edits, probes),
         {kind: len(pairs) for kind, pairs in asked.items()},
     )
+
+
+def accuracies(
+    model: nn.Module, tokenizer: Any, edits: Sequence[Edit], probes: Sequence[Probe] = (), *, batch: int = 256
+) -> dict[str, float]:
+    """The teacher-forced part of `score_edit` alone, which takes one pass over all prompts.
+
+    Args:
+        model: An edited model.
+        tokenizer: Its fast tokenizer.
+        edits: What was asked for.
+        probes: What else to ask.
+        batch: So many prompts at a time.
+
+    Returns:
+        Kind of probe, and `reliability`, to the share of answers given.
+    """
+    asked = _by_kind(edits, probes)
+    right = answered(model, tokenizer, [pair for pairs in asked.values() for pair in pairs], batch=batch)
+    parts = torch.split(right, [len(pairs) for pairs in asked.values()])
+    return {kind: _mean(part) for kind, part in zip(asked, parts, strict=True)}
+
+
+def meaningful(model: nn.Module, tokenizer: Any, probes: Sequence[Probe], *, batch: int = 256) -> list[Probe]:
+    """Those probes all of whose needs a model meets.
+
+    Args:
+        model: Before the edit.
+        tokenizer: Its fast tokenizer.
+        probes: What one would ask after the edit.
+        batch: So many prompts at a time.
+
+    Returns:
+        Probes without needs, and those whose every needed answer the model gives; how many others there were is the
+        difference.
+    """
+    needs = list(dict.fromkeys(need for probe in probes for need in probe.needs))
+    if not needs:
+        return list(probes)
+    met = dict(zip(needs, answered(model, tokenizer, needs, batch=batch).tolist(), strict=True))
+    return [probe for probe in probes if all(met[need] for need in probe.needs)]
+
+
+def _by_kind(edits: Sequence[Edit], probes: Sequence[Probe]) -> dict[str, list[tuple[str, str]]]:
+    asked: dict[str, list[tuple[str, str]]] = {"reliability": [(edit.prompt, edit.target_new) for edit in edits]}
+    for probe in probes:
+        asked.setdefault(probe.kind, []).append((probe.prompt, probe.answer))
+    return asked
 
 
 def answered(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], *, batch: int = 64) -> torch.Tensor:

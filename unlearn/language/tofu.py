@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from unlearn.errors import InputError
-from unlearn.language.hooks import frozen, logits_of
 from unlearn.language.metrics import answer_log_probability
+from unlearn.language.reading import greedy
 from unlearn.language.text import encode
 
 Options = Literal["open", "choice"]
@@ -123,17 +123,38 @@ def score_rows(
     ratios = np.empty(0)
     probability = right
     if rows[0].wrong:
-        flat = [(p, answer) for p, row in zip(prompts, rows, strict=True) for answer in row.wrong]
-        ends = np.cumsum([len(row.wrong) for row in rows])[:-1]
-        wrong = np.split(_likelihoods(model, tokenizer, flat), ends)
-        other = _likelihoods(model, tokenizer, [(p, row.paraphrase) for p, row in zip(prompts, rows, strict=True)])
-        ratios = np.array([some.mean() for some in wrong]) / np.maximum(other, np.finfo(np.float64).tiny)
+        wrong = _wrong(model, tokenizer, rows, prompts)
+        ratios = _ratios(model, tokenizer, rows, prompts, wrong)
         if options == "choice":
             total = right + np.array([some.sum() for some in wrong])
             probability = right / np.maximum(total, np.finfo(np.float64).tiny)
-    said = [_generated(model, tokenizer, p, row.answer) for p, row in zip(prompts, rows, strict=True)]
+    lengths = [len(encode(tokenizer, p, row.answer).answer) for p, row in zip(prompts, rows, strict=True)]
+    said = greedy(model, tokenizer, prompts, lengths)
     rouge = np.mean([rouge_recall(text, row.answer) for text, row in zip(said, rows, strict=True)])
     return Scores(float(probability.mean()), float(rouge), ratios)
+
+
+def truth_ratios(
+    model: nn.Module, tokenizer: Any, rows: Sequence[Row], *, template: str = "Question: {question}\nAnswer:"
+) -> np.ndarray:
+    """Those of `score_rows` alone, which generate nothing.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its fast tokenizer.
+        rows: Questions with wrong answers.
+        template: The prompt, with `{question}`.
+
+    Returns:
+        `[n]` float64.
+
+    Raises:
+        InputError: If there are no questions, or one has no wrong answers.
+    """
+    if not rows or not all(row.wrong for row in rows):
+        raise InputError("truth ratios need questions, each with wrong answers")
+    prompts = [template.format(question=row.question) for row in rows]
+    return _ratios(model, tokenizer, rows, prompts, _wrong(model, tokenizer, rows, prompts))
 
 
 def rouge_recall(said: str, answer: str) -> float:
@@ -221,23 +242,25 @@ def _row(line: str, where: str) -> Row:
     return Row(str(question), str(answer), str(paraphrase), tuple(wrong))
 
 
+def _wrong(model: nn.Module, tokenizer: Any, rows: Sequence[Row], prompts: Sequence[str]) -> list[np.ndarray]:
+    """For each row, the likelihoods of its wrong answers."""
+    flat = [(prompt, answer) for prompt, row in zip(prompts, rows, strict=True) for answer in row.wrong]
+    ends = np.cumsum([len(row.wrong) for row in rows])[:-1]
+    return np.split(_likelihoods(model, tokenizer, flat), ends)
+
+
+def _ratios(
+    model: nn.Module, tokenizer: Any, rows: Sequence[Row], prompts: Sequence[str], wrong: Sequence[np.ndarray]
+) -> np.ndarray:
+    other = _likelihoods(model, tokenizer, [(p, row.paraphrase) for p, row in zip(prompts, rows, strict=True)])
+    mean = np.array([some.mean() for some in wrong])
+    return np.asarray(mean / np.maximum(other, np.finfo(np.float64).tiny))
+
+
 def _likelihoods(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     """`[n]` float64: probabilities, to the power of one over the answers' tokens."""
     lengths = torch.tensor([len(encode(tokenizer, *pair).answer) for pair in pairs])
     return np.asarray((answer_log_probability(model, tokenizer, pairs) / lengths).exp(), np.float64)
-
-
-def _generated(model: nn.Module, tokenizer: Any, prompt: str, answer: str) -> str:
-    """Greedy, as many tokens as the answer has, no further than the end of the text."""
-    text = encode(tokenizer, prompt, answer)
-    ids = text.ids[: text.start][None].to(next(model.parameters()).device)
-    for _ in range(len(text.answer)):
-        with frozen(model), torch.no_grad():
-            new = logits_of(model, ids)[:, -1:].argmax(-1)
-        if int(new) == tokenizer.eos_token_id:
-            break
-        ids = torch.cat([ids, new], 1)
-    return str(tokenizer.decode(ids[0, text.start :]))
 
 
 def _words(text: str) -> list[str]:

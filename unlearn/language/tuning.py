@@ -1,7 +1,7 @@
-"""Unlearn question and answer pairs by tuning a language model with one of the losses, and what relearning shows.
+"""Unlearn question and answer pairs by tuning a language model with one of the losses, or by a task vector.
 
-The model it is given stays as it is. What comes back has guarantee `empirical`, and nothing more: `relearnt` tunes it
-on a few of the forgotten pairs, after which the others can be asked for, and `quantised` rounds its weights.
+The model it is given stays as it is. What comes back has guarantee `empirical`, and nothing more: `relearning` and
+`quantisation` look for what was only hidden.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ from torch import nn
 from unlearn.errors import InputError
 from unlearn.language import losses
 from unlearn.language.hooks import anatomy, frozen, logits_of, outputs_seen
-from unlearn.language.metrics import answer_log_probability, answered
-from unlearn.language.text import Padded, encode, filler_of, pad
+from unlearn.language.relearning import Pair, negative_likelihood, padded_pairs, relearnt
+from unlearn.language.text import Padded
 
-Pair = tuple[str, str]
-"""A prompt and its answer."""
-
-Loss = Literal["ga", "npo", "simnpo", "dpo", "idk", "rmu", "undial"]
+Loss = Literal["ga", "npo", "simnpo", "dpo", "idk", "rmu", "undial", "whp"]
 """What is minimised on the pairs to forget."""
 
 Keep = Literal["nothing", "likelihood", "divergence"]
@@ -47,6 +44,8 @@ class Tuning:
         other_answer: What is to be said instead, for `dpo` and `idk`.
         layer: Whose hidden states RMU drives away.
         scale: How far.
+        alpha: How much less WHP lets be said what the reinforced model says louder.
+        reinforcement: Steps of training, on all pairs to forget together, that make the reinforced model of WHP.
         seed: Order and directions come from it.
     """
 
@@ -61,19 +60,23 @@ class Tuning:
     other_answer: str = "unknown"
     layer: int = 0
     scale: float = 20.0
+    alpha: float = 5.0
+    reinforcement: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0 or self.epochs < 1 or self.batch < 1 or not self.beta > 0:
-            raise InputError(f"learning_rate, epochs, batch and beta must be positive, got {self}")
+        positive = (self.learning_rate, self.epochs, self.batch, self.beta, self.reinforcement)
+        if not all(value > 0 for value in positive):
+            raise InputError(f"learning_rate, epochs, batch, beta and reinforcement must be positive, got {self}")
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """What the loss of a step is computed from: the model, the one before, and the pairs to forget."""
+    """What the loss of a step is computed from: the model, those before and reinforced, and the pairs to forget."""
 
     model: nn.Module
     before: nn.Module
+    reinforced: nn.Module
     forget: Padded
     others: Padded
     direction: torch.Tensor
@@ -106,6 +109,7 @@ def tuned(
     rng = torch.Generator().manual_seed(config.seed)
     direction = torch.rand(_width(found, config), generator=rng).to(device)
     direction = direction / direction.norm()
+    reinforced = _reinforced(model, tokenizer, forget, config)
     optimizer = torch.optim.AdamW(found.parameters(), lr=config.learning_rate, weight_decay=0.0)
     for _ in range(config.epochs):
         order = torch.randperm(len(forget), generator=rng).tolist()
@@ -113,13 +117,14 @@ def tuned(
             chosen = [forget[row] for row in order[at : at + config.batch]]
             kept = [retain[row] for row in torch.randint(max(1, len(retain)), (config.batch,), generator=rng).tolist()
                     if retain]  # fmt: skip
+            others = [(prompt, config.other_answer) for prompt, _ in chosen]
             step = _Step(
-                found, model, _padded(tokenizer, chosen, device),
-                _padded(tokenizer, [(prompt, config.other_answer) for prompt, _ in chosen], device), direction, config,
+                found, model, reinforced, padded_pairs(tokenizer, chosen, device),
+                padded_pairs(tokenizer, others, device), direction, config,
             )  # fmt: skip
             loss = _FORGET[config.loss](step)
             if config.keep != "nothing":
-                loss = loss + config.keep_weight * _KEEP[config.keep](step, _padded(tokenizer, kept, device))
+                loss = loss + config.keep_weight * _KEEP[config.keep](step, padded_pairs(tokenizer, kept, device))
             if not math.isfinite(loss.item()):
                 raise InputError(f"the loss is {loss.item()}: take a smaller learning_rate than {config.learning_rate}")
             optimizer.zero_grad()
@@ -130,83 +135,38 @@ def tuned(
     return found
 
 
-@dataclass(frozen=True)
-class Knowledge:
-    """How well answers are known.
-
-    Attributes:
-        recall: Share of answers given, teacher-forced.
-        probability: Mean probability of an answer, to the power of one over its length.
-    """
-
-    recall: float
-    probability: float
-
-
-def knowledge(model: nn.Module, tokenizer: Any, pairs: Sequence[Pair]) -> Knowledge:
-    """Ask for answers.
-
-    Args:
-        model: A causal language model.
-        tokenizer: Its fast tokenizer.
-        pairs: At least one.
-
-    Returns:
-        How well they are known.
-    """
-    lengths = torch.tensor([len(encode(tokenizer, *pair).answer) for pair in pairs])
-    each = (answer_log_probability(model, tokenizer, pairs) / lengths).exp()
-    return Knowledge(float(answered(model, tokenizer, pairs).double().mean()), float(each.mean()))
-
-
-def relearnt(
-    model: nn.Module, tokenizer: Any, shown: Sequence[Pair], *, learning_rate: float = 1e-4, steps: int = 20
+def negated(
+    model: nn.Module,
+    tokenizer: Any,
+    forget: Sequence[Pair],
+    *,
+    scale: float = 1.0,
+    learning_rate: float = 1e-4,
+    steps: int = 20,
 ) -> nn.Module:
-    """Tune a model on a few pairs again: what was only hidden comes back faster than it was learnt.
+    r"""Task vectors: go the way back that further training on the pairs to forget would go on.
+
+    \(\theta - \alpha (\theta_\mathrm{more} - \theta)\), where \(\theta_\mathrm{more}\) was trained further on them.
+    Ilharco et al., *Editing models with task arithmetic*, ICLR 2023 (arXiv 2212.04089).
 
     Args:
-        model: The one after unlearning; stays as it is.
+        model: A causal language model; stays as it is.
         tokenizer: Its fast tokenizer.
-        shown: Some of the forgotten pairs. What the others do afterwards is what counts.
-        learning_rate: Of AdamW.
-        steps: On all of them together.
+        forget: Pairs to forget, at least one.
+        scale: alpha: how far.
+        learning_rate: Of the further training.
+        steps: Of it, on all pairs together.
 
     Returns:
         A new model.
-    """
-    found = copy.deepcopy(model)
-    asked = _padded(tokenizer, shown, next(found.parameters()).device)
-    optimizer = torch.optim.AdamW(found.parameters(), lr=learning_rate, weight_decay=0.0)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        torch.autograd.backward(_negative(found, asked))
-        optimizer.step()
-    found.zero_grad(set_to_none=True)
-    return found
-
-
-def quantised(model: nn.Module, bits: int) -> nn.Module:
-    """Round the weights of all matrices, row by row, to so many bits: what was hidden in small differences shows again.
-
-    Args:
-        model: It; stays as it is.
-        bits: 2 to 8.
-
-    Returns:
-        A new model, whose weights are the rounded ones in the old dtype.
 
     Raises:
-        InputError: If there are fewer or more bits.
+        InputError: If there is nothing to forget.
     """
-    if not 2 <= bits <= 8:
-        raise InputError(f"bits must be 2 to 8, got {bits}")
-    found = copy.deepcopy(model)
-    largest = 2 ** (bits - 1) - 1
+    found = relearnt(model, tokenizer, forget, learning_rate=learning_rate, steps=steps)
     with torch.no_grad():
-        for parameter in found.parameters():
-            if parameter.ndim == 2:
-                scale = parameter.abs().amax(1, keepdim=True).clamp(min=1e-12) / largest
-                parameter.copy_((parameter / scale).round() * scale)
+        for more, before in zip(found.parameters(), model.parameters(), strict=True):
+            more.copy_(before - scale * (more - before))
     return found
 
 
@@ -220,12 +180,15 @@ def _check(forget: Sequence[Pair], retain: Sequence[Pair], config: Tuning) -> No
         raise InputError(f"{len(both)} pairs are to be forgotten and retained, for instance {min(both)!r}")
 
 
-def _padded(tokenizer: Any, pairs: Sequence[Pair], device: torch.device) -> Padded:
-    return pad([encode(tokenizer, *pair) for pair in pairs], filler_of(tokenizer)).to(device)
-
-
 def _width(model: nn.Module, config: Tuning) -> int:
     return anatomy(model).down(config.layer).sizes[0] if config.loss == "rmu" else 1
+
+
+def _reinforced(model: nn.Module, tokenizer: Any, forget: Sequence[Pair], config: Tuning) -> nn.Module:
+    """The model trained further on what is to be forgotten; itself, where no loss asks for it."""
+    if config.loss != "whp":
+        return model
+    return relearnt(model, tokenizer, forget, learning_rate=config.learning_rate, steps=config.reinforcement)
 
 
 def _likelihood(model: nn.Module, asked: Padded) -> torch.Tensor:
@@ -237,13 +200,10 @@ def _past(step: _Step, asked: Padded) -> torch.Tensor:
         return _likelihood(step.before, asked)
 
 
-def _past_logits(step: _Step, asked: Padded) -> torch.Tensor:
-    with frozen(step.before), torch.no_grad():
-        return logits_of(step.before, asked.ids, asked.mask)
-
-
-def _negative(model: nn.Module, asked: Padded) -> torch.Tensor:
-    return -(_likelihood(model, asked) / asked.answers.sum(1)).mean()
+def _logits_without(model: nn.Module, asked: Padded) -> torch.Tensor:
+    """Logits without a gradient."""
+    with frozen(model), torch.no_grad():
+        return logits_of(model, asked.ids, asked.mask)
 
 
 def _rmu(step: _Step) -> torch.Tensor:
@@ -262,13 +222,21 @@ def _dpo(step: _Step) -> torch.Tensor:
 def _undial(step: _Step) -> torch.Tensor:
     asked = step.forget
     return losses.undial(
-        logits_of(step.model, asked.ids, asked.mask), _past_logits(step, asked), asked.ids, asked.answers,
-        step.config.gamma,
+        logits_of(step.model, asked.ids, asked.mask), _logits_without(step.before, asked), asked.ids,
+        asked.answers, step.config.gamma,
+    )  # fmt: skip
+
+
+def _whp(step: _Step) -> torch.Tensor:
+    asked = step.forget
+    return losses.whp(
+        logits_of(step.model, asked.ids, asked.mask), _logits_without(step.before, asked),
+        _logits_without(step.reinforced, asked), asked.answers, step.config.alpha,
     )  # fmt: skip
 
 
 def _divergence(step: _Step, kept: Padded) -> torch.Tensor:
-    return losses.divergence(logits_of(step.model, kept.ids, kept.mask), _past_logits(step, kept), kept.mask)
+    return losses.divergence(logits_of(step.model, kept.ids, kept.mask), _logits_without(step.before, kept), kept.mask)
 
 
 _FORGET: dict[Loss, Callable[[_Step], torch.Tensor]] = {
@@ -278,12 +246,13 @@ _FORGET: dict[Loss, Callable[[_Step], torch.Tensor]] = {
         _likelihood(step.model, step.forget), step.forget.answers.sum(1), step.config.beta, step.config.gamma
     ),
     "dpo": _dpo,
-    "idk": lambda step: _negative(step.model, step.others),
+    "idk": lambda step: negative_likelihood(step.model, step.others),
     "rmu": _rmu,
     "undial": _undial,
+    "whp": _whp,
 }
 
 _KEEP: dict[str, Callable[[_Step, Padded], torch.Tensor]] = {
-    "likelihood": lambda step, kept: _negative(step.model, kept),
+    "likelihood": lambda step, kept: negative_likelihood(step.model, kept),
     "divergence": _divergence,
 }

@@ -935,14 +935,14 @@ def _environment_digest(description: Json, where: str) -> str:
 
 def _artefacts(value: Json) -> tuple[Artefact, ...]:
     names = ("name", "kind", "location")
-    found: dict[str, Artefact] = {}
+    found: dict[Artefact, None] = {}
     for place, item in _numbered(value, "artefacts"):
         entry = strict.fields(item, place, names)
         artefact = Artefact(*(strict.text(entry[name], f"{place}: {name}", _MAX_NAME) for name in names))
-        if artefact.name in found:
+        if artefact in found:
             raise ReceiptError(f"{place}: the artefact {strict.shown(artefact.name)} is there twice")
-        found[artefact.name] = artefact
-    return tuple(found.values())
+        found[artefact] = None
+    return tuple(found)
 
 
 def _log(value: Json) -> LogHead:

@@ -247,13 +247,12 @@ def _statements(folder: Path, audits: Iterable[bytes | str | Path]) -> list[byte
 
 def _model(workspace: Workspace, look: _Look, shards: ShardMap) -> Model:
     declared = workspace.declaration
-    learner: Any = declared.learner
     try:
         digest = workspace.state_digest() if look.served else None
     except DamageError:  # of a state; the page says that there is none that can be vouched for
         digest = None
     return Model(
-        learner=str(learner["class"]).rpartition(":")[2].rpartition(".")[2],
+        learner=declared.trained,
         task=declared.task,
         joined_by="noisy votes" if declared.votes is not None else str(declared.aggregation),
         n_shards=declared.n_shards,

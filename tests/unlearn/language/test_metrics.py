@@ -9,7 +9,15 @@ import torch
 from tests.unlearn.language.conftest import Knowing
 from unlearn.errors import InputError
 from unlearn.language.hooks import logits_of
-from unlearn.language.metrics import Probe, answer_log_probability, answered, generates, score_edit
+from unlearn.language.metrics import (
+    Probe,
+    accuracies,
+    answer_log_probability,
+    answered,
+    generates,
+    meaningful,
+    score_edit,
+)
 from unlearn.language.text import encode
 
 
@@ -72,3 +80,30 @@ def test_success_is_not_accuracy(knowing: Knowing) -> None:
 def test_nothing_to_score(knowing: Knowing) -> None:
     with pytest.raises(InputError, match="no edits"):
         score_edit(knowing.model, knowing.tokenizer, [], [Probe("locality", "F1", "L1")])
+
+
+def test_one_pass_over_all_kinds_is_one_for_each(knowing: Knowing) -> None:
+    rng = np.random.default_rng(1)
+    fact = knowing.world.facts[3]
+    asked = knowing.world.other(fact, rng)
+    probes = [*knowing.world.probes(fact, asked, rng), Probe("locality", fact.prompt(), asked.target_new)]
+    found = accuracies(knowing.model, knowing.tokenizer, [asked], probes, batch=7)
+    for kind in {probe.kind for probe in probes}:
+        pairs = [(probe.prompt, probe.answer) for probe in probes if probe.kind == kind]
+        right = [bool(answered(knowing.model, knowing.tokenizer, [pair])) for pair in pairs]
+        assert found[kind] == pytest.approx(sum(right) / len(right))
+    assert 0 < found["locality"] < 1
+    assert found["reliability"] == 0
+
+
+def test_what_the_model_could_not_answer_before_is_not_asked(knowing: Knowing) -> None:
+    first, second = knowing.world.facts[:2]
+    known = (first.prompt(), first.answer), (second.prompt(), second.answer)
+    unknown = (first.prompt(), knowing.world.other(first, np.random.default_rng(0)).target_new)
+    probes = [
+        Probe("portability_one_hop", "x", "y", known),
+        Probe("portability_alias", "x", "y", (known[0], unknown)),
+        Probe("locality", "x", "y"),
+    ]
+    assert meaningful(knowing.model, knowing.tokenizer, probes) == [probes[0], probes[2]]
+    assert meaningful(knowing.model, knowing.tokenizer, probes[2:]) == probes[2:]

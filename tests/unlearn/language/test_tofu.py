@@ -26,6 +26,7 @@ from unlearn.language.tofu import (
     model_utility,
     rouge_recall,
     score_rows,
+    truth_ratios,
 )
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=6)
@@ -68,6 +69,8 @@ def test_scores_one_question_at_a_time(knowing: Knowing, options: Any) -> None:
     assert found.probability == pytest.approx(statistics.mean(probabilities), rel=1e-4)
     assert found.rouge == pytest.approx(statistics.mean(recalls))
     assert np.allclose(found.truth_ratios, ratios, rtol=1e-3)
+    alone = truth_ratios(knowing.model, knowing.tokenizer, rows, template="{question}")
+    assert np.array_equal(alone, found.truth_ratios)
     assert found.truth == pytest.approx(statistics.mean(max(0.0, 1 - ratio) for ratio in ratios), abs=1e-4)
     # What was learnt is known, what is false is not.
     assert max(ratios[:-1]) < 1 < ratios[-1]
@@ -165,6 +168,9 @@ def test_questions_that_cannot_be_scored(knowing: Knowing) -> None:
     ):
         with pytest.raises(InputError, match=message):
             score_rows(knowing.model, knowing.tokenizer, rows, options=options)  # type: ignore[arg-type]
+    for rows in ([], [row, bare]):
+        with pytest.raises(InputError, match="each with wrong answers"):
+            truth_ratios(knowing.model, knowing.tokenizer, rows)
     with pytest.raises(InputError, match="finite"):
         forget_quality(np.array([np.nan]), np.array([1.0]))
     with pytest.raises(InputError, match="at least one"):

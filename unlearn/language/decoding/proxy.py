@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ from torch import nn
 
 from unlearn.errors import ConfigurationError, InputError
 from unlearn.language.decoding.rules import LogitRule, Offset, Strength
-from unlearn.language.hooks import frozen, logits_of, read_logits
+from unlearn.language.hooks import frozen, logits_of
+from unlearn.language.reading import Reader
 from unlearn.language.text import encode, same_vocabulary
 from unlearn.methods.base import Guarantee
 
@@ -191,7 +191,7 @@ class Processor:
     """
 
     def __init__(self, helpers: Sequence[nn.Module], rule: LogitRule, mask: torch.Tensor | None) -> None:
-        self._readers = [_Reader(helper) for helper in helpers]
+        self._readers = [Reader(helper) for helper in helpers]
         self._rule = rule
         self._mask = mask
         self._seen: torch.Tensor | None = None
@@ -237,29 +237,6 @@ class Processor:
                 "the tokens so far are not those of the last step: a processor serves one call of generate, without "
                 "beam search; make a new one with processor()"
             )
-
-
-class _Reader:
-    """Reads a growing text with one model; what was read is cached, where the model can."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._cache: Any = None
-        # What the argument and the result are called depends on the version of transformers.
-        taken = signature(model.forward).parameters
-        self._name = next((name for name in ("cache", "past_key_values") if name in taken), None)
-
-    def next(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Logits `[n, vocabulary]` of what comes after all ids."""
-        with frozen(self._model), torch.no_grad():
-            if self._name is None:
-                return logits_of(self._model, ids)[:, -1]
-            positions = (mask.long().cumsum(1) - 1).clamp(min=0)
-            new = slice(None) if self._cache is None else slice(-1, None)
-            options = {"attention_mask": mask, "position_ids": positions[:, new], self._name: self._cache}
-            said = self._model(ids[:, new], use_cache=True, **options)
-            self._cache = said["cache"] if "cache" in said else said["past_key_values"]
-            return read_logits(said)[:, -1]
 
 
 def mean_shifts(traces: Sequence[TokenShift], kind: Callable[[str], str]) -> dict[str, float]:

@@ -86,8 +86,17 @@ def ike(task: Task, config: Ike) -> HookEdit:
 
     Returns:
         The edit, not yet made.
+
+    Raises:
+        InputError: If what stands before the query leaves no place for it.
     """
     ids = encode(task.tokenizer, context(task, config)).ids
+    longest = getattr(getattr(task.model, "config", None), "max_position_embeddings", None)
+    if longest is not None and len(ids) >= longest:
+        raise InputError(
+            f"ike would put {len(ids)} tokens before the query, and the model reads {longest} at most: take fewer "
+            "demonstrations, or edit fewer facts at once"
+        )
     return HookEdit(task.edits, task.model, lambda model: _hang(model, ids), {"context": ids})
 
 

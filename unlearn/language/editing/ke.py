@@ -19,7 +19,7 @@ rows and \(\alpha, \beta, \delta\) at 0: untrained, KE is one step along the gra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -65,6 +65,7 @@ class KnowledgeEditor:
         margin: m, in nats a token.
         multiplier_rate: Of the ascent.
         seed: Of initial values and order.
+        reader: The network, trained before by `prepared`; None: it is trained for these edits.
     """
 
     lessons: tuple[Lesson, ...] = ()
@@ -77,6 +78,7 @@ class KnowledgeEditor:
     margin: float = 0.05
     multiplier_rate: float = 0.1
     seed: int = 0
+    reader: Reader | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         numbers = (self.learning_rate, self.batch, self.hidden, self.largest_step, self.margin, self.multiplier_rate)
@@ -139,15 +141,36 @@ def ke(task: Task, config: KnowledgeEditor) -> WeightEdit:
 
     Returns:
         The edit, not yet made.
+
+    Raises:
+        InputError: If there are no lessons, they give an edit away, or the network was trained for another matrix.
     """
     lessons = needed(config.lessons, task.edits, "ke")
     projection = anatomy(task.model, task.layout).down(config.layer)
     with frozen(task.model):
-        reader = trained_reader(task, projection, lessons, config)
+        reader = trained_reader(task, projection, lessons, config) if config.reader is None else config.reader
+        if reader.sizes != projection.sizes:
+            raise InputError("ke was trained for a matrix of another size: train it for this model and layer")
         with torch.no_grad():
             made = [difference(reader, task, projection, edit).values for edit in task.edits]
     names = frozenset([projection.name]) if projection.transposed else frozenset[str]()
     return WeightEdit(task.edits, task.model, {projection.name: Dense(torch.stack(made).sum(0))}, names)
+
+
+def prepare(task: Task, config: KnowledgeEditor) -> KnowledgeEditor:
+    """Train the network for any edits to come.
+
+    Args:
+        task: Model, tokenizer, and the edits that are to come, of which no lesson may know.
+        config: What is trained, and how.
+
+    Returns:
+        The configuration, with the network.
+    """
+    lessons = needed(config.lessons, task.edits, "ke")
+    projection = anatomy(task.model, task.layout).down(config.layer)
+    with frozen(task.model):
+        return replace(config, reader=trained_reader(task, projection, lessons, config))
 
 
 def difference(reader: Reader, task: Task, projection: Projection, edit: Edit) -> Dense:

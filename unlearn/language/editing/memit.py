@@ -77,23 +77,51 @@ def memit(task: Task, config: Memit) -> WeightEdit:
     Returns:
         The edit, not yet made: for each of the blocks a matrix whose rank is the number of edits.
     """
+    return spread(task, config, wished_states(task, config))
+
+
+def wished_states(task: Task, config: Memit) -> torch.Tensor:
+    """The hidden states at which the model gives the new answers; most of the time goes here.
+
+    Args:
+        task: As for `memit`.
+        config: Its last layer, search and contexts.
+
+    Returns:
+        `[n, d]`, after the last of the blocks, at the subjects' last tokens.
+    """
     body = anatomy(task.model, task.layout)
     beginnings = prefixes(task, config.contexts)
     last = body.block(config.layers[-1])
-    wished = _states(task, body, config)
-    wished = wished + torch.stack([search(task, edit, last, beginnings, config.search) for edit in task.edits])
+    found = [search(task, edit, last, beginnings, config.search) for edit in task.edits]
+    return _states(task, body, config) + torch.stack(found)
+
+
+def spread(task: Task, config: Memit, wished: torch.Tensor) -> WeightEdit:
+    """Spread what is missing of the states over the blocks.
+
+    Args:
+        task: As for `memit`.
+        config: Its layers, contexts, moment_weight and ridge.
+        wished: `[n, d]`, as `wished_states` returns them.
+
+    Returns:
+        The edit, not yet made.
+    """
+    body = anatomy(task.model, task.layout)
+    beginnings = prefixes(task, config.contexts)
     moments = {layer: SECOND_MOMENTS.get(body, task.tokenizer, layer, task.texts) for layer in config.layers}
     made: dict[str, LowRank] = {}
     for place, layer in enumerate(config.layers):
         with _edit(task, body, config, made):
             missing = (wished - _states(task, body, config)) / (len(config.layers) - place)
             keys = _keys(task, body, layer, beginnings)
-            right = _spread(regularised(moments[layer], config.ridge) * config.moment_weight, keys)
+            right = _inverse(regularised(moments[layer], config.ridge) * config.moment_weight, keys)
         made[body.down(layer).name] = LowRank(missing.T.contiguous(), right.to(missing))
     return _edit(task, body, config, made)
 
 
-def _spread(weighted: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+def _inverse(weighted: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     r"""\(K^\top (\lambda C + K K^\top)^{-1}\), `[n, in]`, of keys `[n, in]`."""
     return torch.as_tensor(torch.linalg.solve(weighted + keys.T @ keys, keys.T).T)
 

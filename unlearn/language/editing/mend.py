@@ -22,7 +22,7 @@ in the lessons, is the identity plus \(A_2 \, \mathrm{relu}(A_1 z + b)\), and be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -65,6 +65,7 @@ class Mend:
         step_size: \(\alpha\) to begin with.
         edit_weight: c. The paper's is 0.1, for larger models and longer training.
         seed: Of initial values and order.
+        network: One that was trained before, by `prepared`; None: it is trained for these edits.
     """
 
     lessons: tuple[Lesson, ...] = ()
@@ -76,6 +77,7 @@ class Mend:
     step_size: float = 0.1
     edit_weight: float = 1.0
     seed: int = 0
+    network: Network | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         numbers = (self.learning_rate, self.batch, self.rank, self.step_size, self.edit_weight)
@@ -149,16 +151,37 @@ def mend(task: Task, config: Mend) -> WeightEdit:
 
     Returns:
         The edit, not yet made: a matrix of at most as many ranks as the edits have tokens.
+
+    Raises:
+        InputError: If there are no lessons, they give an edit away, or the network was trained for another matrix.
     """
     lessons = needed(config.lessons, task.edits, "mend")
     projection = anatomy(task.model, task.layout).down(config.layer)
     with frozen(task.model):
-        network = trained(task, projection, lessons, config)
+        network = trained(task, projection, lessons, config) if config.network is None else config.network
+        if len(network.mean) != sum(projection.sizes):
+            raise InputError("mend was trained for a matrix of another size: train it for this model and layer")
         with torch.no_grad():
             made = [network.edit(gradient(task, projection, edit)) for edit in task.edits]
     joined = LowRank(torch.cat([one.left for one in made], 1), torch.cat([one.right for one in made]))
     names = frozenset([projection.name]) if projection.transposed else frozenset[str]()
     return WeightEdit(task.edits, task.model, {projection.name: joined}, names)
+
+
+def prepare(task: Task, config: Mend) -> Mend:
+    """Train the network for any edits to come.
+
+    Args:
+        task: Model, tokenizer, and the edits that are to come, of which no lesson may know.
+        config: What is trained, and how.
+
+    Returns:
+        The configuration, with the network.
+    """
+    lessons = needed(config.lessons, task.edits, "mend")
+    projection = anatomy(task.model, task.layout).down(config.layer)
+    with frozen(task.model):
+        return replace(config, network=trained(task, projection, lessons, config))
 
 
 def trained(task: Task, projection: Projection, lessons: Sequence[Lesson], config: Mend) -> Network:

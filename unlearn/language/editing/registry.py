@@ -38,11 +38,13 @@ class Editor:
         card: What it is.
         function: `(task, config)` to an edit that is not yet made.
         config: A frozen dataclass, all of whose fields have defaults.
+        prepare: `(task, config)` to a configuration with all that is trained before the first edit; None: nothing is.
     """
 
     card: EditorCard
     function: Callable[[Task, Any], Applied]
     config: type[Any]
+    prepare: Callable[[Task, Any], Any] | None = None
 
 
 _ALL = (
@@ -53,10 +55,10 @@ _ALL = (
     Editor(memit.CARD, memit.memit, memit.Memit),
     Editor(ike.CARD, ike.ike, ike.Ike),
     Editor(t_patcher.CARD, t_patcher.t_patcher, t_patcher.TPatcher),
-    Editor(serac.CARD, serac.serac, serac.Serac),
+    Editor(serac.CARD, serac.serac, serac.Serac, serac.prepare),
     Editor(calinet.CARD, calinet.calinet, calinet.CaliNet),
-    Editor(mend.CARD, mend.mend, mend.Mend),
-    Editor(ke.CARD, ke.ke, ke.KnowledgeEditor),
+    Editor(mend.CARD, mend.mend, mend.Mend, mend.prepare),
+    Editor(ke.CARD, ke.ke, ke.KnowledgeEditor, ke.prepare),
 )
 
 EDITORS: Mapping[str, Editor] = MappingProxyType({editor.card.name: editor for editor in _ALL})
@@ -107,16 +109,9 @@ def edit(
             known.
         InputError: If there are no edits, or the edit would destroy the model, which is then as it was.
     """
-    if method not in EDITORS:
-        near = get_close_matches(method, EDITORS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EDITORS)}"
-        raise ConfigurationError(f"there is no editor {method!r}: {hint}")
+    editor, config = _found(method, config)
     if not edits:
         raise InputError("no edits are given: at least one Edit(prompt, subject, target_new) is needed")
-    editor = EDITORS[method]
-    config = editor.config() if config is None else config
-    if not isinstance(config, editor.config):
-        raise ConfigurationError(f"{method} is configured by a {editor.config.__name__}, got a {type(config).__name__}")
     guard = Guard() if guard is None else guard
     watched = list(guard.texts or texts) or [f"{one.prompt} {one.target_new}" for one in edits]
     before = perplexity(model, tokenizer, watched)
@@ -139,6 +134,53 @@ def edit(
             "clamp, give more texts, or edit another layer"
         )
     return made
+
+
+def prepared(
+    model: nn.Module,
+    tokenizer: Any,
+    method: str,
+    config: Any,
+    *,
+    edits: Sequence[Edit] = (),
+    texts: Sequence[str] = (),
+    layout: Architecture | None = None,
+) -> Any:
+    """Train what an editor learns before it edits, once for many calls of `edit`.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its fast tokenizer.
+        method: Name of an editor in `EDITORS`.
+        config: Its configuration, with lessons if it takes any.
+        edits: Those to come, as far as they are known: lessons that hold any of them are refused.
+        texts: As for `edit`.
+        layout: As for `edit`.
+
+    Returns:
+        The configuration with what was trained; the very one given, if the editor trains nothing before.
+
+    Raises:
+        ConfigurationError: If there is no such editor, or its configuration is another's.
+        InputError: If there are no lessons, or they give away an edit.
+    """
+    editor, config = _found(method, config)
+    if editor.prepare is None:
+        return config
+    return editor.prepare(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
+
+
+def _found(method: str, config: Any) -> tuple[Editor, Any]:
+    """An editor by its name, and its configuration."""
+    if method not in EDITORS:
+        near = get_close_matches(method, EDITORS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EDITORS)}"
+        raise ConfigurationError(f"there is no editor {method!r}: {hint}")
+    editor = EDITORS[method]
+    config = editor.config() if config is None else config
+    if not isinstance(config, editor.config):
+        raise ConfigurationError(f"{method} is configured by a {editor.config.__name__}, got a {type(config).__name__}")
+    return editor, config
 
 
 def perplexity(model: nn.Module, tokenizer: Any, texts: Sequence[str], *, batch: int = 32) -> float:

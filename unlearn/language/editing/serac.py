@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -73,6 +73,8 @@ class Serac:
         learning_rate: Of it.
         batch: Lessons a step.
         seed: Of initial values and order.
+        trained: Classifier and counterfactual model, trained before by `prepared`; None: they are trained for these
+            edits.
     """
 
     lessons: tuple[Lesson, ...] = ()
@@ -85,6 +87,7 @@ class Serac:
     learning_rate: float = 1e-3
     batch: int = 32
     seed: int = 0
+    trained: tuple[Scope, nn.Module] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         numbers = (self.scope_size, self.batch, self.learning_rate, self.scope_learning_rate)
@@ -101,10 +104,14 @@ def serac(task: Task, config: Serac) -> HookEdit:
 
     Returns:
         The edit, not yet made.
+
+    Raises:
+        InputError: If there are no lessons, they give an edit away, or what was trained is for another width.
     """
     lessons = needed(config.lessons, task.edits, "serac")
-    scope = trained_scope(task, lessons, config)
-    model = trained_counterfactual(task, lessons, config)
+    scope, model = _trained(task, lessons, config) if config.trained is None else config.trained
+    if scope.map.shape[1] != embedding_of(task.model).weight.shape[1]:
+        raise InputError("serac was trained for a model of another width: train it for this one")
     memory = Memory(
         [encode(task.tokenizer, edit.prompt).ids for edit in task.edits],
         [_stated(task, edit.prompt, edit.target_new, config) for edit in task.edits],
@@ -114,6 +121,23 @@ def serac(task: Task, config: Serac) -> HookEdit:
     parts |= {f"counterfactual.{name}": value.detach() for name, value in model.named_parameters()}
     parts |= {f"memory.{at:06}": ids for at, ids in enumerate(memory.stated)}
     return HookEdit(task.edits, task.model, lambda base: _hang(base, aside), parts)
+
+
+def prepare(task: Task, config: Serac) -> Serac:
+    """Train classifier and counterfactual model for any edits to come.
+
+    Args:
+        task: Model, tokenizer, and the edits that are to come, of which no lesson may know.
+        config: What is trained, and how.
+
+    Returns:
+        The configuration, with both.
+    """
+    return replace(config, trained=_trained(task, needed(config.lessons, task.edits, "serac"), config))
+
+
+def _trained(task: Task, lessons: Sequence[Lesson], config: Serac) -> tuple[Scope, nn.Module]:
+    return trained_scope(task, lessons, config), trained_counterfactual(task, lessons, config)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,9 @@ from unlearn.language.editing.keys import SecondMoments, keys_at, regularised, s
 from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons, neuron_credits
 from unlearn.language.editing.memit import Memit, memit
 from unlearn.language.editing.mend import Mend
-from unlearn.language.editing.registry import EDITORS, Guard, edit, perplexity
+from unlearn.language.editing.registry import EDITORS, Guard, edit, perplexity, prepared
 from unlearn.language.editing.rome import Rome, rome
+from unlearn.language.editing.serac import Serac
 from unlearn.language.editing.values import Search
 from unlearn.language.hooks import anatomy, inputs_seen, logits_of, outputs_seen
 from unlearn.language.metrics import score_edit
@@ -282,3 +283,45 @@ def test_perplexity_against_one_text_at_a_time(knowing: Knowing) -> None:
     assert perplexity(knowing.model, knowing.tokenizer, texts, batch=2) == pytest.approx(
         math.exp(sum(losses) / len(losses)), rel=1e-4
     )
+
+
+SHORT: dict[str, Any] = {
+    "mend": Mend(steps=2), "ke": KnowledgeEditor(steps=2), "serac": Serac(steps=2, scope_steps=2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_trained_once_it_edits_as_if_trained_for_the_edit(
+    knowing: Knowing, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = edits_of(knowing, 2)
+    config = dataclasses.replace(SHORT[name], lessons=lessons_of(knowing, asked, each=1))
+    ready = prepared(knowing.model, knowing.tokenizer, name, config, edits=asked)
+    with edit(knowing.model, knowing.tokenizer, asked[:1], name, config, guard=Guard(largest=math.inf)) as made_edit:
+        expected = made_edit.digest
+    # Nothing is trained any more.
+    monkeypatch.setattr(torch.optim, "Adam", None)
+    for one in (asked[:1], asked[1:]):
+        with edit(knowing.model, knowing.tokenizer, one, name, ready, guard=Guard(largest=math.inf)) as made_edit:
+            assert (made_edit.digest == expected) == (one == asked[:1])
+    with pytest.raises(InputError, match="holds an edited fact"):
+        edit(knowing.model, knowing.tokenizer, [config.lessons[0].edit], name, ready)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_what_was_trained_for_another_model_is_refused(knowing: Knowing, name: str) -> None:
+    asked = edits_of(knowing)
+    other = made("gpt2", len(knowing.tokenizer))
+    config = dataclasses.replace(SHORT[name], lessons=lessons_of(knowing, asked, each=1))
+    ready = prepared(knowing.model, knowing.tokenizer, name, config, edits=asked)
+    with pytest.raises(InputError, match=f"{name} was trained for"):
+        edit(other, knowing.tokenizer, asked, name, ready)
+
+
+def test_what_needs_no_training_is_left_alone(knowing: Knowing) -> None:
+    assert {name for name, editor in EDITORS.items() if editor.prepare} == set(SHORT)
+    assert all(EDITORS[name].card.needs_training == bool(EDITORS[name].prepare) for name in EDITORS)
+    config = CONFIGS["rome"]
+    assert prepared(knowing.model, knowing.tokenizer, "rome", config) is config
+    with pytest.raises(ConfigurationError, match="did you mean 'mend'"):
+        prepared(knowing.model, knowing.tokenizer, "mennd", config)

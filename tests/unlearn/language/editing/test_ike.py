@@ -103,3 +103,9 @@ def test_errors(knowing: Knowing) -> None:
             knowing.model(inputs_embeds=torch.zeros(1, 2, 48))
         with pytest.raises(ConfigurationError, match="everything but input_ids by name"):
             knowing.model(torch.zeros((1, 2), dtype=torch.int64), None)
+
+
+def test_no_place_for_the_query(knowing: Knowing) -> None:
+    task = task_of(knowing, 48)
+    with pytest.raises(InputError, match=r"would put \d+ tokens before the query, and the model reads 256 at most"):
+        ike(task, PLAIN)

@@ -1,0 +1,78 @@
+"""Greedy generation with caches and padding, against one text and one token at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from experiments.worlds.facts import tokenizer_of
+from tests.unlearn.language.conftest import made
+from unlearn.language.hooks import logits_of
+from unlearn.language.reading import Reader, greedy
+from unlearn.language.text import encode
+
+WORDS = [f"w{at}" for at in range(20)]
+PROMPTS = ["w1", "w2 w3 w4", "w5 w1", "w3 w3 w3 w3 w3", "w9 w8"]
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    return tokenizer_of(WORDS)
+
+
+def slowly(model: nn.Module, tokenizer: Any, prompt: str, length: int) -> str:
+    ids = encode(tokenizer, prompt).ids[None]
+    start = ids.shape[1]
+    for _ in range(length):
+        new = logits_of(model, ids)[:, -1:].argmax(-1)
+        if int(new) == tokenizer.eos_token_id:
+            break
+        ids = torch.cat([ids, new], 1)
+    return str(tokenizer.decode(ids[0, start:]))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "llama"])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_greedy_is_one_token_after_the_other(kind: str, batch: int, tokenizer: Any) -> None:
+    model = made(kind, len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 3  # so that texts differ
+    lengths = [6, 1, 4, 5, 0]
+    found = greedy(model, tokenizer, PROMPTS, lengths, batch=batch)
+    assert found == [slowly(model, tokenizer, *one) for one in zip(PROMPTS, lengths, strict=True)]
+    assert len(set(found)) > 2
+
+
+class Next(nn.Module):
+    """Says the next token, and nothing but logits; has no cache and takes no mask."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = nn.Parameter(torch.tensor(size), requires_grad=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return nn.functional.one_hot((ids + 1) % self.size, int(self.size)).float()
+
+
+def test_any_module_can_go_on_and_the_end_ends(tokenizer: Any) -> None:
+    model = Next(len(tokenizer))
+    order = [word for word, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
+    last = order[-1]
+    assert order[2] == tokenizer.eos_token
+    start = order.index("w5")
+    assert greedy(model, tokenizer, ["w5"], [3]) == [" ".join(order[start + 1 : start + 4])]
+    # After the last token come the padding, the unknown token and the end.
+    assert tokenizer.eos_token not in greedy(model, tokenizer, [last], [9])[0]
+
+
+def test_a_reader_reads_as_the_model_does(tokenizer: Any) -> None:
+    model = made("gpt2", len(tokenizer))
+    ids = torch.tensor([[4, 5, 6, 7, 8]])
+    reader = Reader(model)
+    for length in range(2, 6):
+        said = reader.next(ids[:, :length], torch.ones(1, length, dtype=torch.int64))
+        assert torch.allclose(said, model(ids[:, :length]).logits[:, -1], atol=1e-5)

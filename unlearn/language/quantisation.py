@@ -1,0 +1,79 @@
+r"""Quantisation: round an unlearnt model's weights, and see whether what was unlearnt in small differences shows again.
+
+Zhang, Wang, Li, Wu, Tang, Liu, He, Yin & Wang, *Catastrophic failure of LLM unlearning via quantization*, ICLR 2025
+(arXiv 2410.16454); recalled. Unlearning that keeps utility moves weights little, often by less than half a step of a
+coarse grid: then the rounded model is the rounded model from before.
+
+Round to nearest, symmetric, per output channel. For the row \(w\) of weights that make one output, and b bits:
+
+\[ q_{\max} = 2^{b-1} - 1, \qquad s = \max_i \lvert w_i \rvert / q_{\max}, \qquad w'_i = s \cdot
+\mathrm{round}(w_i / s), \]
+
+where halves are rounded to the even number, and a row of zeros stays. No \(\lvert w_i / s \rvert\) is above
+\(q_{\max}\), so nothing is clipped. The weights of `nn.Linear` (a row is an output), transformers' `Conv1D` (a column
+is one) and `nn.Embedding` (a row is a token) are rounded; biases and norms are not. Activations stay in floating
+point: this is about what the weights hold, not about speed.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from unlearn.errors import InputError
+
+
+def quantised(model: nn.Module, bits: int) -> nn.Module:
+    """Round the weights of all matrices to so many bits.
+
+    Args:
+        model: It; stays as it is.
+        bits: 2 to 8.
+
+    Returns:
+        A new model, whose weights are the rounded ones in the old dtype; weights that were shared still are.
+
+    Raises:
+        InputError: If there are fewer or more bits.
+    """
+    if not 2 <= bits <= 8:
+        raise InputError(f"bits must be 2 to 8, got {bits}")
+    found = copy.deepcopy(model)
+    seen: set[int] = set()
+    with torch.no_grad():
+        for module in found.modules():
+            axis = _inputs(module)
+            weight = getattr(module, "weight", None)
+            if axis is None or not isinstance(weight, torch.Tensor) or id(weight) in seen:
+                continue
+            seen.add(id(weight))
+            weight.copy_(rounded(weight, bits, axis))
+    return found
+
+
+def rounded(weight: torch.Tensor, bits: int, axis: int) -> torch.Tensor:
+    """Round one matrix.
+
+    Args:
+        weight: `[out, in]`, or the other way round.
+        bits: At least 2.
+        axis: Along which inputs are counted: numbers along it share a step.
+
+    Returns:
+        The same shape and dtype.
+    """
+    largest = 2 ** (bits - 1) - 1
+    step = weight.abs().amax(axis, keepdim=True) / largest
+    step = torch.where(step > 0, step, torch.ones_like(step))
+    return (weight / step).round() * step
+
+
+def _inputs(module: nn.Module) -> int | None:
+    """The axis of inputs of a module's weight; None: it is not rounded."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        return 1
+    kinds = type(module).__mro__
+    conv = any(kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.") for kind in kinds)
+    return 0 if conv else None
