@@ -50,6 +50,7 @@ ORDERINGS = (
     Ordering("unsir", "ua", "fine_tune", "unsir", "Tarun et al. 2023 (re-check)"),
     Ordering("ssd", "time", "ssd", "fine_tune", "Foster et al. 2024, SSD (re-check)"),
     Ordering("jit", "gap", "jit", "gradient_ascent", "Foster et al. 2024, JiT (re-check)"),
+    Ordering("jit", "gap", "jit", "original", "Foster et al. 2024, JiT, abstract: forgets, and still performs"),
     Ordering("salun", "gap", "salun", "random_labels", f"{SALUN}: 1.15, 7.15"),
     Ordering("forget_contrast", "gap", "forget_contrast", "fine_tune", "Triantafillou et al. 2024 (re-check)"),
     Ordering(
@@ -58,6 +59,13 @@ ORDERINGS = (
         "masked_small_gradients",
         "forget_contrast",
         "Cadet et al. 2024: MSG among the two best",
+    ),
+    Ordering(
+        "masked_small_gradients",
+        "gap",
+        "masked_small_gradients",
+        "gradient_ascent",
+        "Cadet et al. 2024, abstract: better than that baseline",
     ),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -139,7 +139,19 @@ def _orderings(cells: Mapping[str, Any], data: Iterable[str]) -> list[str]:
         pairs = [found(one, of_data) for of_data in means.values()]
         words = f"| `{one.method}`: {one.source} | `{one.less}` | `{one.more}` | {COLUMNS[one.figure]} | "
         lines.append(words + " | ".join(_pair(pair) for pair in pairs) + " |")
-    return lines
+    return [*lines, "", _unconfirmed(means.values())]
+
+
+def _unconfirmed(means: Collection[Mapping[str, Mapping[str, float]]]) -> str:
+    """Which methods have no ordering that holds on some data."""
+    holds = {
+        one.method
+        for one in ORDERINGS
+        for of_data in means
+        if (pair := found(one, of_data)) is not None and pair[0] < pair[1]
+    }
+    lost = dict.fromkeys(f"`{one.method}`" for one in ORDERINGS if one.method not in holds)
+    return f"No ordering that holds on any data: {', '.join(lost) or 'none'}."
 
 
 def _pair(pair: tuple[float, float] | None) -> str:

@@ -70,4 +70,5 @@ def configuration(method: str, values: Values, fixed: Values, seed: int) -> Any:
     kind = METHODS[method].config
     names = {field.name for field in fields(kind)}
     common = {name: value for name, value in (fixed | {"seed": seed}).items() if name in names}
-    return kind(**common | values)
+    drawn = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**common | drawn)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.approximate import cases, lab, run, tuning, ulira
+from experiments.approximate import cases, lab, run, table, tuning, ulira
 from experiments.approximate.cases import Case
 from experiments.approximate.lab import FIGURES, Lab, called_members
 from experiments.approximate.orderings import ORDERINGS
 from experiments.approximate.plot import draw
 from experiments.approximate.run import REFERENCES, Results, read_setting
-from experiments.approximate.table import BEGIN, ELSEWHERE, END, tables, unmeasured, write_readme
+from experiments.approximate.table import BEGIN, COLUMNS, ELSEWHERE, END, tables, unmeasured, write_readme
 from unlearn.audit.metrics.roc import tpr_at_fpr
 from unlearn.errors import InputError
 from unlearn.methods import METHODS
@@ -269,7 +269,9 @@ def test_every_method_may_try_as_many_configurations_and_all_are_valid() -> None
         tried = tuning.trials(method, setting)
         assert len(tried) == setting["trials"] == 8
         for values in tried:
-            assert isinstance(tuning.configuration(method, values, setting["fixed"], 1), METHODS[method].config)
+            config = tuning.configuration(method, values, setting["fixed"], 1)
+            assert isinstance(config, METHODS[method].config)
+            assert hash(config) == hash(tuning.configuration(method, values, setting["fixed"], 1))  # no lists in it
 
 
 def test_orderings_are_of_rows_that_are_measured() -> None:
@@ -278,6 +280,27 @@ def test_orderings_are_of_rows_that_are_measured() -> None:
     assert {ordering.method for ordering in ORDERINGS} == set(setting["spaces"])
     for ordering in ORDERINGS:
         assert {ordering.less, ordering.more} <= rows
+
+
+def test_methods_without_an_ordering_that_holds_are_named() -> None:
+    setting = read_setting(quick=False)
+    rows = [*setting["spaces"], *REFERENCES]
+    # Each row has more of everything than the one before it, and all orderings are judged by that.
+    means = {row: dict.fromkeys(COLUMNS, float(place)) for place, row in enumerate(rows)}
+    failing = {one.method for one in ORDERINGS} - {
+        one.method for one in ORDERINGS if rows.index(one.less) < rows.index(one.more)
+    }
+    said = table._unconfirmed([means, {}])
+    assert {name for name in METHODS if f"`{name}`" in said} == failing
+    assert failing
+
+
+def test_the_networks_fit_their_data() -> None:
+    """Otherwise nothing tells what was learnt from what was not."""
+    cells = json.loads((Path(run.__file__).parent / "result.json").read_text(encoding="utf-8"))["cells"]
+    setting = read_setting(quick=False)
+    for name in setting["data"]:
+        assert all(cells[f"{name}.original.{seed}"]["ra"] >= 95 for seed in setting["seeds"])
 
 
 def test_the_readme_is_that_of_the_result() -> None:

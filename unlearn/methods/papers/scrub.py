@@ -73,19 +73,25 @@ SCRUB_REWIND = MethodCard(
 class ScrubConfig(Training):
     """How to train; see `Training`.
 
+    The first ascent leads nowhere (but for dropout), since the student then still is the teacher. Later ones start
+    from what the descent has changed, which is little for a model that fits its data, and each of their steps
+    multiplies the distance: a forget set of a single batch needs many ascents, and a high learning rate forgets nothing
+    or far too much.
+
     Attributes:
         ascents: Number of epochs, from the first, that climb on the forget set before they descend; at most `epochs`.
         alpha: Weight of the divergence from the teacher on what stays.
         gamma: Weight of the loss on what stays.
         temperature: Softens the predictions that are compared.
-        forget_batch_size: The most examples a step of the climb looks at.
+        forget_batch_size: The most examples a step of the climb looks at; fewer than `batch_size`, so that a small
+            forget set has several steps an epoch. The authors' small experiments have 32 too (re-check).
     """
 
     ascents: int = 3
     alpha: float = 0.5
     gamma: float = 1.0
     temperature: float = 1.0
-    forget_batch_size: int = 128
+    forget_batch_size: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -58,6 +58,18 @@ def test_the_first_ascent_leads_nowhere() -> None:
     assert near(scrub(plain(), forget, retain, replace(CONFIG, epochs=1, ascents=1)), student)
 
 
+def test_a_small_forget_set_is_climbed_in_several_steps() -> None:
+    """By default: from the second ascent on each multiplies the distance, where a single batch hardly moves."""
+    forget, retain = split(rows=120, gone=80)
+    config = ScrubConfig(epochs=3, ascents=2, learning_rate=0.05)
+    told = plain()(forget.inputs).detach()
+    none, one, several = (
+        float(apart(told, scrub(plain(), forget, retain, each)(forget.inputs).detach(), 1.0))
+        for each in (replace(config, ascents=1), replace(config, forget_batch_size=FULL), config)
+    )
+    assert several - none > 2 * (one - none) > 0
+
+
 def test_the_student_departs_on_what_goes_more_than_without_ascents() -> None:
     forget, retain = split()
     told = plain()(forget.inputs)
