@@ -212,24 +212,20 @@ class StackedMLP:
         import torch
 
         keep = 1 + self.momentum - self.learning_rate * self.weight_decay
-
         models, batch, _ = x.shape
         layers = [x, *_forward(x, weights, biases)]
-        gradient = torch.softmax(layers[-1], dim=-1).view(models * batch, -1)
-        gradient[torch.arange(models * batch), classes] -= 1
-        gradient = gradient.view(models, batch, -1)
+        gradient = torch.softmax(layers[-1], dim=-1)
+        gradient.view(models * batch, -1).scatter_add_(1, classes.unsqueeze(1), x.new_full((models * batch, 1), -1.0))
+        every = x.new_ones((1, 1, batch)).expand(models, 1, batch)
+        rate = self.learning_rate / batch
         for number in range(len(weights) - 1, -1, -1):
-            below, bias = layers[number], len(weights) + number
-            rate = self.learning_rate / batch
-            before[number].baddbmm_(below.transpose(1, 2), gradient, beta=-self.momentum, alpha=-rate)
-            before[number].add_(weights[number], alpha=keep)
-            before[bias].mul_(-self.momentum).add_(gradient.sum(dim=1, keepdim=True), alpha=-rate)
-            before[bias].add_(biases[number], alpha=keep)
+            below, bias, given = layers[number], len(weights) + number, gradient
             if number:  # by the weights as they were
-                gradient = torch.bmm(gradient, weights[number].transpose(1, 2))
+                gradient = torch.bmm(given, weights[number].transpose(1, 2))
                 gradient = torch.ops.aten.threshold_backward(gradient, below, 0)
-            weights[number], before[number] = before[number], weights[number]
-            biases[number], before[bias] = before[bias], biases[number]
+            for now, at, seen in ((weights, number, below.transpose(1, 2)), (biases, bias, every)):
+                before[at].baddbmm_(seen, given, beta=-self.momentum, alpha=-rate).add_(now[number], alpha=keep)
+                now[number], before[at] = before[at], now[number]
 
 
 def _forward(
