@@ -103,24 +103,35 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
             jobs = [pool.submit(simulated, subjects, shards, each, b, seed, None) for seed in seeds]
             p_values = np.concatenate([job.result() for job in jobs])
             what = f"simulated, {subjects} subjects in {shards} shards"
-            figures += _judged(f"simulated:{subjects}x{shards}", what, p_values, b)
+            figures += judged(f"simulated:{subjects}x{shards}", what, p_values, b)
         say(f"{setting['seeds']} seeds of rearrangements held fixed")
         size = (*setting["fixed"], setting["of_each"], b)
         rates = [pool.submit(simulated, *size, 10_000 + seed, seed) for seed in range(setting["seeds"])]
-        figures.append(_spread([job.result() for job in rates]))
+        figures.append(spread([job.result() for job in rates]))
         say(f"{setting['workspaces']:,} workspaces")
         seeds = range(setting["first_seed"], setting["first_seed"] + setting["workspaces"])
         n = len(seeds)
         found = np.array(list(pool.map(of_workspace, [planted] * n, [folder] * n, seeds)))
     for column, which in enumerate(("deletions", "few")):
         name, number = ("all", "few")[column], planted[which]
-        figures += _judged(f"workspaces:{name}", f"workspaces, {number} forgotten records", found[:, column], b)
+        figures += judged(f"workspaces:{name}", f"workspaces, {number} forgotten records", found[:, column], b)
     for experiment in PUBLISHED:
-        figures += _published(experiment)
+        figures += figures_of_published(experiment)
     return figures
 
 
-def _judged(name: str, what: str, p_values: np.ndarray, permutations: int) -> list[Figure]:
+def judged(name: str, what: str, p_values: np.ndarray, permutations: int) -> list[Figure]:
+    """How often p-values refute, and whether they are no smaller than uniform, or even uniform.
+
+    Args:
+        name: Of the figures.
+        what: Was done, in words.
+        p_values: `[n]`, independent.
+        permutations: Rearrangements of each.
+
+    Returns:
+        Three figures.
+    """
     refuted = int((p_values <= LEVEL).sum())
     interval = proportion(refuted, len(p_values))
     words = f"{what}; refuted at {LEVEL}, of {len(p_values):,}, 95 % interval {interval.low:.4f} to {interval.high:.4f}"
@@ -132,8 +143,15 @@ def _judged(name: str, what: str, p_values: np.ndarray, permutations: int) -> li
     ]
 
 
-def _spread(by_seed: Sequence[np.ndarray]) -> Figure:
-    """Whether some seeds of rearrangements refute more often than others."""
+def spread(by_seed: Sequence[np.ndarray]) -> Figure:
+    """Whether some seeds of rearrangements refute more often than others.
+
+    Args:
+        by_seed: Seed to p-values that share it.
+
+    Returns:
+        Pearson's test that all refute at the same rate.
+    """
     from scipy.stats import chi2_contingency
 
     refuted = np.array([[(p <= LEVEL).sum(), (p > LEVEL).sum()] for p in by_seed])
@@ -145,8 +163,15 @@ def _spread(by_seed: Sequence[np.ndarray]) -> Figure:
     return Figure("fixed_seeds.alike", words, float(chi2_contingency(refuted).pvalue), "p", DOUBT, samples=rates.tolist())
 
 
-def _published(experiment: str) -> list[Figure]:
-    """The same of p-values in a result file."""
+def figures_of_published(experiment: str) -> list[Figure]:
+    """The same of p-values of honest deletions in a result file.
+
+    Args:
+        experiment: Its folder.
+
+    Returns:
+        Two figures of each kind of deletion.
+    """
     document = json.loads(Path(__file__).parents[1].joinpath(experiment, "result.json").read_text(encoding="utf-8"))
     figures = []
     for figure in document["figures"]:
