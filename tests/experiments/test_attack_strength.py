@@ -50,6 +50,7 @@ def test_every_figure_is_there_and_finite(monkeypatch: pytest.MonkeyPatch) -> No
     figures |= {figure.name: figure for figure in measure_speed(TINY, said.append)}
     assert all(math.isfinite(figure.value) for figure in figures.values())
     assert figures["speed.small.gain"].value > 0
+    assert figures["speed.small.limit"].value > 0
     assert said
 
 

@@ -35,6 +35,18 @@ _CACHE = 8 * 2**20
 """So many bytes of parameters in one stack: in a larger one, every update waits for the memory."""
 
 
+def stack_size(sizes: tuple[int, ...]) -> int:
+    """How many networks are trained in one stack.
+
+    Args:
+        sizes: Widths of the input, of the hidden layers and of the output.
+
+    Returns:
+        At least 1.
+    """
+    return max(1, _CACHE // (_BYTES * count_parameters(sizes)))
+
+
 @dataclass(frozen=True)
 class StackedModels:
     """Trained networks.
@@ -173,7 +185,7 @@ class StackedMLP:
         labels = classes_of(y, len(X), n_classes)
         sizes = (X.shape[1], *self.hidden, n_classes)
         visits = self.visits(member)
-        most = max(1, _CACHE // (_BYTES * count_parameters(sizes)))
+        most = stack_size(sizes)
         groups = [range(at, min(at + most, len(member))) for at in range(0, len(member), most)]
         each = count_windows(visits, self.batch_size)
         found = []
