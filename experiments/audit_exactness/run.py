@@ -160,7 +160,9 @@ def spread(by_seed: Sequence[np.ndarray]) -> Figure:
         f"{len(by_seed)} seeds held fixed, {len(by_seed[0]):,} simulations each, refuted at {LEVEL} in "
         f"{rates.min():.3f} to {rates.max():.3f}, mean {rates.mean():.4f}: the same rate for all of them"
     )
-    return Figure("fixed_seeds.alike", words, float(chi2_contingency(refuted).pvalue), "p", DOUBT, samples=rates.tolist())
+    return Figure(
+        "fixed_seeds.alike", words, float(chi2_contingency(refuted).pvalue), "p", DOUBT, samples=rates.tolist()
+    )
 
 
 def figures_of_published(experiment: str) -> list[Figure]:

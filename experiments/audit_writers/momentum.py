@@ -55,6 +55,4 @@ def wear(story: Story, passes: float) -> Worn:
 
 def _apart(one: State, other: State) -> float:
     """Euclidean distance of the parameters."""
-    return float(
-        np.sqrt(sum(((one[name] - other[name]) ** 2).sum() for name in one if name.startswith(_PARAMETERS)))
-    )
+    return float(np.sqrt(sum(((one[name] - other[name]) ** 2).sum() for name in one if name.startswith(_PARAMETERS))))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from experiments.audit_planted.failures import FAILURES
-from experiments.audit_writers.people import Writers, writers
+from experiments.audit_writers.people import writers
 from experiments.audit_writers.repetition import LEVEL, Repetition, repetition
 from experiments.benchmark import Benchmark, Figure, Say
 from unlearn.audit.attack_audit import AttackAudit
