@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ from experiments.audit_planted.planting import log_as_built, plant
 from experiments.audit_planted.run import by_shard, learner
 from experiments.audit_writers.momentum import wear
 from experiments.audit_writers.people import Writers
+from shards.placement import place_subjects
 from unlearn import Workspace, verify
-from unlearn.audit.attack_audit import AttackAudit
-from unlearn.audit.workspace_audit import AuditResult
 from unlearn.errors import VerificationError
 from unlearn.request import Request
 
@@ -27,20 +27,58 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What one audit said.
+
+    Attributes:
+        refuted: Its verdict.
+        p_value: Of it.
+        advantage: Mean advantage of the own shard.
+        everywhere: Least advantage in all shards that it would have found, or None.
+        one_shard: The same in one shard.
+        members: Mean advantage of writers who stay.
+        power_one_shard: How often it expects to find one shard that was kept.
+        power_all_shards: How often it expects to find that all were.
+    """
+
+    refuted: bool
+    p_value: float
+    advantage: float
+    everywhere: float | None
+    one_shard: float | None
+    members: float
+    power_one_shard: float
+    power_all_shards: float
+
+
+@dataclass(frozen=True)
 class Repetition:
     """What was found in one workspace.
 
     Attributes:
-        audits: `NAME:K` to the audit with K writers; `momentum:P`, after P passes from a kept momentum, with all.
-        attacked: `NAME` to the audit by attacks, with all.
+        audits: `NAME:K` to the audit with K writers; `momentum:P`, after P passes from a kept momentum, with all. Where
+            the K were all in one shard there is none: it would be refused.
+        attacked: `NAME` to verdict and p-value of the audit by attacks, with all.
         replayed: `NAME` to whether training every step again finds that the states are others.
         distances: P to how far a kept momentum has moved the parameters (`Worn`).
     """
 
-    audits: dict[str, AuditResult] = field(default_factory=dict)
-    attacked: dict[str, AttackAudit] = field(default_factory=dict)
+    audits: dict[str, Seen] = field(default_factory=dict)
+    attacked: dict[str, tuple[bool, float]] = field(default_factory=dict)
     replayed: dict[str, bool] = field(default_factory=dict)
     distances: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Repetition:
+        """Read `to_json`."""
+        found = json.loads(text)
+        audits = {name: Seen(**seen) for name, seen in found["audits"].items()}
+        attacked = {name: (bool(refuted), float(p)) for name, (refuted, p) in found["attacked"].items()}
+        return cls(audits, attacked, found["replayed"], found["distances"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,21 +106,39 @@ class _Scene:
     def audit(self, name: str, number: int) -> None:
         """Audit with some of the writers."""
         presented = self.data.records(self.gone[:number], self.setting["images"])
-        self.found.audits[name] = self.workspace.audit(
-            presented, alpha=LEVEL, permutations=self.setting["permutations"]
+        key, (shards, slices) = (
+            self.workspace._site.keys.placement,
+            (self.setting["n_shards"], self.setting["n_slices"]),
+        )
+        if len(np.unique(place_subjects(key, sorted(set(presented.subjects)), shards, slices)[0])) < 2:
+            return
+        audit = self.workspace.audit(presented, alpha=LEVEL, permutations=self.setting["permutations"])
+        least, yardstick = audit.detectable, audit.yardstick
+        assert yardstick is not None, "nobody stays"
+        self.found.audits[name] = Seen(
+            audit.verdict == "refuted",
+            audit.p_value,
+            audit.test.advantage,
+            least.everywhere,
+            least.one_shard,
+            yardstick.advantage,
+            yardstick.power_one_shard,
+            yardstick.power_all_shards,
         )
 
     def look(self, name: str, *, replay: bool) -> None:
         """Audit with few and with many writers, by attacks with all, and perhaps train again."""
         for number in self.setting["presented"]:
             self.audit(f"{name}:{number}", number)
-        self.found.attacked[name] = self.workspace.audit(
+        audit = self.workspace.audit(
             self.data.records(self.gone, self.setting["images"]),
             attacks=self.setting["attacks"],
             held_out=self.data.records(self.held, self.setting["images"]),
             alpha=LEVEL,
             permutations=self.setting["permutations"],
         )
+        assert audit.p_value is not None, "nobody is held out"
+        self.found.attacked[name] = (audit.verdict == "refuted", audit.p_value)
         if replay:
             self.found.replayed[name] = self._is_other()
 

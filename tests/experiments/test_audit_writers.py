@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from experiments.audit_planted.failures import FAILURES
 from experiments.audit_planted.run import learner
 from experiments.audit_writers.people import Writers
 from experiments.audit_writers.repetition import Repetition, repetition
-from experiments.audit_writers.run import BENCHMARK, figures_of
+from experiments.audit_writers.run import BENCHMARK, figures_of, kept_for, repetitions
 
 SETTING: dict[str, Any] = {
     "writers": 60,
@@ -57,13 +58,30 @@ def test_an_honest_deletion_passes_and_what_was_kept_does_not(found: Repetition)
     assert found.audits.keys() == {*(f"{name}:{k}" for name in looked_at for k in (10, 30)), "momentum:1"}
     assert found.attacked.keys() == set(looked_at)
     for name in ("honest:10", "honest:30"):
-        assert found.audits[name].verdict == "not refuted", name
+        assert not found.audits[name].refuted, name
     for name in ("nothing_done:10", "nothing_done:30", "one_shard_kept:30", "late_checkpoint:30"):
-        assert found.audits[name].verdict == "refuted", name
-    assert found.attacked["honest"].verdict == "not refuted"
-    assert found.attacked["nothing_done"].verdict == "refuted"
-    assert found.audits["honest:10"].test.n_subjects == 10
-    assert (found.attacked["honest"].forgotten, found.attacked["honest"].held_out) == (30, 30)
+        assert found.audits[name].refuted, name
+    assert not found.attacked["honest"][0]
+    assert found.attacked["nothing_done"][0]
+
+
+def test_what_was_found_is_kept(found: Repetition, tmp_path: Path) -> None:
+    assert Repetition.from_json(found.to_json()) == found
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "0.json").write_text(found.to_json())
+    # Nothing is made: there are no writers of so many images.
+    assert list(repetitions({**SETTING, "images": 10**6}, tmp_path / "none", tmp_path / "kept")) == [found]
+
+
+def test_other_settings_are_kept_elsewhere() -> None:
+    assert kept_for(SETTING) == kept_for({**SETTING, "repetitions": 7, "processes": 3})
+    assert kept_for(SETTING) != kept_for({**SETTING, "images": 5})
+
+
+def test_writers_of_one_shard_are_not_presented(tmp_path: Path) -> None:
+    """Nothing can be rearranged among them, so the audit would refuse."""
+    alone = {**SETTING, "presented": [1, 30], "planted": 0, "replayed": 0}
+    assert repetition(made_up(), alone, 0, tmp_path / "w").audits.keys() == {"honest:30"}
 
 
 def test_training_again_finds_every_failure_and_no_honest_deletion(found: Repetition) -> None:
@@ -85,14 +103,14 @@ def test_every_figure_says_what_was_found(found: Repetition) -> None:
     assert len(figures["honest:30"].samples) == 2
     assert figures["honest:30"].at_most == pytest.approx(0.05 + 3 * (0.05 * 0.95 / 2) ** 0.5)
     assert figures["nothing_done.advantage"].value > 3 * abs(figures["honest.advantage"].value)
-    assert figures["named:30.least_everywhere"].value == found.audits["honest:30"].detectable.everywhere
+    assert figures["named:30.least_everywhere"].value == found.audits["honest:30"].everywhere
     assert figures["momentum:1.distance"].value == found.distances["1"]
     assert (figures["replay:honest"].value, figures["replay:kept_optimizer"].value) == (0, 1)
 
 
 def test_what_few_audits_name_is_said_to_be_nothing(found: Repetition) -> None:
     audit = found.audits["honest:10"]
-    blind = replace(audit, detectable=replace(audit.detectable, one_shard=None))
+    blind = replace(audit, one_shard=None)
     figures = figures_of([Repetition(found.audits | {"honest:10": blind}, found.attacked)], SETTING)
     none = next(figure for figure in figures if figure.name == "named:10.least_one_shard")
     assert (none.value, none.what.endswith("0: none")) == (0, True)
