@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments.audit_planted.failures import FAILURES
 from experiments.audit_planted.run import learner
 from experiments.audit_writers.people import Writers
 from experiments.audit_writers.repetition import Repetition, repetition
+from experiments.audit_writers.report import tables
 from experiments.audit_writers.run import BENCHMARK, figures_of, kept_for, repetitions
 
 SETTING: dict[str, Any] = {
@@ -106,6 +108,16 @@ def test_every_figure_says_what_was_found(found: Repetition) -> None:
     assert figures["named:30.least_everywhere"].value == found.audits["honest:30"].everywhere
     assert figures["momentum:1.distance"].value == found.distances["1"]
     assert (figures["replay:honest"].value, figures["replay:kept_optimizer"].value) == (0, 1)
+
+
+def test_the_readme_says_what_the_figures_say(found: Repetition) -> None:
+    figures = [figure.to_json() for figure in figures_of([found, found], SETTING)]
+    said = tables({"figures": figures, "setting": SETTING}).splitlines()
+    row = next(line for line in said if line.startswith("| `nothing_done`"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["1.00", "1.00", "1.00", "10"]
+    assert said[0].startswith("2 honest deletions, 1 with each failure")
+    assert len([line for line in said if line.startswith("| `kept_optimizer`")]) == 2
+    assert all(len(one) == len(next_one) for one, next_one in pairwise(said) if one[:2] == next_one[:2] == "| ")
 
 
 def test_what_few_audits_name_is_said_to_be_nothing(found: Repetition) -> None:
