@@ -77,10 +77,13 @@ def tables(document: Mapping[str, Any]) -> str:
         for passes in document["setting"]["passes"]
     ]
     number = len(figures[f"honest:{most}"]["samples"])
+    heading = (
+        f"{number} honest deletions, {document['setting']['planted']} with each failure; exact 95 % intervals. By "
+        f"attacks, honest deletions are refuted in {rate('attacks:honest')}. What audits of honest deletions name:"
+    )
     return "\n\n".join(
         [
-            f"{number} honest deletions, {document['setting']['planted']} with each failure; exact 95 % intervals. By "
-            f"attacks, honest deletions are refuted in {rate('attacks:honest')}. What audits of honest deletions name:",
+            heading,
             table(
                 ("writers", "refuted", "least, all shards", "least, one shard", "power, all kept", "power, one kept"),
                 honest,
