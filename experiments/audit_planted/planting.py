@@ -1,7 +1,8 @@
 """Plant a failure: put other states into the service of a workspace, as software would that builds the wrong thing.
 
-The workspace's log, receipts and records stay as they are; it serves the planted states as its own, and its audit finds
-them by what they say alone. Only comparing bytes (`unlearn verify --replay`) would find them otherwise.
+The workspace's receipts and records stay as they are, and so does its log, unless it is told to say that these states
+were built. It serves the planted states as its own, and its audit finds them by what they say alone. Where the log is
+told, only comparing bytes (`unlearn verify --replay`) finds them otherwise.
 """
 
 from __future__ import annotations
@@ -46,3 +47,15 @@ def plant(workspace: Workspace, states: Mapping[int, State], *, recorded: bool =
     with closing(sqlite3.connect(site.path / "ledger.db")) as c, c:
         c.executemany("UPDATE step SET commitment = ? WHERE shard = ? AND position = ?", commitments)
         c.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'")
+
+
+def log_as_built(workspace: Workspace) -> None:
+    """Let the log say, too, that the workspace built what it serves, as software would that builds the wrong thing.
+
+    After this, receipts, log, ledger and files contradict each other nowhere.
+
+    Args:
+        workspace: After `plant`.
+    """
+    for step in workspace._site.ledger.served()[1]:
+        workspace._site.ledger.record_step(step)

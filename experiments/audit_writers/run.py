@@ -2,154 +2,79 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import multiprocessing
 import shutil
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from experiments.audit_planted.failures import FAILURES, Story, served, stored
-from experiments.audit_planted.here import Here
-from experiments.audit_planted.planting import plant
-from experiments.audit_planted.run import by_shard, learner
+from experiments.audit_planted.failures import FAILURES
+from experiments.audit_writers.people import writers
+from experiments.audit_writers.repetition import LEVEL, Repetition, Seen, repetition
+from experiments.bench.bare import ROOT
 from experiments.benchmark import Benchmark, Figure, Say
-from experiments.forget_exact.run import mnist
-from shards.records import Records, make_records
-from unlearn import Workspace
 from unlearn.audit.metrics.estimate import proportion
-
-LEVEL = 0.05
-"""Of every audit."""
 
 POWER = 0.8
 """How often a failure is to be found with as many writers as are said to be needed."""
 
-PLANTED = ("nothing_done", "one_shard_kept", "kept_optimizer")
-NAMES = {
-    "honest": "honest deletion",
-    "nothing_done": "every shard kept",
-    "one_shard_kept": "one shard of five kept",
-    "kept_optimizer": "started over, but for the momentum",
-}
+NAMES = {"honest": "Honest deletion"} | {name: str(of.__doc__).rstrip(".") for name, of in FAILURES.items()}
+
+_images = cache(writers)
+"""Read once in each process."""
 
 
-@dataclass(frozen=True, eq=False)
-class Writers:
-    """Images of writers.
-
-    Attributes:
-        x: `[n, 196]` float32, means of 2 x 2 pixels, from 0 to 1.
-        y: `[n]` int64.
-        writer: `[n]` int.
-        known: Writers with enough images.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    writer: np.ndarray
-    known: np.ndarray
-
-    def records(self, who: Sequence[int], images: int) -> Records:
-        """The first images of some writers, under their names."""
-        rows = np.concatenate([np.flatnonzero(self.writer == one)[:images] for one in who])
-        names = [f"writer-{one}" for one in self.writer[rows].tolist()]
-        return make_records(
-            self.x[rows], self.y[rows], subjects=names, record_ids=[f"image-{row}" for row in rows.tolist()]
-        )
-
-
-def writers(images: int) -> Writers:
-    """MNIST's training part, smaller.
+def repetitions(setting: Mapping[str, Any], folder: Path, kept: Path) -> Iterator[Repetition]:
+    """All repetitions in order, some at a time, each in a process of its own numeric libraries.
 
     Args:
-        images: That a writer needs.
-
-    Returns:
-        The images.
-    """
-    data = mnist()
-    small = data.x.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(len(data.x), -1) / 255
-    who, counts = np.unique(data.writer, return_counts=True)
-    return Writers(small.astype(np.float32), data.y.astype(np.int64), data.writer, who[counts >= images])
-
-
-def repetition(data: Writers, setting: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
-    """One workspace: trained, asked to forget, audited, and audited again with failures planted.
-
-    Args:
-        data: Images.
         setting: The entries of `config.toml`.
-        seed: Of everything that is drawn, the placement among it.
-        folder: Where to make it.
+        folder: An empty folder.
+        kept: Where to keep what was found, a file a repetition; those that are there are not made again.
 
-    Returns:
-        `NAME:K` to the audit with K writers, `attacks:NAME` to that by attacks.
+    Yields:
+        What was found.
     """
-    rng = np.random.default_rng(seed)
-    n, held = setting["writers"], setting["held_out"]
-    drawn = rng.permutation(data.known)[: n + held]
-    gone = drawn[: setting["deletions"]]
-    workspace = Workspace.create(
-        folder / "w",
-        learner(setting),
-        n_shards=setting["n_shards"],
-        n_slices=setting["n_slices"],
-        classes=list(range(10)),
-        random_state=seed,
-        executor=Here(),
-    )
-    found: dict[str, Any] = {}
-    with closing(workspace):
-        workspace.ingest(data.records(drawn[:n], setting["images"]))
-        workspace.train(progress=False)
-        before, first = served(workspace), served(workspace, 0)
-        workspace.forget([f"writer-{one}" for one in gone])
-        workspace.recover(progress=False)
-        audits(workspace, "honest", data, gone, drawn[n:], setting, found)
-        if seed < setting["planted"]:
-            away = data.records(gone, setting["images"])
-            story = Story(
-                learner(setting),
-                workspace._site.task(),
-                workspace.declaration.root_seed,
-                setting["n_slices"],
-                first,
-                before,
-                served(workspace),
-                stored(workspace),
-                by_shard(workspace, away.features["x"], away.target, away.subjects),
-                rng,
-            )
-            for name in PLANTED:
-                plant(workspace, FAILURES[name](story))
-                audits(workspace, name, data, gone, drawn[n:], setting, found)
+    kept.mkdir(parents=True, exist_ok=True)
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(setting["processes"], mp_context=spawned) as pool:
+        number = setting["repetitions"]
+        yield from pool.map(_one, [setting] * number, range(number), [folder] * number, [kept] * number)
+
+
+def _one(setting: Mapping[str, Any], seed: int, folder: Path, kept: Path) -> Repetition:
+    file = kept / f"{seed}.json"
+    if file.exists():
+        return Repetition.from_json(file.read_text(encoding="utf-8"))
+    made = folder / str(seed)
+    found = repetition(_images(setting["images"]), setting, seed, made)
+    shutil.rmtree(made)
+    written = file.with_suffix(".new")
+    written.write_text(found.to_json(), encoding="utf-8")
+    written.replace(file)
     return found
 
 
-def audits(
-    workspace: Workspace,
-    name: str,
-    data: Writers,
-    gone: np.ndarray,
-    held: np.ndarray,
-    setting: Mapping[str, Any],
-    found: dict[str, Any],
-) -> None:
-    """Audit with few and with many writers, and by attacks with all."""
-    options = {"alpha": LEVEL, "permutations": setting["permutations"]}
-    for number in setting["presented"] if name != "kept_optimizer" else setting["presented"][-1:]:
-        presented = data.records(gone[:number], setting["images"])
-        found[f"{name}:{number}"] = workspace.audit(presented, **options)
-    found[f"attacks:{name}"] = workspace.audit(
-        data.records(gone, setting["images"]),
-        attacks=setting["attacks"],
-        held_out=data.records(held, setting["images"]),
-        **options,
-    )
+def kept_for(setting: Mapping[str, Any]) -> Path:
+    """Where repetitions are kept: a folder of its own for all that decides what is found in one.
+
+    Args:
+        setting: The entries of `config.toml`.
+
+    Returns:
+        The folder; whoever changes the code deletes it.
+    """
+    decides = {name: value for name, value in setting.items() if name not in ("repetitions", "processes")}
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    return ROOT / "runs" / "audit_writers" / digest
 
 
 def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
@@ -163,49 +88,140 @@ def measure(setting: Mapping[str, Any], folder: Path, say: Say) -> list[Figure]:
     Returns:
         The figures.
     """
-    data = writers(setting["images"])
-    refuted: dict[str, list[bool]] = defaultdict(list)
-    p_values: dict[str, list[float]] = defaultdict(list)
-    advantages: dict[str, list[float]] = defaultdict(list)
-    for seed in range(setting["repetitions"]):
-        found = repetition(data, setting, seed, folder)
-        for name, audit in found.items():
-            refuted[name].append(audit.verdict == "refuted")
-            p_values[name].append(float(audit.p_value))
-            if not name.startswith("attacks:"):
-                advantages[name].append(audit.test.advantage)
-        advantages["members"].append(found[f"honest:{setting['presented'][-1]}"].yardstick.advantage)
-        for path in folder.iterdir():
-            shutil.rmtree(path)
-        if seed % 20 == 0:
-            rates = ", ".join(f"{name} {np.mean(values):.2f}" for name, values in refuted.items())
-            say(f"{seed + 1} of {setting['repetitions']}: {rates}")
-    figures = [_rate(name, values, p_values[name], setting) for name, values in refuted.items()]
-    figures += [_needed(name, refuted, setting) for name in ("nothing_done", "one_shard_kept")]
-    return figures + [
-        Figure(f"{name}.advantage", "mean advantage under the own shard, in logits", float(np.mean(values)), "logits")
-        for name, values in advantages.items()
-        if name == "members" or name.endswith(f":{setting['presented'][-1]}")
+    found: list[Repetition] = []
+    for one in repetitions(setting, folder, kept_for(setting)):
+        found.append(one)
+        if len(found) % 20 == 1:
+            say(f"{len(found)} of {setting['repetitions']}")
+    return figures_of(found, setting)
+
+
+def figures_of(found: Sequence[Repetition], setting: Mapping[str, Any]) -> list[Figure]:
+    """What was found, as figures.
+
+    Args:
+        found: The repetitions.
+        setting: The entries of `config.toml`.
+
+    Returns:
+        The figures.
+    """
+    most = setting["presented"][-1]
+    named = [name for name in NAMES if f"{name}:{most}" in found[0].audits]
+    figures = []
+    for name in named:
+        for number in setting["presented"]:
+            seen = [(audit.refuted, audit.p_value) for audit in _of(found, f"{name}:{number}")]
+            figures.append(_rate(f"{name}:{number}", f"{NAMES[name]}, {number} writers presented", seen, name))
+        attacked = [one.attacked[name] for one in found if name in one.attacked]
+        how = f"{NAMES[name]}, by attacks ({', '.join(setting['attacks'])}), all presented"
+        figures.append(_rate(f"attacks:{name}", how, attacked, name))
+    for number in setting["presented"]:
+        figures += _beforehand(number, _of(found, f"honest:{number}"))
+    for name in named:
+        figures += _traces(name, _of(found, f"{name}:{most}"))
+    figures += [_needed(name, found, setting) for name in named if name != "honest"]
+    figures += [_replayed(name, found) for name in named if name in found[0].replayed]
+    for passes in found[0].distances:
+        figures += _momentum(passes, found)
+    return figures
+
+
+def _of(found: Sequence[Repetition], name: str) -> list[Seen]:
+    return [one.audits[name] for one in found if name in one.audits]
+
+
+def _rate(name: str, what: str, seen: Sequence[tuple[bool, float]], kind: str) -> Figure:
+    refuted, p_values = (list(part) for part in zip(*seen, strict=True))
+    estimate = proportion(sum(refuted), len(refuted))
+    words = f"{what}; refuted, of {len(refuted)}, 95 % interval {estimate.low:.3f} to {estimate.high:.3f}"
+    most = LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / len(refuted)) if kind == "honest" else None
+    return Figure(name, words, float(np.mean(refuted)), "share", at_most=most, samples=p_values)
+
+
+def _beforehand(number: int, honest: Sequence[Seen]) -> list[Figure]:
+    """What audits of honest deletions name: what they would have found."""
+    with_all = f"audits of honest deletions with {number} writers"
+    return [
+        *_least(f"named:{number}", with_all, honest),
+        Figure(
+            f"named:{number}.power_one_shard",
+            f"{with_all} expect to find one shard that was kept so often, mean",
+            float(np.mean([one.power_one_shard for one in honest])),
+            "share",
+        ),
+        Figure(
+            f"named:{number}.power_all_shards",
+            f"{with_all} expect to find that all were kept so often, mean",
+            float(np.mean([one.power_all_shards for one in honest])),
+            "share",
+        ),
     ]
 
 
-def _rate(name: str, found: Sequence[bool], p_values: Sequence[float], setting: Mapping[str, Any]) -> Figure:
-    kind, _, number = name.rpartition(":") if not name.startswith("attacks:") else (name[8:], "", "")
-    estimate = proportion(int(np.sum(found)), len(found))
-    how = f"{number} writers presented" if number else f"by attacks ({', '.join(setting['attacks'])}), all presented"
-    words = f"{NAMES[kind]}, {how}; refuted in {len(found)}, 95 % interval {estimate.low:.3f} to {estimate.high:.3f}"
-    most = LEVEL + 3 * (LEVEL * (1 - LEVEL) / len(found)) ** 0.5 if kind == "honest" else None
-    return Figure(name, words, float(np.mean(found)), "share", at_most=most, samples=p_values)
+def _traces(name: str, audits: Sequence[Seen]) -> list[Figure]:
+    """What a deletion leaves, what the audits of it could have found, and what the states know of those who stay."""
+    members, advantages = [audit.members for audit in audits], [audit.advantage for audit in audits]
+    what = "mean advantage of the own shard"
+    return [
+        Figure(f"{name}.advantage", f"{NAMES[name]}: {what}, of the forgotten", float(np.mean(advantages)), "logits"),
+        Figure(f"{name}.members", f"{what}, of writers who stay", float(np.mean(members)), "logits"),
+        *_least(name, "audits of it", audits),
+    ]
 
 
-def _needed(name: str, refuted: Mapping[str, Sequence[bool]], setting: Mapping[str, Any]) -> Figure:
+def _least(name: str, whose: str, audits: Sequence[Seen]) -> list[Figure]:
+    found = []
+    for where, of in (("everywhere", "in all shards"), ("one_shard", "in one shard")):
+        values = [getattr(audit, where) for audit in audits]
+        middle = median(math.inf if value is None else value for value in values)
+        words = f"{whose} would find such an advantage {of} with probability 0.95, median"
+        none = math.isinf(middle)
+        found.append(
+            Figure(f"{name}.least_{where}", words + ("; 0: none" if none else ""), 0.0 if none else middle, "logits")
+        )
+    return found
+
+
+def _needed(name: str, found: Sequence[Repetition], setting: Mapping[str, Any]) -> Figure:
     """The fewest writers from which on the failure is found often enough; 0: more than were tried."""
-    rates = {number: float(np.mean(refuted[f"{name}:{number}"])) for number in setting["presented"]}
+    rates = {
+        number: float(np.mean([audit.refuted for audit in _of(found, f"{name}:{number}")]))
+        for number in setting["presented"]
+    }
     enough = [k for k in rates if all(rate >= POWER for number, rate in rates.items() if number >= k)]
     words = f"{NAMES[name]}: fewest writers presented, of those tried, with which it is found in {POWER:.0%} of cases"
     return Figure(
         f"{name}.needed", words + ("" if enough else "; 0: none were enough"), min(enough, default=0), "writers"
     )
+
+
+def _replayed(name: str, found: Sequence[Repetition]) -> Figure:
+    others = [one.replayed[name] for one in found if name in one.replayed]
+    words = f"{NAMES[name]}; training again finds other states, of {len(others)}"
+    bounds = {"at_most": 0.0} if name == "honest" else {"at_least": 1.0}
+    return Figure(f"replay:{name}", words, float(np.mean(others)), "share", **bounds)
+
+
+def _momentum(passes: str, found: Sequence[Repetition]) -> list[Figure]:
+    audits = _of(found, f"momentum:{passes}")
+    what = f"started over but for the momentum, {passes} passes later"
+    return [
+        _rate(f"momentum:{passes}", what, [(audit.refuted, audit.p_value) for audit in audits], "momentum"),
+        Figure(
+            f"momentum:{passes}.advantage",
+            f"{what}: mean advantage of the own shard",
+            float(np.mean([audit.advantage for audit in audits])),
+            "logits",
+        ),
+        *_least(f"momentum:{passes}", "audits of it", audits)[:1],
+        Figure(
+            f"momentum:{passes}.distance",
+            f"{what}: distance of the parameters from those without it, over the way these have come, mean",
+            float(np.mean([one.distances[passes] for one in found if passes in one.distances])),
+            "ratio",
+        ),
+    ]
 
 
 BENCHMARK = Benchmark("audit_writers", "Audits of writers", measure, where=None)

@@ -24,6 +24,7 @@ from typing import Literal
 
 import numpy as np
 
+from unlearn.audit.epsilon.inputs import score_array
 from unlearn.errors import InputError
 
 ABSTAIN = -1
@@ -90,9 +91,9 @@ def guess_extremes(scores: np.ndarray, guesses: int | None = None) -> np.ndarray
         `[m]` int64: 1, 0 or `ABSTAIN`.
 
     Raises:
-        InputError: If there are not so many canaries, or the number is odd.
+        InputError: If there are not so many canaries, the number is odd, or a score is not a number.
     """
-    values = np.asarray(scores, dtype=np.float64)
+    values = score_array("canaries", scores)
     number = 2 * (len(values) // 4) if guesses is None else guesses
     if not 2 <= number <= len(values) or number % 2:
         raise InputError(

@@ -35,6 +35,18 @@ _CACHE = 8 * 2**20
 """So many bytes of parameters in one stack: in a larger one, every update waits for the memory."""
 
 
+def stack_size(sizes: tuple[int, ...]) -> int:
+    """How many networks are trained in one stack.
+
+    Args:
+        sizes: Widths of the input, of the hidden layers and of the output.
+
+    Returns:
+        At least 1.
+    """
+    return max(1, _CACHE // (_BYTES * count_parameters(sizes)))
+
+
 @dataclass(frozen=True)
 class StackedModels:
     """Trained networks.
@@ -173,7 +185,7 @@ class StackedMLP:
         labels = classes_of(y, len(X), n_classes)
         sizes = (X.shape[1], *self.hidden, n_classes)
         visits = self.visits(member)
-        most = max(1, _CACHE // (_BYTES * count_parameters(sizes)))
+        most = stack_size(sizes)
         groups = [range(at, min(at + most, len(member))) for at in range(0, len(member), most)]
         each = count_windows(visits, self.batch_size)
         found = []
@@ -212,24 +224,20 @@ class StackedMLP:
         import torch
 
         keep = 1 + self.momentum - self.learning_rate * self.weight_decay
-
         models, batch, _ = x.shape
         layers = [x, *_forward(x, weights, biases)]
-        gradient = torch.softmax(layers[-1], dim=-1).view(models * batch, -1)
-        gradient[torch.arange(models * batch), classes] -= 1
-        gradient = gradient.view(models, batch, -1)
+        gradient = torch.softmax(layers[-1], dim=-1)
+        gradient.view(models * batch, -1).scatter_add_(1, classes.unsqueeze(1), x.new_full((models * batch, 1), -1.0))
+        every = x.new_ones((1, 1, batch)).expand(models, 1, batch)
+        rate = self.learning_rate / batch
         for number in range(len(weights) - 1, -1, -1):
-            below, bias = layers[number], len(weights) + number
-            rate = self.learning_rate / batch
-            before[number].baddbmm_(below.transpose(1, 2), gradient, beta=-self.momentum, alpha=-rate)
-            before[number].add_(weights[number], alpha=keep)
-            before[bias].mul_(-self.momentum).add_(gradient.sum(dim=1, keepdim=True), alpha=-rate)
-            before[bias].add_(biases[number], alpha=keep)
+            below, bias, given = layers[number], len(weights) + number, gradient
             if number:  # by the weights as they were
-                gradient = torch.bmm(gradient, weights[number].transpose(1, 2))
+                gradient = torch.bmm(given, weights[number].transpose(1, 2))
                 gradient = torch.ops.aten.threshold_backward(gradient, below, 0)
-            weights[number], before[number] = before[number], weights[number]
-            biases[number], before[bias] = before[bias], biases[number]
+            for now, at, seen in ((weights, number, below.transpose(1, 2)), (biases, bias, every)):
+                before[at].baddbmm_(seen, given, beta=-self.momentum, alpha=-rate).add_(now[number], alpha=keep)
+                now[number], before[at] = before[at], now[number]
 
 
 def _forward(

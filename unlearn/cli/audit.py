@@ -108,7 +108,7 @@ def audit(
     """Audit a workspace.
 
     Raises:
-        BadParameter: If what is for attacks is given without any.
+        BadParameter: If what is for attacks is given without any, or the result cannot be written where it should.
         Exit: With status 1 if the model was found to know forgotten records.
     """
     from shards.sources import from_file
@@ -118,6 +118,8 @@ def audit(
         raise typer.BadParameter(
             "--held-out, --primary, --shadows and --coins are for attacks: name some with --attack"
         )
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise typer.BadParameter(f"--out {out}: give a file in a folder that is there; nothing was tested")
 
     def read(file: Path) -> Records:
         return from_file(
@@ -220,11 +222,11 @@ def say_audit(found: AuditResult) -> None:
             f"of cases, all shards in {yardstick.power_all_shards:.0%}"
         )
     least = found.detectable
-    if least.everywhere is not None and least.one_shard is not None:
-        say(
-            f"least advantage found with a probability of {least.power:.0%}: {least.everywhere:.3f} in all shards, "
-            f"{least.one_shard:.3f} in one"
-        )
+    places = (("in all shards", least.everywhere), ("in one", least.one_shard))
+    say(
+        f"least advantage found with a probability of {least.power:.0%}: "
+        + ", ".join(f"none {at} (too few subjects)" if value is None else f"{value:.3f} {at}" for at, value in places)
+    )
     say(f"the largest epsilon it could have refuted: {test.epsilon_largest:.2f} (delta {test.delta:g})")
     say("not shown by it:")
     for limit in found.not_shown:

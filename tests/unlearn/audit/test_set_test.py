@@ -164,3 +164,11 @@ def test_refusals(changed: dict[str, Any], message: str) -> None:
 def test_odd_numbers_of_guesses(number: int) -> None:
     with pytest.raises(InputError, match="even number"):
         guess_extremes(np.zeros(10), number)
+
+
+def test_a_score_that_is_not_a_number_is_refused() -> None:
+    """It would be sorted last, and so be taken for the surest of all."""
+    scores = np.arange(10.0)
+    scores[3] = np.nan
+    with pytest.raises(InputError, match="1 of 10 scores of canaries are not a number"):
+        guess_extremes(scores)

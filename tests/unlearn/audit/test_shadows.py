@@ -179,6 +179,13 @@ def test_groups_do_not_change_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told[-1][0] == told[-1][1]
 
 
+def test_a_seed_decides_every_byte() -> None:
+    X, y = noisy()
+    membership = half_splits(4, 60, 0)
+    first, again, other = (STACK.train(X, y, 3, membership, seed).logits(X).tobytes() for seed in (5, 5, 6))
+    assert first == again != other
+
+
 def test_columns_in_any_order_of_memory_are_the_same_records() -> None:
     X, y = noisy()
     membership = half_splits(2, 60, 0)

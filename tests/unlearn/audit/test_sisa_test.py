@@ -235,6 +235,7 @@ def test_same_seed_same_result_whatever_the_order_of_subjects_says_the_same() ->
         ({"labels": np.array([0.0, 1, 2, 2])}, "columns of the scores"),
         ({"labels": np.array([0, 1, 2])}, "at least two shards"),
         ({"scores": np.full((4, 3), np.nan)}, "not finite"),
+        ({"scores": np.outer([1.0, 2, 4, 8], [1, 1, 0]), "labels": np.array([0, 1, 1, 1])}, "do not tell shards apart"),
         ({"strata": np.zeros(3)}, "one entry a subject"),
         ({"permutations": 18}, "draw at least 19"),
         ({"alpha": 1.0}, "between 0 and 1"),

@@ -197,6 +197,25 @@ def test_attacks_are_listed() -> None:
         assert where in lines[name]
 
 
+def test_what_too_few_subjects_could_find_is_said(life: tuple[Path, Path, str], tmp_path: Path) -> None:
+    run, gone, _ = life
+    recovered(run).close()
+    few = tmp_path / "few.csv"
+    few.write_text("".join(gone.read_text().splitlines(keepends=True)[: 1 + 2 * 5]))
+    said = unlearn("audit", run, "--records", few, *ROLES, "--permutations", 99)
+    assert said.stderr == ""
+    assert "least advantage found with a probability of 95%: " in said.stdout
+    assert "none in one (too few subjects)" in said.stdout
+
+
+def test_nothing_is_tested_where_the_result_could_not_be_written(life: tuple[Path, Path, str]) -> None:
+    run, gone, _ = life
+    for out in (run, run / "nowhere" / "audit.json"):
+        said = unlearn("audit", run, "--records", gone, *ROLES, "--out", out)
+        assert (said.exit_code, said.stdout) == (2, "")
+        assert "give a file in a folder that is there" in " ".join(said.stderr.replace("│", " ").split())
+
+
 def test_strangers_are_refused(life: tuple[Path, Path, str], tmp_path: Path) -> None:
     run, gone, _ = life
     strangers = tmp_path / "strangers.csv"

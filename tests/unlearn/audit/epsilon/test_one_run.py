@@ -95,6 +95,10 @@ def test_bad_input_is_refused() -> None:
         one_run(Guesses(1000, 200, 200), delta=0.01)
     with pytest.raises(InputError, match="right guesses must be"):
         Guesses(10, 5, 6)
+    with pytest.raises(InputError, match="there must be a canary, got 0"):
+        Guesses(0, 0, 0)
+    with pytest.raises(InputError, match=r"one number each, got shapes \(2, 1\)"):
+        guess([[1.0], [2.0]], [0.0], guess_in=1, guess_out=0)
     with pytest.raises(InputError, match="no canary was guessed"):
         Guesses(10, 0, 0)
     with pytest.raises(InputError, match="not a number"):
