@@ -99,7 +99,7 @@ def test_before_anything(tmp_path: Path) -> None:
 def test_trained(trained: Path) -> None:
     report = of(trained)
     assert (report.model.records, report.model.serving, report.model.steps_missing) == (30, 3, 0)
-    assert report.model.learner == "SklearnLearner"
+    assert report.model.learner == "SklearnLearner of SGDClassifier"
     assert [phase.kind for phase in report.cost.phases] == ["training"]
     assert report.cost.rebuilt == 0
     assert {cell.state for row in report.shards.rows for cell in row.cells} == {"built"}

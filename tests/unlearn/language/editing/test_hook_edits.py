@@ -147,12 +147,13 @@ def test_a_cache_from_before_the_edit_is_refused(knowing: Knowing, name: str) ->
 
 
 def test_an_edit_that_cannot_be_tried_is_taken_back(knowing: Knowing) -> None:
-    """The demonstrations alone are more than the model takes."""
+    """The demonstrations leave no place for a whole query; with more of them, for none at all."""
     model = made("gpt2", len(knowing.tokenizer))
     lessons = lessons_of(knowing, edits_of(knowing), each=1)
-    with pytest.raises(InputError, match="more than the 64 this model takes"):
-        edit(model, knowing.tokenizer, edits_of(knowing), "ike", Ike(lessons, number=32))
-    assert hooks_on(model) == 0
+    for number, message in ((4, "more than the 64 this model takes"), (32, "the model reads 64 at most")):
+        with pytest.raises(InputError, match=message):
+            edit(model, knowing.tokenizer, edits_of(knowing), "ike", Ike(lessons, number=number))
+        assert hooks_on(model) == 0
 
 
 def test_an_edit_does_not_keep_its_model_alive(knowing: Knowing) -> None:
