@@ -15,8 +15,8 @@ fails, or is still at it when the declared time limit has passed, is not tried a
 without one, says so, and the model is due to be retrained at once.
 
 Certified removal is one of these methods, for a learner of its own. How much of its budget is spent follows from how
-many methods were applied one after the other, which step 3 notes in the transaction that serves the new state: what is
-served was charged, and what was not served was not.
+many removals there were since the last training, which step 3 notes in the transaction that serves the new state: what
+is served was charged, and what was not served was not. What was served once stays charged, served or not.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def choose(
     Raises:
         ConfigurationError: If not; says why, and what to do.
     """
+    from shards.learners.adapters import AdapterLearner
     from shards.learners.torch import TorchLearner
     from unlearn.methods.base import Guarantee
     from unlearn.methods.certified_learner import certified_head, removal_config
@@ -159,6 +160,11 @@ def choose(
                 f"{name} would use up a promise that it does not keep: a CertifiedLearner forgets by {CERTIFIED}"
             )
         return Chosen(card.name, config)
+    if isinstance(learner, AdapterLearner):
+        raise ConfigurationError(
+            "approximate methods reach every weight and layer of a module, and an AdapterLearner keeps its base away "
+            "from all training: shard it, which forgets exactly, or leave the method out"
+        )
     if not isinstance(learner, TorchLearner):
         raise ConfigurationError(
             f"approximate methods work on torch modules, and {type(learner).__name__} trains none: take one, such as "
@@ -286,8 +292,7 @@ def refuse_spent(site: Site, request: Request) -> None:
     if request.method != CERTIFIED or config["when_spent"] != "refuse" or site.ledger.task() is None:
         return
     promise, heads = _promised(site, config)
-    made = [item.applications for item in site.ledger.approximations().values()]
-    if max(made, default=0) >= promise.capacity(heads):
+    if max(site.ledger.removals().values(), default=0) >= promise.capacity(heads):
         raise BudgetSpentError(
             f"the budget of {site.path} for certified removal (epsilon {promise.epsilon:g}, delta {promise.delta:g}) "
             f"is spent: its {promise.capacity(heads):,} removals were made; run `unlearn recover`, which retrains, or "
@@ -411,8 +416,7 @@ def approximate(site: Site, executor: Executor, withdrawals: Sequence[Withdrawal
 def _is_spent(site: Site, shard: int, config: Mapping[str, Json]) -> bool:
     """Whether one more removal would break the promise: decided by counts, so that it tells nothing of the data."""
     promise, heads = _promised(site, config)
-    before = site.ledger.approximations().get(shard)
-    return (0 if before is None else before.applications) >= promise.capacity(heads)
+    return site.ledger.removals().get(shard, 0) >= promise.capacity(heads)
 
 
 class _TooLongError(UnlearnError):
@@ -452,6 +456,9 @@ def _make(
 
     before = site.ledger.approximations().get(known.shard)
     applications = 1 if before is None else before.applications + 1
+    if chosen.method == CERTIFIED:
+        # All since the training, those included whose state is served no more: it was published.
+        applications = site.ledger.removals().get(known.shard, 0) + 1
     # The workers that train will do: of our own code, versions stand for what they loaded.
     program = Program(site.learner.libraries, site.check_code().digest)
     code = code_digest([APPLY])

@@ -133,7 +133,8 @@ def emulate(
         classes: All labels there may be; public.
         bounds: Least and largest value of the features, scalars or `[*shape]`; public, features beyond are clipped.
         epsilon: For a subject, above 0.
-        delta: For a subject, below one by the number of subjects.
+        delta: For a subject. Far below one by the number of subjects, or it says little; that is not checked, since a
+            refusal would tell how many there are.
         n: Synthetic records to draw; public.
         subjects: `[records]` whose each record is; None: each its own.
         per_subject: So many records of a subject are used, the first ones; more of them cost more noise.
@@ -158,9 +159,6 @@ def emulate(
     known = None if subjects is None else to_ids(subjects, "subjects")
     if known is not None and len(known) != len(features):
         raise InputError(f"there are {len(features):,} records and {len(known):,} subjects: give one a record")
-    people = len(features) if known is None else len(set(known))
-    if delta >= 1 / people:
-        raise ConfigurationError(f"delta is {delta:g}: below 1 / {people:,} subjects it would say something")
     rows = np.arange(len(features)) if known is None else _first(known, per_subject)
     used = 1 if known is None else per_subject
     flat = features[rows].reshape(len(rows), -1).astype(np.float64)

@@ -39,7 +39,8 @@ COLUMNS = (
 )
 """What a row holds. `overdue` asks somebody to act; `late` is what was forgotten after its deadline, for good, and
 `days_late` by how many days, begun ones counted whole; both are empty before it is forgotten. `guarantee` is of what is
-served since: "empirical" from an approximate method until the model is retrained, else "exact"; empty before."""
+served since: "empirical" or "certified" from an approximate method until the model is retrained, else "exact"; empty
+before."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet would take for a formula."""

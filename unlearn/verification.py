@@ -370,6 +370,7 @@ def _check_story(site: Site) -> tuple[Story, str]:
         ("batches", story.batches, site.ledger.batches()),
         ("built steps", story.steps, recorded),
         ("states made by approximate methods", story.approximations, _made(site.ledger)),
+        ("certified removals since the last training", story.removals, site.ledger.removals()),
         ("migrations", story.migrations, site.ledger.migrations()),
         ("requests", list(story.requests.items()), list(states.items())),
         ("facts about requests", story.facts, facts),

@@ -162,7 +162,8 @@ class ApproximateState:
         shard: The shard.
         method: Name of the method.
         config: Its configuration.
-        applications: How many methods were applied one after the other since the last exact state.
+        applications: How many methods were applied one after the other since the last exact state. Of certified
+            removal: since the last training.
         refuted_at: When an audit refuted that it, or one it was made from, has forgotten, UTC; None: none did.
         guarantee: `"empirical"`, or `"certified"`.
         certificate: Of certified removal: what is promised (`epsilon`, `delta`), how much of it is `spent`, and how

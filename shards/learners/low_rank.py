@@ -97,13 +97,20 @@ class Adapted(nn.Module):
             scale: Of the updates, before it is divided by the rank.
 
         Raises:
-            ConfigurationError: If a pattern finds no layer, or what is trained is shared with what is not.
+            ConfigurationError: If a pattern finds no layer, or what is trained has two names or is shared with what is
+                not.
         """
         super().__init__()
         named = dict(base.named_modules())
         whole = _outermost(_matching("train", train, [name for name in named if name]))
         linear = [name for name in named if sizes(named[name]) and not _within(name, whole)]
         updated = _matching("adapt", adapt, linear)
+        for name, layer in base.named_modules(remove_duplicate=False):
+            if any(name != other and layer is named[other] for other in [*updated, *whole]):
+                raise ConfigurationError(
+                    f"AdapterLearner: {name!r} is the same layer as one that is to be trained: leave it out, or make "
+                    "two layers of it in the module's factory"
+                )
         own = {id(value) for name in whole for value in _tensors(named[name])}
         shared = {id(value): value for value in _outside(base, whole)}
         tied = own & shared.keys()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from shards.executors.local import LocalExecutor
 from shards.learners.adapters import AdapterLearner
 from unlearn import Workspace
+from unlearn.errors import ConfigurationError
 
 N = 120
 RNG = np.random.default_rng(0)
@@ -49,3 +51,8 @@ def test_an_exported_program_says_the_same(tmp_path: Path) -> None:
         said = torch.export.load(tmp_path / "model.pt2").module()(torch.from_numpy(X)).numpy()
     np.testing.assert_allclose(said, workspace.predict_proba(X), atol=1e-5)
     workspace.close()
+
+
+def test_approximate_methods_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="an AdapterLearner keeps its base away"):
+        Workspace.create(tmp_path / "w", LEARNER, n_shards=1, n_slices=1, classes=[0, 1], method="scrub")

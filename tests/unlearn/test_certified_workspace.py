@@ -128,6 +128,34 @@ def test_a_request_takes_effect_at_once_and_says_what_is_promised(tmp_path: Path
         assert guarantee["adaptive_requests"]["statement"] == ADAPTIVE_EXCLUDED
 
 
+def test_what_was_charged_stays_charged_when_an_older_state_is_served(tmp_path: Path) -> None:
+    """The state of the first batch is exact, and was trained before the removals: it is no new beginning."""
+    with closing(one(tmp_path / "run")) as workspace:
+        rows = range(100, 110)
+        workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+        workspace.train()
+        for row in rows[: LEFT - 1]:
+            assert workspace.forget(record_ids=names([row])).guarantee == "certified"
+        assert workspace.forget(record_ids=names([rows[LEFT]]), method="none").guarantee == "exact"
+        assert workspace.status().approximate == ()
+        last = workspace.forget(record_ids=names([3]))
+        assert last.guarantee == "certified"
+        (state,) = workspace.status().approximate
+        assert (state.applications, state.certificate) == (LEFT, SCANT.promise.certificate(1, LEFT))
+        verified(workspace, last.id)
+        options = {"when_spent": "refuse"}
+        with pytest.raises(BudgetSpentError, match=f"its {LEFT} removals were made"):
+            workspace.forget(record_ids=names([5]), method="certified_removal", method_options=options)
+        waiting = workspace.submit(record_ids=names([5]))
+        workspace.process()
+        assert workspace.status(waiting.id).not_applied == NOT_APPLIED["budget spent"]
+        verified(workspace, waiting.id)
+        workspace.recover()
+        assert workspace.forget(record_ids=names([7])).guarantee == "certified"
+        (state,) = workspace.status().approximate
+        assert state.applications == 1
+
+
 def test_records_of_several_batches(tmp_path: Path) -> None:
     learner = CertifiedLearner(0.01, scale=1e-4)
     with closing(one(tmp_path / "run", learner)) as workspace:

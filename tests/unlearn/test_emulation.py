@@ -155,7 +155,6 @@ def test_a_workspace_trains_on_it(tmp_path: Path) -> None:
     [
         ({"epsilon": 0.0}, ConfigurationError, "epsilon must be above 0"),
         ({"delta": 1.0}, ConfigurationError, "delta between 0 and 1"),
-        ({"delta": 0.01}, ConfigurationError, r"below 1 / 2,000 subjects"),
         ({"n": 0}, ConfigurationError, "n and per_subject"),
         ({"bounds": (1.0, 1.0)}, ConfigurationError, "each least value below the largest"),
         ({"bounds": ([0, 0], [1, 1])}, ConfigurationError, r"two arrays \[3\]"),

@@ -51,7 +51,7 @@ def emulate(
         ),
     ],
     epsilon: Annotated[float, typer.Option(help="Of a subject's privacy.")],
-    delta: Annotated[float, typer.Option(help="That it is stated for; below 1 / subjects.")],
+    delta: Annotated[float, typer.Option(help="That it is stated for; far below 1 / subjects, or it says little.")],
     n: Annotated[int, typer.Option(min=1, help="Synthetic records to draw; public.")],
     output: Annotated[Path, typer.Option(help=".parquet, with the guarantee in its metadata, or .csv.")],
     subject: Subject = None,
@@ -65,7 +65,7 @@ def emulate(
     """Draw synthetic records.
 
     Raises:
-        InputError: If the features are no numbers, or bounds name none of them.
+        InputError: If the features are no numbers, bounds name none of them, or the output is there already.
     """
     import numpy as np
 
@@ -74,6 +74,8 @@ def emulate(
 
     if output.suffix not in {".csv", ".parquet"}:
         raise InputError(f"{output}: name a .parquet or .csv file to write")
+    if output.exists():
+        raise InputError(f"{output} is there already: name another file, or take it away; nothing was drawn")
     records = from_file(file, target=target, subject=subject, features=split_names(features))
     if set(records.features) != {"x"} or not records.columns:
         raise InputError(f"{file}: every feature must be a number; choose columns with --features")
@@ -128,8 +130,12 @@ def _write(output: Path, made: Emulation, records: Records, target: str, guarant
 
     columns = {name: made.x[:, at] for at, name in enumerate(records.columns)}
     table = pa.table({**columns, target: made.y})
-    if output.suffix == ".csv":
-        csv.write_csv(table, output)
-    else:
-        kept = table.replace_schema_metadata({METADATA: json_text.dumps(guarantee)})
-        parquet.write_table(kept, output)
+    whole = output.with_name(f".{output.name}.part")
+    try:
+        if output.suffix == ".csv":
+            csv.write_csv(table, whole)
+        else:
+            parquet.write_table(table.replace_schema_metadata({METADATA: json_text.dumps(guarantee)}), whole)
+        whole.replace(output)
+    finally:
+        whole.unlink(missing_ok=True)

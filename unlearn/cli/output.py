@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from unlearn.request import Request
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -69,7 +71,9 @@ def to_plain(value: Any) -> Any:
         Dicts with text keys, lists, text, numbers, bool and None.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
+        found = {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
+        # What it follows from is there too, but nobody should have to know how.
+        return found | ({"guarantee": value.guarantee} if isinstance(value, Request) else {})
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, range):

@@ -15,7 +15,7 @@ from unlearn.errors import DamageError, UnlearnError
 from unlearn.ledger.chain import Entry
 from unlearn.ledger.events import FIELDS, Event
 from unlearn.ledger.radix import EMPTY
-from unlearn.request import FAILURES, NOT_APPLIED, RequestState, check_transition
+from unlearn.request import CERTIFIED, FAILURES, NOT_APPLIED, RequestState, check_transition
 
 
 class Built(NamedTuple):
@@ -67,6 +67,7 @@ class Story:
         count: How many there are.
         steps: Built steps, by (shard, position).
         approximations: What approximate methods made and is served, by shard.
+        removals: Certified removals since each shard was last trained.
         requests: Requests and where they stand.
         facts: Request to whatever its events say of it, by the names that `Request` has for it.
         said: Request to the salted digest of what it says, of those whose event holds it.
@@ -89,6 +90,7 @@ class Story:
     count: int = 0
     steps: dict[tuple[int, int], Built] = field(default_factory=dict)
     approximations: dict[int, Made] = field(default_factory=dict)
+    removals: dict[int, int] = field(default_factory=dict)
     requests: dict[str, RequestState] = field(default_factory=dict)
     facts: dict[str, dict[str, Json]] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
@@ -186,6 +188,7 @@ def _built(story: Story, event: Event) -> None:
     place = event.fields["shard"], event.fields["position"]
     names = ("key", "state", "environment", "records", "visits")
     story.steps[place] = Built(*(event.fields[name] for name in names))
+    story.removals.pop(place[0], None)
 
 
 def _dropped(story: Story, event: Event) -> None:
@@ -196,6 +199,11 @@ def _approximated(story: Story, event: Event) -> None:
     shard = event.fields["shard"]
     if shard in story.approximations:
         raise DamageError("the shard has a state of an approximate method already")
+    if event.fields["method"] == CERTIFIED:
+        before, said = story.removals.get(shard, 0), event.fields["applications"]
+        if said != before + 1:
+            raise DamageError(f"it is removal {said} since the last training, and there were {before} before it")
+        story.removals[shard] = said
     story.approximations[shard] = Made(
         *(event.fields[name] for name in ("position", "key", "environment", "state", "records")),
         *(event.fields[name] for name in ("made_from", "method", "config", "applications", "refuted")),

@@ -63,7 +63,7 @@ from unlearn.ledger.rows import (
     said_digest,
     sealed_digest,
 )
-from unlearn.request import FAILURES, NOT_APPLIED, Request, RequestState, check_transition
+from unlearn.request import CERTIFIED, FAILURES, NOT_APPLIED, Request, RequestState, check_transition
 
 V = TypeVar("V")
 
@@ -72,6 +72,9 @@ CHUNK = 500
 
 ROWS = 10_000
 """Rows of one INSERT of many."""
+
+_REMOVALS = "removals/"
+"""With a shard's number, the single value that counts its certified removals since it was last trained."""
 
 
 class Ledger:
@@ -452,6 +455,7 @@ class Ledger:
             c.execute(delete(s.step).where((s.step.c.shard == built.shard) & (s.step.c.position == built.position)))
             c.execute(insert(s.step), vars(built))
             _drop_approximations(c, at, lambda made: made.shard == built.shard and made.position <= built.position)
+            c.execute(delete(s.meta).where(s.meta.c.name == f"{_REMOVALS}{built.shard}"))
             _next_generation(c)
             chain.append(
                 c,
@@ -481,6 +485,16 @@ class Ledger:
         """The states that approximate methods made and that are served, by shard."""
         with self._read() as c:
             return approximations(c)
+
+    def removals(self) -> dict[int, int]:
+        """Certified removals since shards were last trained, those whose state is served no more included.
+
+        Returns:
+            Shard to their number; shards without any are left out.
+        """
+        with self._read() as c:
+            rows = c.execute(select(s.meta).where(s.meta.c.name.startswith(_REMOVALS)))
+            return {int(row.name.removeprefix(_REMOVALS)): int(row.value) for row in rows}
 
     def drop_approximations(self, keys: Sequence[str]) -> None:
         """Stop serving states that approximate methods made; nobody can make them again.
@@ -1221,6 +1235,8 @@ def _approximate(c: Connection, made: Approximation) -> None:
     refuted = None if made.refuted_at is None else made.refuted_at.isoformat()
     values = {**vars(made), "config": canonical_json(dict(made.config)).decode(), "refuted_at": refuted}
     c.execute(insert(s.approximation).values(values))
+    if made.method == CERTIFIED:
+        _set(c, f"{_REMOVALS}{made.shard}", str(made.applications))
     chain.append(
         c,
         "approximated",

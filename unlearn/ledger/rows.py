@@ -80,6 +80,7 @@ class Approximation:
         method: Name of the method.
         config: Its configuration, in full.
         applications: How many methods were applied one after the other since the last exact state, this one included.
+            Of certified removal: since the last training, those included whose state is served no more.
         refuted_at: When an audit first refuted that it, or one it was made from, had forgotten, UTC; None: none did.
     """
 

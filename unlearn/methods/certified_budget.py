@@ -26,6 +26,10 @@ MOST_LEFT = 2**53
 """The most removals that a budget is said to have: the largest number that everybody reads alike."""
 
 
+_LEAST_CHARGE = 1e-100
+"""So small a charge can still be squared."""
+
+
 @dataclass(frozen=True)
 class Promise:
     """What is promised, and by which noise.
@@ -51,6 +55,12 @@ class Promise:
             object.__setattr__(self, name, float(value))
         if not self.delta < 1:
             raise ConfigurationError(f"delta must be below 1, got {self.delta!r}")
+        spread = self.regularisation * self.scale
+        if not (spread > 0 and _LEAST_CHARGE < self.tolerance / spread < 1 / _LEAST_CHARGE):
+            raise ConfigurationError(
+                f"tolerance over regularisation times scale is {self.tolerance!r} / {spread!r}, out of what numbers "
+                "hold: take less extreme ones"
+            )
 
     def charge(self, heads: int) -> float:
         """Mu of one removal.

@@ -192,6 +192,18 @@ def test_a_head_tied_to_what_stays_is_refused() -> None:
         Adapted(Tied(), ["first"], ["head"], 2, 1.0)
 
 
+def test_a_layer_with_two_names_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 6)
+            self.second = self.first
+
+    for adapt, train in ((["first"], []), ([], ["first"])):
+        with pytest.raises(ConfigurationError, match="'second' is the same layer"):
+            Adapted(Twice(), adapt, train, 2, 1.0)
+
+
 def test_a_weight_that_is_read_past_the_layer_is_refused() -> None:
     base = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
     module = Adapted(base, ["linear1"], [], 2, 1.0).eval()

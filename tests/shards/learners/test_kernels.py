@@ -37,7 +37,7 @@ from shards.task import FieldSchema, Task
 # --- the source ----------------------------------------------------------------------------------------------
 
 PINS = {
-    "adapters/1 torch/1": "430c8e338b5ce9978b4828f91b42dd706add11baa8efb1042236c7aef440e4af",
+    "adapters/1 torch/1": "4ceb642a1c433216318a00bd2686bc991dd7ca11f3f162cb021fe9579a9a2bfe",
     "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
     "private-torch/2": "f18db03e11b72f9d78502dea229fbe18baf68515cb631743d899ebb922e60ae8",
     "random_trees/1": "257241247bd10ce11830caebdfb553c60e5dde071875c679ee9a20bbfa96c9f2",

@@ -71,7 +71,7 @@ def test_a_workspace_trains_on_it(people: Path) -> None:
         (("--subject", "person", "--bounds", "age=0:120"), "--bounds: income has none; features are age, income"),
         (("--subject", "person", "--bounds", "0:1", "--bounds", "ages=0:1"), "--bounds: ages is no feature"),
         (("--subject", "person", "--bounds", "0-120"), "is not [COLUMN=]LOW:HIGH"),
-        (("--subject", "person", "--bounds", "0:120", "--delta", "0.5"), "delta is 0.5"),
+        (("--subject", "person", "--bounds", "0:120", "--delta", "1.5"), "delta between 0 and 1, got 5.0 and 1.5"),
     ],
 )
 def test_refused(people: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -85,3 +85,12 @@ def test_another_kind_of_file_is_refused_before_anything_is_read(people: Path) -
     status, said, _ = run(people, *BOUNDS, output="synthetic.xlsx")
     assert status == 1
     assert "name a .parquet or .csv file" in said
+
+
+def test_nothing_is_overwritten(people: Path) -> None:
+    before = people.read_bytes()
+    status, said, _ = run(people, *BOUNDS, output=people.name)
+    assert status == 1
+    assert "is there already" in said
+    assert people.read_bytes() == before
+    assert list(people.parent.iterdir()) == [people]

@@ -220,6 +220,7 @@ READS = {
         "served",
         "approximations",
         "hit_by_approximations",
+        "removals",
         "shards_under_way",
         "named",
     ),

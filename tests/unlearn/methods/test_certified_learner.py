@@ -185,3 +185,11 @@ def test_it_is_described_and_made_again() -> None:
     config = removal_config(learner, {})
     assert promise_of(config) == learner.promise
     assert config["when_spent"] == "retrain"
+
+
+@pytest.mark.parametrize("extreme", [{"tolerance": 1e-200}, {"regularisation": 1e-200, "scale": 1e-200}])
+def test_constants_that_no_number_holds_are_refused(extreme: dict[str, float]) -> None:
+    usual = {"regularisation": 1e-3, "scale": 1e-3, "tolerance": 1e-10, "epsilon": 1.0, "delta": 1e-4}
+    assert Promise(**usual).capacity(1) > 0
+    with pytest.raises(ConfigurationError, match="out of what numbers hold"):
+        Promise(**usual | extreme)
