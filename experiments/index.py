@@ -20,7 +20,7 @@ from experiments.readme import put_tables
 HERE = Path(__file__).parent
 
 SENTENCES: Mapping[str, str] = {
-    "adapters": "in shards adapters reach {adapters.shards.accuracy|.3f}, as one model {adapters.one.accuracy|.3f}, with "
+    "adapters": "accuracy in shards {adapters.shards.accuracy|.3f}, as one model {adapters.one.accuracy|.3f}, with "
     "{adapters.shards.checkpoint|.0%} of the numbers in a checkpoint; recovery is exact",
     "attack_calibration": "{null.verdict|.1%} of honest deletions refuted at a level of 5 %, {kept.verdict|.0%} of "
     "those that forgot nothing",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from shards.interrupts import guarded
 
 ProgressStarter = Callable[[int], Callable[[int, int, int], None]]
 """Given the record-visits to be made, returns what is told of (shard, position, visits made in that step)."""
+
+
+QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
+"""Whether bars stay away where nobody said whether to show them."""
 
 
 @guarded
@@ -17,13 +22,13 @@ def progress_bar(title: str, *, show: bool | None, unit: str = "record-visits") 
 
     Args:
         title: What is under way.
-        show: Whether to show it; None: where standard error is a terminal.
+        show: Whether to show it; None: where standard error is a terminal, unless `QUIET`.
         unit: What is counted.
 
     Yields:
         What a build calls once it knows how much there is to do.
     """
-    wanted = sys.stderr.isatty() if show is None else show
+    wanted = sys.stderr.isatty() and not QUIET.get() if show is None else show
     if not wanted:
         yield _silent
         return

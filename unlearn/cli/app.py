@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -25,6 +26,8 @@ from unlearn.cli import (
 )
 from unlearn.cli.arguments import find_code_here
 from unlearn.cli.failure import Commands
+from unlearn.cli.output import printable
+from unlearn.progress import QUIET
 
 app = typer.Typer(
     name="unlearn",
@@ -40,11 +43,40 @@ app = typer.Typer(
 @app.callback()
 def _common(
     *,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Say nothing that was not asked for: tables, documents and errors remain."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell on standard error what is noted in the log, as it happens.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", envvar="UNLEARN_DEBUG", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Settings of every command."""
     del debug  # read by whoever reports the failure
+    QUIET.set(quiet)
+    _tell(verbose)
     find_code_here()
+
+
+def _tell(verbose: bool) -> None:
+    """Send what the program logs to standard error, or nowhere."""
+    logger = logging.getLogger("unlearn")
+    for handler in list(logger.handlers):
+        if isinstance(handler, _Told):
+            logger.removeHandler(handler)
+    logger.setLevel(logging.INFO if verbose else logging.NOTSET)
+    if verbose:
+        told = _Told()
+        told.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(told)
+
+
+class _Told(logging.Handler):
+    """To standard error as it is when something is told, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(printable(self.format(record)), err=True)
 
 
 _COMMANDS = (

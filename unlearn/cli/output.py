@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from unlearn.request import Request
+from unlearn.progress import QUIET
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +22,9 @@ _WIDE = 200
 
 
 def say(text: str) -> None:
-    """Print a text for people, line by line."""
+    """Print a text for people, line by line; nothing with `--quiet`."""
+    if QUIET.get():
+        return
     typer.echo("\n".join(map(printable, text.split("\n"))))
 
 
@@ -72,8 +74,9 @@ def to_plain(value: Any) -> Any:
     """
     if is_dataclass(value) and not isinstance(value, type):
         found = {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
-        # What it follows from is there too, but nobody should have to know how.
-        return found | ({"guarantee": value.guarantee} if isinstance(value, Request) else {})
+        # A request's guarantee follows from other fields, but nobody should have to know how.
+        is_worked_out = isinstance(getattr(type(value), "guarantee", None), property)
+        return found | ({"guarantee": to_plain(value.guarantee)} if is_worked_out else {})
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, range):

@@ -5,6 +5,8 @@ Functions take a connection whose transaction the caller holds; `append` needs o
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +21,12 @@ from unlearn.ledger import schema as s
 from unlearn.ledger.database import insert_plain
 
 T = TypeVar("T")
+
+LOG = logging.getLogger("unlearn.ledger")
+"""Told of every event: of numbers and of names that requests have here, never of digests or of anybody's ids."""
+
+_SHORT = 36
+"""Text of an event that is longer is a digest or a sealed value, and is left out."""
 
 PAGE = 10_000
 """Events read at once."""
@@ -106,6 +114,22 @@ def append_all(c: Connection, drafts: Sequence[Draft]) -> None:
     nodes = [node for item in drafts for node in appender.append(merkle.leaf_hash(item.body))]
     insert_plain(c, s.event, [(number, item.body, item.request) for number, item in enumerate(drafts, start)])
     insert_plain(c, s.tree, nodes)
+    if LOG.isEnabledFor(logging.INFO):
+        for number, item in enumerate(drafts, start):
+            LOG.info("event %d: %s", number, _said(item.body))
+
+
+def _said(body: bytes) -> str:
+    """An event in a line: what happened, and those of its fields that say something to people."""
+    fields = json.loads(body)
+    kind = fields.pop("kind")
+    fields.pop("at", None)
+    said = [
+        f"{name} {value}"
+        for name, value in fields.items()
+        if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and len(value) < _SHORT)
+    ]
+    return " ".join([kind, ", ".join(said)]).rstrip()
 
 
 def size(c: Connection) -> int:
