@@ -176,6 +176,13 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def _tells_apart(audit: AuditFact, together: int) -> bool:
+    """Whether an audit refutes, of so many of the same state that together err as seldom as it does alone."""
+    if audit.verdict != "refuted":
+        return False
+    return together == 1 or (audit.p_value is not None and audit.p_value <= audit.alpha / together)
+
+
 def judge(what: str, basis: str, audits: Sequence[AuditFact], *, epsilon: float | None, delta: float = 0.0) -> Claim:
     """Hold what is claimed of forgetting against what audits of the present state found.
 
@@ -193,13 +200,20 @@ def judge(what: str, basis: str, audits: Sequence[AuditFact], *, epsilon: float 
     bounds = [audit for audit in current if audit.epsilon_lower is not None and audit.delta == delta]
     found = max((audit.epsilon_lower or 0.0 for audit in bounds), default=None)
     largest = max((audit.epsilon_largest or 0.0 for audit in bounds), default=None)
-    confidence = min((1 - audit.alpha for audit in bounds), default=None)
+    # Several audits of one state are several chances of a false alarm: they share the error (Bonferroni).
+    confidence = max(0.0, 1 - sum(audit.alpha for audit in bounds)) if bounds else None
     exceeded = epsilon is not None and found is not None and found > epsilon
-    # What is exact cannot be told apart at all, so any audit that tells it apart refutes that.
-    told_apart = epsilon == 0 and any(audit.verdict == "refuted" for audit in current)
-    refuted = exceeded or told_apart
+    # What is exact cannot be told apart at all, so an audit that tells it apart refutes that.
+    told_apart = epsilon == 0 and any(_tells_apart(audit, len(current)) for audit in current)
+    refuted = told_apart or (exceeded and len(bounds) == 1)
+    alone = exceeded or (epsilon == 0 and any(audit.verdict == "refuted" for audit in current))
     if refuted:
         verdict = "Refuted by an audit of the state that is served now"
+    elif alone:
+        verdict = (
+            f"One of {len(current)} audits of the state that is served now refuted it by itself, and of so many that "
+            "may be chance: repeat that one alone"
+        )
     elif largest is None:
         at = "" if delta == 0 else f" at this δ ({delta:g})"
         verdict = f"Not tested: no audit of the state that is served now bounds ε{at}"

@@ -284,12 +284,14 @@ class Service:
         before: Just before its records were withdrawn.
         behind: Just after.
         after: When the model was rebuilt; None: it is not yet.
+        by_method: Whether a method made what was served just after, from a state that knew the records.
     """
 
     request: str
     before: Served
     behind: Served
     after: Served | None
+    by_method: bool = False
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,8 @@ def describe(
             receipts,
             kind=look.kind,
             due=len(look.due(moment)),
+            untrained=look.untrained,
+            unissued=look.unissued,
         ),
         model=model,
         requests=requests,
@@ -178,6 +180,7 @@ class _Look:
         head: Of the log.
         keys: Ids of the signing keys, the current one last.
         published: Labels published by noisy votes.
+        unissued: Receipts that are still to be issued.
     """
 
     requests: Sequence[Request]
@@ -193,6 +196,17 @@ class _Look:
     head: Head
     keys: Sequence[str]
     published: int
+    unissued: int
+
+    @property
+    def untrained(self) -> int:
+        """Slices of records that a shard has not learned from which serves what a method made."""
+        return sum(
+            place not in self.built
+            and place[0] in self.approximations
+            and place[1] > self.approximations[place[0]].position
+            for place in self.slices
+        )
 
     @property
     def kind(self) -> Kind:
@@ -225,6 +239,7 @@ def _look(site: Site) -> _Look:
         head=ledger.head(),
         keys=[name for name, _ in ledger.signing_keys()],
         published=ledger.published(),
+        unissued=len(ledger.receipts_due()),
     )
 
 
@@ -335,7 +350,7 @@ def _forgotten(look: _Look, history: History) -> Forgotten:
         subjects=sum(request.n_subjects for request in gone),
         tombstones=look.tombstones,
         lifted=history.lifted,
-        states=history.destroyed.total(),
+        states=history.destroyed.total() + history.made_and_gone,
         present=look.records,
         artefacts=len(look.artefacts),
         tainted=sum(bool(item.tainted_by) and item.retired_at is None for item in look.artefacts),
@@ -411,11 +426,13 @@ def _service(predicate: Predicate) -> Service:
     def served(states: Sequence[State], present: int) -> Served:
         return Served(len(states), sum(state.records for state in states), present)
 
-    withdrawal, recovery = predicate.withdrawal, predicate.recovery
+    withdrawal, recovery, made = predicate.withdrawal, predicate.recovery, predicate.approximation
+    left = [*withdrawal.states_after, *([] if made is None else [made.state])]
     return Service(
         request=predicate.request.id,
         before=served(withdrawal.states_before, withdrawal.before.count),
-        behind=served(withdrawal.states_after, withdrawal.after.count),
+        behind=served(left, withdrawal.after.count),
+        by_method=made is not None,
         after=None if recovery is None else served(recovery.states, recovery.records.count),
     )
 

@@ -26,6 +26,7 @@ class History:
         phases: Training and recoveries, in order.
         hits: Step to the requests whose earliest record in its shard was in its slice.
         destroyed: Step to how often a trained state of it was destroyed.
+        made_and_gone: States that methods made and that are served no more.
         trained: Record-visits of training steps for the first time.
         rebuilt: Record-visits of training steps again.
         lifted: Tombstones that were lifted by consent.
@@ -34,6 +35,7 @@ class History:
     phases: list[Phase] = field(default_factory=list)
     hits: Counter[Place] = field(default_factory=Counter)
     destroyed: Counter[Place] = field(default_factory=Counter)
+    made_and_gone: int = 0
     trained: int = 0
     rebuilt: int = 0
     lifted: int = 0
@@ -73,6 +75,10 @@ class _Reader:
 
     def dropped(self, event: Event) -> None:
         self.there.discard((event.fields["shard"], event.fields["position"]))
+
+    def approximation_dropped(self, event: Event) -> None:
+        del event
+        self.told.made_and_gone += 1
 
     def ingested(self, event: Event) -> None:
         self.end_training()
@@ -119,6 +125,7 @@ def read_history(events: Iterable[Event]) -> History:
     handlers: dict[str, Callable[[Event], None]] = {
         "built": reader.built,
         "dropped": reader.dropped,
+        "approximation-dropped": reader.approximation_dropped,
         "ingested": reader.ingested,
         "withdrawn": reader.withdrawn,
         "recovered": reader.recovered,

@@ -66,6 +66,8 @@ def sum_up(
     *,
     kind: Kind,
     due: int,
+    untrained: int = 0,
+    unissued: int = 0,
 ) -> Status:
     """The report in one sentence, the worst first.
 
@@ -78,13 +80,15 @@ def sum_up(
         receipts: What can be checked.
         kind: Of the guarantee that holds of what is served.
         due: Requests after whose approximate method the model is to be retrained by now.
+        untrained: Slices of records that what a method made has not learned from.
+        unissued: Receipts that are still to be issued.
 
     Returns:
         The sentence, whether somebody has to act, and on what.
     """
     broken = len(receipts.shown) - receipts.verified
     denied = sum(audit.current and audit.verdict == "refuted" for audit in audits)
-    act, wait = [], []
+    act = []
     if requests.overdue:
         act.append(f"{_are(requests.overdue, 'request')} past the deadline: run `unlearn process`.")
     if broken:
@@ -107,15 +111,26 @@ def sum_up(
         act.append(f"The model is due to be retrained after {counted(due, 'request')}: run `unlearn recover`.")
     if refused:
         act.append(f"{counted(len(refused), 'audit')} could not be believed, and {_was(len(refused))} left out.")
-    if kind == "empirical" and not due:
-        wait.append("An approximate method made what is served: `unlearn recover` retrains it exactly.")
-    open_ones = requests.total - requests.forgotten - requests.failed - requests.overdue
-    if open_ones > 0:
-        wait.append(f"{counted(open_ones, 'request')} waiting to be carried out: `unlearn process` does it.")
-    if model.steps_missing and kind == "exact":
-        wait.append(f"{_are(model.steps_missing, 'training step')} still to be done: `unlearn recover` does it.")
+    wait = _waiting(model, requests, kind, due, untrained, unissued)
     level: Level = "act" if act else "wait" if wait else "done"
     return Status(level, _sentence(model, requests, forgotten, receipts, kind, bool(broken)), (*act, *wait))
+
+
+def _waiting(model: Model, requests: Requests, kind: Kind, due: int, untrained: int, unissued: int) -> list[str]:
+    """What is still to come, and needs nobody's hurry."""
+    open_ones = requests.total - requests.forgotten - requests.failed - requests.overdue
+    missing = model.steps_missing if kind == "exact" else 0
+    lines = (
+        (
+            kind == "empirical" and not due,
+            "An approximate method made what is served: `unlearn recover` retrains it exactly.",
+        ),
+        (open_ones > 0, f"{counted(open_ones, 'request')} waiting to be carried out: `unlearn process` does it."),
+        (missing, f"{_are(missing, 'training step')} still to be done: `unlearn recover` does it."),
+        (untrained, f"{counted(untrained, 'slice')} of new records still to be learned from: `unlearn train` does it."),
+        (unissued, f"{_are(unissued, 'receipt')} still to be issued: `unlearn recover` does it."),
+    )
+    return [line for holds, line in lines if holds]
 
 
 def _was(number: int) -> str:

@@ -330,6 +330,14 @@ def test_certified_removal_claims_what_its_certificate_says(tmp_path: Path) -> N
     workspace.forget(record_ids=names([1, 2]))
     report = describe(workspace)
     promised = learner.promise.certificate(1, 1)
+    assert report.cost.services[0].behind == report.cost.services[0].before.__class__(1, 28, 28)
+    rows = range(100, 104)
+    workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    later = describe(workspace)
+    assert later.status.level == "wait"
+    assert "1 slice of new records still to be learned from" in " ".join(later.status.to_do)
+    workspace.train(progress=False)
+    assert describe(workspace).forgotten.states == 2
     workspace.close()
     assert report.status.level == "done"
     assert "made by certified removal" in report.status.sentence
@@ -453,6 +461,19 @@ def test_an_audit_that_refutes_is_the_first_thing_to_be_read(recovered: Path) ->
     assert (claim.refuted, claim.found) == (True, 1.25)
     assert claim.verdict.startswith("Refuted")
     assert not judge("", "", [refuting], epsilon=None).refuted
+
+
+def test_several_audits_of_a_state_share_the_error(recovered: Path) -> None:
+    (audit,) = of(recovered).audits
+    quiet = [replace(audit, verdict="not refuted", p_value=0.5, epsilon_lower=0.0) for _ in range(19)]
+    by_chance = replace(audit, verdict="refuted", p_value=0.04, epsilon_lower=0.2)
+    surely = replace(by_chance, p_value=0.05 / 20)
+    alone, among, found = (
+        judge("", "", audits, epsilon=0.0) for audits in ([by_chance], [by_chance, *quiet], [surely, *quiet])
+    )
+    assert (alone.refuted, among.refuted, found.refuted) == (True, False, True)
+    assert among.verdict.startswith("One of 20 audits of the state that is served now refuted it by itself")
+    assert (alone.confidence, among.confidence) == (0.95, 0.0)
 
 
 def test_a_bound_is_held_against_a_claim_of_its_own_delta(recovered: Path) -> None:
