@@ -75,8 +75,8 @@ def to_plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         found = {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
         # A request's guarantee follows from other fields, but nobody should have to know how.
-        is_worked_out = isinstance(getattr(type(value), "guarantee", None), property)
-        return found | ({"guarantee": to_plain(value.guarantee)} if is_worked_out else {})
+        worked_out = getattr(type(value), "guarantee", None)
+        return found | ({"guarantee": to_plain(worked_out.__get__(value))} if isinstance(worked_out, property) else {})
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, range):
