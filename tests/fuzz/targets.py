@@ -25,6 +25,7 @@ from shards.digest import canonical_json, digest_arrays
 from shards.slicefile import SliceRecords
 from shards.store import CheckpointHeader, new_salt
 from shards.store_local import ShardFolder
+from tests import temporary
 from unlearn import declaration, relay
 from unlearn.cli.forget import read_ids
 from unlearn.errors import UnlearnError
@@ -59,9 +60,12 @@ class Target:
 
 @cache
 def scratch() -> Path:
-    """A folder for files that have to be read as files; in memory, where there is such a place."""
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+    """A folder for files that have to be read as files; in memory, where there is such a place.
+
+    Within the tests' own root if there is one: a test that looks for what was left behind looks beside it.
+    """
+    places = [place for place in (temporary.ROOT, temporary.MEMORY) if place.is_dir()]
+    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=places[0] if places else None))
 
 
 def at(name: str, data: bytes) -> Path:
