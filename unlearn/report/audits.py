@@ -176,8 +176,16 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _tells_apart(audit: AuditFact, together: int) -> bool:
-    """Whether an audit refutes, of so many of the same state that together err as seldom as it does alone."""
+def tells_apart(audit: AuditFact, together: int) -> bool:
+    """Whether an audit refutes, of so many of the same state that together err as seldom as it does alone.
+
+    Args:
+        audit: The audit.
+        together: How many audits of that state there are, this one included.
+
+    Returns:
+        Whether its p is at most its level divided by their number (Bonferroni).
+    """
     if audit.verdict != "refuted":
         return False
     return together == 1 or (audit.p_value is not None and audit.p_value <= audit.alpha / together)
@@ -202,17 +210,18 @@ def judge(what: str, basis: str, audits: Sequence[AuditFact], *, epsilon: float 
     largest = max((audit.epsilon_largest or 0.0 for audit in bounds), default=None)
     # Several audits of one state are several chances of a false alarm: they share the error (Bonferroni).
     confidence = max(0.0, 1 - sum(audit.alpha for audit in bounds)) if bounds else None
-    exceeded = epsilon is not None and found is not None and found > epsilon
-    # What is exact cannot be told apart at all, so an audit that tells it apart refutes that.
-    told_apart = epsilon == 0 and any(_tells_apart(audit, len(current)) for audit in current)
-    refuted = told_apart or (exceeded and len(bounds) == 1)
-    alone = exceeded or (epsilon == 0 and any(audit.verdict == "refuted" for audit in current))
+    # What is exact cannot be told apart at all, so every audit tries that claim; another, only those with a bound.
+    trying = current if epsilon == 0 else bounds
+    exceeding = [audit for audit in bounds if epsilon is not None and (audit.epsilon_lower or 0.0) > epsilon]
+    apart = [audit for audit in current if epsilon == 0 and audit.verdict == "refuted"]
+    alone = sum(audit in exceeding or audit in apart for audit in current)
+    refuted = any(tells_apart(audit, len(trying)) for audit in apart) or (bool(exceeding) and len(trying) == 1)
     if refuted:
         verdict = "Refuted by an audit of the state that is served now"
     elif alone:
         verdict = (
-            f"One of {len(current)} audits of the state that is served now refuted it by itself, and of so many that "
-            "may be chance: repeat that one alone"
+            f"{alone} of {len(trying)} audits of the state that is served now refuted it at a level of their own, and "
+            "of so many that may be chance: repeat what refuted it, alone"
         )
     elif largest is None:
         at = "" if delta == 0 else f" at this δ ({delta:g})"

@@ -149,7 +149,7 @@ class Forgotten:
         subjects: Subjects named by the requests that did it.
         tombstones: Keyed digests kept, so that what was forgotten can be refused when it returns.
         lifted: Tombstones that were lifted by consent.
-        states: Trained states destroyed because they had seen such records.
+        states: States destroyed because they had seen such records, or were made by a method from ones that had.
         present: Records that are there now.
         artefacts: Registered results outside of the workspace.
         tainted: Those of them that saw forgotten records and were not reported gone.

@@ -427,11 +427,14 @@ def _service(predicate: Predicate) -> Service:
         return Served(len(states), sum(state.records for state in states), present)
 
     withdrawal, recovery, made = predicate.withdrawal, predicate.recovery, predicate.approximation
-    left = [*withdrawal.states_after, *([] if made is None else [made.state])]
+    left = {state.shard: state for state in withdrawal.states_after}
+    if made is not None:
+        # It stands in place of an older state of its shard, if there is one.
+        left[made.state.shard] = made.state
     return Service(
         request=predicate.request.id,
         before=served(withdrawal.states_before, withdrawal.before.count),
-        behind=served(left, withdrawal.after.count),
+        behind=served(tuple(left.values()), withdrawal.after.count),
         by_method=made is not None,
         after=None if recovery is None else served(recovery.states, recovery.records.count),
     )

@@ -18,6 +18,7 @@ from unlearn.receipt.predicate import (
     RECOVERED_GUARANTEE,
     RECOVERED_NOISY_GUARANTEE,
 )
+from unlearn.report.audits import tells_apart
 from unlearn.report.data import AuditFact, Forgotten, Kind, Level, Limits, Model, Receipts, Refused, Requests, Status
 
 OF_PAGE = (
@@ -87,16 +88,12 @@ def sum_up(
         The sentence, whether somebody has to act, and on what.
     """
     broken = len(receipts.shown) - receipts.verified
-    denied = sum(audit.current and audit.verdict == "refuted" for audit in audits)
     act = []
     if requests.overdue:
         act.append(f"{_are(requests.overdue, 'request')} past the deadline: run `unlearn process`.")
     if broken:
         act.append(f"{counted(broken, 'receipt')} did not stand up to verification: restore the workspace from a copy.")
-    if denied:
-        act.append(
-            f"{counted(denied, 'audit')} refuted that what is served has forgotten: find out why before it is used."
-        )
+    act += _denied([audit for audit in audits if audit.current])
     if requests.failed:
         act.append(
             f"{counted(requests.failed, 'request')} failed and changed nothing: submit again what should have been "
@@ -113,7 +110,20 @@ def sum_up(
         act.append(f"{counted(len(refused), 'audit')} could not be believed, and {_was(len(refused))} left out.")
     wait = _waiting(model, requests, kind, due, untrained, unissued)
     level: Level = "act" if act else "wait" if wait else "done"
-    return Status(level, _sentence(model, requests, forgotten, receipts, kind, bool(broken)), (*act, *wait))
+    return Status(level, _sentence(model, requests, forgotten, receipts, kind, untrained, bool(broken)), (*act, *wait))
+
+
+def _denied(audits: Sequence[AuditFact]) -> list[str]:
+    """What audits of what is served refuted, with how many tried."""
+    denied = [audit for audit in audits if audit.verdict == "refuted"]
+    if not denied:
+        return []
+    if any(tells_apart(audit, len(audits)) for audit in denied):
+        number = counted(len(denied), "audit")
+        return [f"{number} refuted that what is served has forgotten: find out why before it is used."]
+    number = f"{len(denied):,} of {counted(len(audits), 'audit')}"
+    chance = "which may be chance among so many: repeat what refuted it, alone."
+    return [f"{number} refuted that what is served has forgotten, {chance}"]
 
 
 def _waiting(model: Model, requests: Requests, kind: Kind, due: int, untrained: int, unissued: int) -> list[str]:
@@ -138,7 +148,7 @@ def _was(number: int) -> str:
 
 
 def _sentence(
-    model: Model, requests: Requests, forgotten: Forgotten, receipts: Receipts, kind: Kind, broken: bool
+    model: Model, requests: Requests, forgotten: Forgotten, receipts: Receipts, kind: Kind, untrained: int, broken: bool
 ) -> str:
     present = f"{counted(model.records, 'record')} {'is' if model.records == 1 else 'are'} in the data"
     if not requests.total:
@@ -162,6 +172,8 @@ def _sentence(
         rest = f"what is served never saw {them}, and the model is still to be rebuilt in full"
     else:
         rest = f"the model is rebuilt without {them}"
+    if untrained:
+        rest += ", nor trained on the new records"
     if broken:
         proof = "not every receipt stands up to verification"
     elif receipts.issued == len(receipts.shown):

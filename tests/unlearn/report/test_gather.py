@@ -17,7 +17,7 @@ from shards.private_votes import PrivateVotes
 from shards.records import make_records
 from tests.unlearn.helpers import canaries, copied, create, filled, labels, mlp, names, owner, raw, shard_of
 from unlearn import Workspace
-from unlearn.errors import InputError
+from unlearn.errors import InputError, UnsignedError
 from unlearn.methods.certified_learner import CertifiedLearner
 from unlearn.receipt import create_key, load_signer, public_key_from_pem, seal
 from unlearn.receipt.predicate import (
@@ -33,6 +33,9 @@ from unlearn.receipt.predicate import (
 )
 from unlearn.report import Measured, Report, describe, render
 from unlearn.report.audits import judge, read_audits
+from unlearn.report.data import AuditFact, Served
+from unlearn.report.gather import _service
+from unlearn.report.wording import sum_up
 from unlearn.request import RequestState
 
 REASON = "<script>alert('a reason nobody else may read')</script>"
@@ -290,6 +293,20 @@ def test_derived_results_are_counted_and_not_named(workspace: Workspace) -> None
     assert "canary" not in render(report).replace(workspace.path.name, "")
 
 
+def test_a_receipt_that_is_still_to_be_issued(workspace: Workspace) -> None:
+    keys, away = workspace.path / "keys", workspace.path.parent / "keys"
+    keys.rename(away)
+    with pytest.raises(UnsignedError):
+        workspace.forget(record_ids=names([1]))
+    away.rename(keys)
+    line = "1 receipt is still to be issued: `unlearn recover` does it."
+    due = describe(workspace)
+    assert (due.status.level, due.receipts.issued, line in due.status.to_do) == ("wait", 0, True)
+    workspace.recover(progress=False)
+    issued = describe(workspace)
+    assert (issued.status.level, issued.receipts.issued, issued.status.to_do) == ("done", 2, ())
+
+
 def test_a_damaged_state_has_no_digest(workspace: Workspace) -> None:
     for path in workspace.path.glob("shards/*/checkpoints/*"):
         path.unlink()
@@ -313,6 +330,13 @@ def test_what_an_approximate_method_made_is_never_called_exact(tmp_path: Path) -
     assert (claim.epsilon, claim.refuted) == (None, False)
     assert report.requests.shown[0].method == "gradient_ascent"
     assert "by gradient_ascent, empirical" in " ".join(render(report).split())
+    (first,) = report.cost.services
+    assert (first.before, first.behind, first.by_method) == (Served(1, 40, 40), Served(1, 38, 38), True)
+    rows = range(100, 104)
+    workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    more = describe(workspace).status
+    assert "1 slice of new records still to be learned from: `unlearn train` does it." in more.to_do
+    assert "is not yet retrained without them, nor trained on the new records" in more.sentence
     later = describe(workspace, at=until + timedelta(hours=1))
     assert later.status.level == "act"
     assert any("due to be retrained after 1 request" in line for line in later.status.to_do)
@@ -324,13 +348,74 @@ def test_what_an_approximate_method_made_is_never_called_exact(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_what_a_method_made_of_a_second_batch_is_one_model(tmp_path: Path) -> None:
+    workspace = filled(tmp_path / "run", mlp(), 40, n_shards=1, n_slices=1)
+    rows = range(100, 110)
+    workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
+    workspace.train(progress=False)
+    workspace.forget(
+        record_ids=names([101]), method="gradient_ascent", escalate_by=datetime.now(UTC) + timedelta(days=3)
+    )
+    (service,) = describe(workspace).cost.services
+    workspace.close()
+    assert (service.before, service.behind) == (Served(1, 50, 50), Served(1, 49, 49))
+
+
+def test_what_a_method_made_stands_in_place_of_an_older_state(recovered: Path) -> None:
+    from unlearn.receipt import verify_offline
+    from unlearn.receipt.predicate import Approximation
+
+    workspace = Workspace.open(recovered)
+    key = public_key_from_pem(workspace.public_key.encode())
+    data = workspace.receipts(workspace.requests()[0].id)[0].path.read_bytes()
+    workspace.close()
+    told = verify_offline(data, [key]).predicate
+    older, *others = told.withdrawal.states_after
+    state = older._replace(position=older.position + 1, key="0" * 64, records=older.records + 5)
+    made = Approximation("fine_tune", "", "", "", {}, 1, state, older.key, "", None, None, "")
+    known = sum(other.records for other in others)
+    plain, by_method = (_service(item) for item in (told, replace(told, approximation=made)))
+    assert (plain.by_method, plain.behind.shards, plain.behind.records) == (
+        False,
+        1 + len(others),
+        older.records + known,
+    )
+    assert (by_method.by_method, by_method.behind.shards) == (True, 1 + len(others))
+    assert by_method.behind.records == older.records + 5 + known
+    missing = replace(told.withdrawal, states_after=tuple(others))
+    alone = _service(replace(told, withdrawal=missing, approximation=made))
+    assert (alone.behind.shards, alone.behind.records) == (1 + len(others), older.records + 5 + known)
+
+
+def test_new_records_wait_beside_what_a_method_made(recovered: Path) -> None:
+    report = of(recovered)
+    told = [
+        sum_up(
+            report.model,
+            report.requests,
+            report.forgotten,
+            (),
+            (),
+            report.receipts,
+            kind="certified",
+            due=0,
+            untrained=n,
+        )
+        for n in (0, 2)
+    ]
+    assert [status.level for status in told] == ["done", "wait"]
+    assert told[1].to_do == ("2 slices of new records still to be learned from: `unlearn train` does it.",)
+    assert ["nor trained on the new records" in status.sentence for status in told] == [False, True]
+
+
+@pytest.mark.slow
 def test_certified_removal_claims_what_its_certificate_says(tmp_path: Path) -> None:
     learner = CertifiedLearner(0.01, scale=0.1, tolerance=9e-5)
     workspace = filled(tmp_path / "run", learner, n_shards=1, n_slices=1, method="certified_removal")
     workspace.forget(record_ids=names([1, 2]))
     report = describe(workspace)
     promised = learner.promise.certificate(1, 1)
-    assert report.cost.services[0].behind == report.cost.services[0].before.__class__(1, 28, 28)
+    assert report.cost.services[0].behind == Served(1, 28, 28)
     rows = range(100, 104)
     workspace.ingest(canaries(rows), labels(rows), record_ids=names(rows))
     later = describe(workspace)
@@ -472,8 +557,37 @@ def test_several_audits_of_a_state_share_the_error(recovered: Path) -> None:
         judge("", "", audits, epsilon=0.0) for audits in ([by_chance], [by_chance, *quiet], [surely, *quiet])
     )
     assert (alone.refuted, among.refuted, found.refuted) == (True, False, True)
-    assert among.verdict.startswith("One of 20 audits of the state that is served now refuted it by itself")
+    assert among.verdict.startswith("1 of 20 audits of the state that is served now refuted it at a level of their own")
     assert (alone.confidence, among.confidence) == (0.95, 0.0)
+    assert judge("", "", [by_chance, by_chance, *quiet], epsilon=0.0).verdict.startswith("2 of 21 audits")
+
+
+def test_audits_without_a_bound_try_what_is_exact_and_no_other_claim(recovered: Path) -> None:
+    (audit,) = of(recovered).audits
+    found = replace(audit, verdict="refuted", p_value=0.04, epsilon_lower=1.25)
+    attack = replace(audit, verdict="not refuted", p_value=0.5, epsilon_lower=None)
+    assert not judge("", "", [found, attack], epsilon=0.0).refuted
+    assert judge("", "", [found, attack], epsilon=1.0).refuted
+    assert judge("", "", [found, attack], epsilon=1.0).confidence == 0.95
+
+
+def test_what_one_of_many_audits_refuted_is_told_with_their_number(recovered: Path) -> None:
+    report = of(recovered)
+    (audit,) = report.audits
+    quiet = [replace(audit, verdict="not refuted", p_value=0.5) for _ in range(19)]
+    denied = replace(audit, verdict="refuted", p_value=0.04)
+    earlier = replace(denied, current=False)
+
+    def act(*audits: AuditFact) -> tuple[str, ...]:
+        some = (report.model, report.requests, report.forgotten, audits, (), report.receipts)
+        return sum_up(*some, kind="exact", due=0).to_do
+
+    assert act(*quiet, earlier) == ()
+    assert act(denied, earlier)[0].startswith("1 audit refuted that what is served has forgotten: find out why")
+    assert act(replace(denied, p_value=0.05 / 20), *quiet)[0].startswith("1 audit refuted")
+    assert act(denied, *quiet)[0].startswith(
+        "1 of 20 audits refuted that what is served has forgotten, which may be chance"
+    )
 
 
 def test_a_bound_is_held_against_a_claim_of_its_own_delta(recovered: Path) -> None:

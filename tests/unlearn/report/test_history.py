@@ -82,6 +82,12 @@ def test_what_was_dropped_is_not_destroyed_again() -> None:
     assert found.destroyed == {(0, 0): 1}
 
 
+def test_what_methods_made_is_counted_once_it_is_gone() -> None:
+    gone = ("approximation-dropped", {"shard": 0, "key": "aa"})
+    found = told(*TRAINED, withdrawn(0, 1), gone, withdrawn(0, 1), gone)
+    assert (found.made_and_gone, found.destroyed) == (2, {(0, 1): 1})
+
+
 def test_a_request_that_hit_nothing_trained_costs_nothing() -> None:
     found = told(INGESTED, withdrawn(0, 0), RECOVERED)
     assert [(phase.kind, phase.visits, phase.share) for phase in found.phases] == [("recovery", 0, 0.0)]

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -73,6 +74,14 @@ def page(report: Report) -> Page:
 def test_sections_come_in_the_declared_order(page: Page) -> None:
     assert [item["id"] for item in page.all("section")] == SECTIONS
     assert [item["href"] for item in page.all("a")] == ["#status", *(f"#{name}" for name in SECTIONS)]
+
+
+def test_an_older_state_alone_is_spoken_of_where_no_method_made_what_is_served() -> None:
+    plain = everything()
+    made = replace(plain.cost, services=(replace(plain.cost.services[0], by_method=True), *plain.cost.services[1:]))
+    told = "what it made from a state that knew them"
+    assert told not in Page(render(plain)).words
+    assert told in Page(render(replace(plain, cost=made))).words
 
 
 def test_ids_are_unique_and_what_refers_to_them_finds_them(page: Page) -> None:
