@@ -50,10 +50,7 @@ SYSTEM = SystemSource()
 
 
 def masked(values: np.ndarray, scale: float, source: Source = SYSTEM) -> np.ndarray:
-    """Values with Gaussian noise, rounded to a grid.
-
-    The last bits of a floating-point sum tell of its parts (Mironov 2012). Rounding to multiples of the power of two at
-    a quarter of the noise wipes them out, and looks at nothing but the sum.
+    """Values with Gaussian noise, rounded to a grid; see `rounded`.
 
     Args:
         values: float64 of any shape.
@@ -63,8 +60,24 @@ def masked(values: np.ndarray, scale: float, source: Source = SYSTEM) -> np.ndar
     Returns:
         float64 of that shape.
     """
+    return rounded(values + scale * source.normal(values.shape), scale)
+
+
+def rounded(noisy: np.ndarray, scale: float) -> np.ndarray:
+    """Noisy values, rounded to a grid.
+
+    The last bits of a floating-point sum tell of its parts (Mironov 2012). Rounding to multiples of the power of two at
+    a quarter of the noise wipes them out, and looks at nothing but the sum.
+
+    Args:
+        noisy: float64 of any shape.
+        scale: Standard deviation of the noise in it, above 0.
+
+    Returns:
+        float64 of that shape.
+    """
     grid = 2.0 ** (math.floor(math.log2(scale)) - 2)
-    found: np.ndarray = np.round((values + scale * source.normal(values.shape)) / grid) * grid
+    found: np.ndarray = np.round(noisy / grid) * grid
     return found
 
 

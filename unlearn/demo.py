@@ -24,7 +24,6 @@ from unlearn.building import BuildReport
 from unlearn.errors import UnlearnError, VerificationError
 from unlearn.receipt import Step
 from unlearn.report import Measured, describe, write
-from unlearn.report.gather import AUDITS
 from unlearn.report.html import environment
 from unlearn.verification import verify
 from unlearn.workspace import Workspace
@@ -137,7 +136,7 @@ class DemoResult:
         fresh_digest: State digest of a training that never had the forgotten records.
         audit: What an audit found of the forgotten records, presented again; None if they were too few to test.
         proof: What the receipts are worth.
-        report: The page that tells of the workspace, in its folder.
+        report: The page that tells of the workspace, beside its folder.
     """
 
     data: str
@@ -489,17 +488,31 @@ _MEASURED = {
 
 
 def _report(workspace: Workspace, audit: AuditResult | None, stages: list[Stage], test_records: int) -> Path:
-    """Write the report into the workspace's folder, with the signed audit that it shows."""
+    """Write the report, and the signed audit that it shows, beside the workspace.
+
+    Not into it: they hold figures of models that knew what is forgotten since.
+
+    Args:
+        workspace: The workspace, recovered.
+        audit: What the audit found, if there was one.
+        stages: Whose accuracies are shown.
+        test_records: On how many records they were measured.
+
+    Returns:
+        Where the page is.
+    """
+    signed = []
     if audit is not None:
-        (workspace.path / AUDITS).mkdir(mode=0o700)
-        (workspace.path / AUDITS / "demo.json").write_bytes(workspace.sign_audit(audit))
+        signed.append(workspace.sign_audit(audit))
+        workspace.path.with_name(f"{workspace.path.name}-audit.json").write_bytes(signed[0])
     measured = []
     for stage in stages:
         name, _, number = stage.name.partition(" ")
         words = _MEASURED.get(stage.name) or _MEASURED.get(name if number[:1].isdigit() else "")
         if words is not None:
             measured.append(Measured(words.format(number), stage.accuracy, test_records))
-    return write(describe(workspace, measured=measured), workspace.path / "report.html")
+    page = workspace.path.with_name(f"{workspace.path.name}-report.html")
+    return write(describe(workspace, audits=signed, measured=measured), page)
 
 
 def _create(folder: Path, learner: Any, n_shards: int, n_slices: int, data: DemoData, seed: int) -> Workspace:

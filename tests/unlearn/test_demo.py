@@ -86,9 +86,11 @@ def test_workspace_and_report_are_what_the_result_says(data: DemoData, tmp_path:
     assert workspace.state_digest() == result.recovered_digest
     accuracy = float(np.mean(workspace.predict(data.test.features) == data.test.target))
     assert accuracy == by_name(result)["recover all"].accuracy
-    assert result.report == tmp_path / "kept" / "report.html"
+    assert result.report == tmp_path / "kept-report.html"
     page = result.report.read_text(encoding="utf-8")
-    report = describe(workspace)
+    report = describe(workspace, audits=[tmp_path / "kept-audit.json"])
+    inside = [path.name for path in (tmp_path / "kept").rglob("*") if path.suffix == ".html" or "audit" in path.name]
+    assert inside == []
     assert report.status.sentence in page
     assert [audit.p_value for audit in report.audits] == [result.audit.p_value if result.audit else None]
     assert report.audits[0].current
@@ -232,7 +234,7 @@ def test_command_in_words(file: Path, tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
     assert "The two are equal." in said.stdout
     assert f"unlearn status {kept}" in said.stdout
-    assert said.stdout.splitlines()[-1].endswith(str(kept / "report.html"))
+    assert said.stdout.splitlines()[-1].endswith(str(tmp_path / "kept-report.html"))
     assert "3 scattered requests hit" in said.stdout
     assert Workspace.open(kept).state_digest() in said.stdout
 
@@ -248,7 +250,7 @@ def test_command_with_its_own_network_for_machines(file: Path, tmp_path: Path, m
     assert result["exact"] is True
     # The first folder is taken.
     assert result["workspace"] == str(tmp_path / "runs" / "demo-2")
-    assert Path(result["report"]).resolve() == tmp_path / "runs" / "demo-2" / "report.html"
+    assert Path(result["report"]).resolve() == tmp_path / "runs" / "demo-2-report.html"
     assert len(result["stages"]) == 11
     assert result["audit"]["test"]["n_subjects"] == 4
     assert "Do the states still know" not in said.stdout

@@ -49,7 +49,8 @@ def demo(
     workspace: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the workspace and the report.", show_default="runs/demo, or the next that is free"
+            help="Folder for the workspace; the report goes beside it.",
+            show_default="runs/demo, or the next that is free",
         ),
     ] = None,
     *,
@@ -145,7 +146,7 @@ def _say_result(result: DemoResult, folder: Path) -> None:
     for sentence in sentences(result):
         say(sentence)
     say(f"The workspace is kept; to go on: unlearn status {folder}")
-    say(f"A report on all of it, to open in a browser: {folder / result.report.name}")
+    say(f"A report on all of it, to open in a browser: {folder.with_name(result.report.name)}")
 
 
 def stages_table(result: DemoResult) -> Table:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from shards.noise import rounded
 from unlearn.audit.epsilon.gdp import gdp_epsilon
 from unlearn.methods.certified.problem import Problem
 
@@ -186,10 +187,7 @@ def drawn(noise: Noise, shape: tuple[int, int], scale: float) -> torch.Tensor:
 
 
 def masked(weights: torch.Tensor, noise: Noise, scale: float) -> torch.Tensor:
-    """Weights with noise, rounded to a grid.
-
-    The last bits of a floating-point sum tell of its parts (Mironov 2012). Rounding to multiples of the power of two at
-    a quarter of the noise wipes them out, and looks at nothing but the sum.
+    """Weights with noise, rounded to a grid; see `shards.noise.rounded`.
 
     Args:
         weights: `[d, heads]`.
@@ -199,5 +197,5 @@ def masked(weights: torch.Tensor, noise: Noise, scale: float) -> torch.Tensor:
     Returns:
         `[d, heads]`.
     """
-    grid = 2.0 ** (math.floor(math.log2(scale)) - 2)
-    return torch.round((weights + drawn(noise, (weights.shape[0], weights.shape[1]), scale)) / grid) * grid
+    noisy = weights + drawn(noise, (weights.shape[0], weights.shape[1]), scale)
+    return torch.from_numpy(rounded(noisy.numpy(), scale))
