@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -12,7 +13,6 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,11 @@ import numpy as np
 import torch
 
 from experiments.bench.machine import describe
+from experiments.editing.labs import Lab, in_context, lab, most
 from experiments.editing.table import SPREAD, spread_table, tables
 from experiments.readme import put_tables
-from experiments.worlds.consequences import linked
-from experiments.worlds.facts import RELATIONS, Fact, World, world
-from experiments.worlds.lessons import lessons
-from experiments.worlds.training import Size, knowing
+from experiments.worlds.in_context import Course
 from unlearn.errors import InputError
-from unlearn.language.editing.base import Edit
 from unlearn.language.editing.calinet import CaliNet
 from unlearn.language.editing.contexts import Contexts
 from unlearn.language.editing.fine_tuning import FineTuning
@@ -41,7 +38,7 @@ from unlearn.language.editing.rome import Rome
 from unlearn.language.editing.serac import Serac
 from unlearn.language.editing.t_patcher import TPatcher
 from unlearn.language.editing.values import Search
-from unlearn.language.metrics import Probe, accuracies, meaningful
+from unlearn.language.metrics import Probe, accuracies
 
 HERE = Path(__file__).parent
 RESULT = HERE / "result.json"
@@ -52,13 +49,15 @@ _WATCHED = 32
 _CONTEXTS = Contexts(lengths=(5,) * 5 + (10,) * 5, separator=" . ")
 _SEARCH = Search(steps=60, clamp=10.0, weight_decay=0.05)
 _RIDGE = 0.1
-_OTHERS = Search(steps=60, clamp=10.0, weight_decay=0.05, kl_weight=1.0)
+_OTHERS = Search(steps=120, clamp=10.0, weight_decay=0.05, kl_weight=0.1)
+_EACH = Rome(search=_SEARCH, contexts=_CONTEXTS, ridge=0.001, keys="each")
 
 CONFIGS: Mapping[str, Any] = {
     "ft-l": FineTuning(layer=0, learning_rate=5e-3, box=0.02),
     "ft-m": FineTuning(layer=-1, learning_rate=5e-3, box=math.inf),
     "kn": KnowledgeNeurons(contexts=_CONTEXTS),
     "rome": Rome(search=_SEARCH, contexts=_CONTEXTS, ridge=_RIDGE),
+    "rome-each": _EACH,
     "memit": Memit(layers=(0, 1), search=_SEARCH, contexts=_CONTEXTS, moment_weight=1.0),
     "ike": Ike(number=8, fact="{} . ", use="{} . ", query=""),
     "t-patcher": TPatcher(),
@@ -67,111 +66,73 @@ CONFIGS: Mapping[str, Any] = {
     "mend": Mend(),
     "ke": KnowledgeEditor(),
 }
-"""One configuration an editor; those of FT, ROME and MEMIT were chosen on another world, the others are defaults."""
+"""One configuration a row; those of FT, ROME and MEMIT were chosen on another world, the others are defaults."""
 
 VARIANT = "rome-kl"
-"""ROME that keeps what the model says of the same subject's other attributes, one prompt each."""
+"""ROME that fits each context's key and keeps what the model says of the same subject's other attributes, one prompt
+each."""
 
 ROWS = (
-    "ft-l", "ft-m", "memit", "rome", VARIANT, "t-patcher", "ike", "calinet", "serac", "mend", "ke", "kn",
+    "ft-l", "ft-m", "memit", "rome", "rome-each", VARIANT, "t-patcher", "ike", "calinet", "serac", "mend", "ke", "kn",
 )  # fmt: skip
-"""Editors in the order in which they are measured: the quick ones first."""
+"""Editors and their variants in the order in which they are measured: the quick ones first."""
+
+COURSE = Course()
+"""How the model learns to use what stands before a question, before IKE edits it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Lab:
-    """A model that knows a world, and the facts to edit, in order.
-
-    Attributes:
-        model: Unedited.
-        tokenizer: Its tokenizer.
-        world: What it knows.
-        texts: A sample of its sentences.
-        facts: Those to edit, one a person.
-        edits: What they are to become.
-        probes: What is asked after each edit; of consequences those alone that mean something to this model.
-        possible: Kind of consequence to how many the edits have, one number for each edit.
-        recall: Share of all that was told that the model knows.
-    """
-
-    model: torch.nn.Module
-    tokenizer: Any
-    world: World
-    texts: tuple[str, ...]
-    facts: tuple[Fact, ...]
-    edits: tuple[Edit, ...]
-    probes: tuple[tuple[Probe, ...], ...]
-    possible: tuple[Mapping[str, int], ...]
-    recall: float
+def editor_of(row: str) -> str:
+    """The editor of which a row is a variant, or which it is."""
+    return row if row in EDITORS else row.split("-")[0]
 
 
-def lab(setting: Mapping[str, Any], size: Mapping[str, Any], seed: int, cache: Path | None) -> Lab:
-    """Train, or load, a model, and draw what to edit.
+class Bench:
+    """One model and one seed: trained, and editors taught, when they are first asked for.
 
     Args:
         setting: The entries of `config.toml`.
         size: One of its sizes.
         seed: Of world, model and edits.
         cache: Where trained models are kept; None: nowhere.
-
-    Returns:
-        All that is needed to edit.
     """
-    everything = linked(world(setting["people"], names="unique", relations=setting["relations"], seed=seed), seed=seed)
-    known = everything.world
-    model, tokenizer, recall = knowing(
-        known,
-        Size(
-            kind=size["kind"], width=size["width"], layers=size["layers"], heads=size["heads"], seed=seed,
-            batch=setting["batch"], learning_rate=size["learning_rate"], steps=setting["steps"],
-        ),
-        cache,
-    )  # fmt: skip
-    rng = np.random.default_rng([seed, 7])
-    # One fact a person, so that no edit undoes another.
-    first = {fact.subject: fact for fact in (known.facts[at] for at in rng.permutation(len(known.facts)))}
-    facts = tuple(first.values())
-    edits = tuple(known.other(fact, rng) for fact in facts)
-    probes, possible = [], []
-    for fact, one in zip(facts, edits, strict=True):
-        found = everything.consequences(fact, one)
-        possible.append(Counter(probe.kind for probe in found))
-        asked = known.probes(fact, one, rng, neighbours=setting["neighbours"])
-        probes.append((*asked, *meaningful(model, tokenizer, found)))
-    sentences = known.sentences
-    texts = tuple(sentences[at] for at in rng.permutation(len(sentences))[: setting["texts"]])
-    return Lab(model, tokenizer, known, texts, facts, edits, tuple(probes), tuple(possible), recall)
 
+    def __init__(self, setting: Mapping[str, Any], size: Mapping[str, Any], seed: int, cache: Path | None) -> None:
+        self._make = functools.partial(lab, setting, size, seed, cache)
+        self._cache = cache
+        self._ready: dict[str, tuple[Lab, Any, float]] = {}
 
-def modes(setting: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """What is measured of every editor: name and number of edits, what tells most first."""
-    yield "single", setting["singles"]
-    for number in setting["batches"]:
-        yield "batch", number
-    yield "sequence", setting["sequence"]
+    @functools.cached_property
+    def lab(self) -> Lab:
+        """Model and edits."""
+        return self._make()
 
+    def ready(self, row: str) -> tuple[Lab, Any, float]:
+        """An editor with lessons about what is never edited, and all that is learnt from them.
 
-def taught(here: Lab, row: str, setting: Mapping[str, Any]) -> tuple[Any, float]:
-    """The configuration of an editor, with lessons about what is never edited and all that is learnt from them.
+        Args:
+            row: Which.
 
-    Args:
-        here: Model and edits.
-        row: Which editor.
-        setting: The entries of `config.toml`.
+        Returns:
+            What it edits, its configuration (None for the variant, which has another for each edit), and the processor
+            seconds that its training took, or that of the model for it.
+        """
+        if row not in self._ready:
+            self._ready[row] = self._taught(row)
+        return self._ready[row]
 
-    Returns:
-        It, and the processor seconds its training took.
-    """
-    config = CONFIGS[row]
-    if not hasattr(config, "lessons"):
-        return config, 0.0
-    edits = here.edits[: max(setting["singles"], *setting["batches"], setting["sequence"])]
-    config = dataclasses.replace(config, lessons=lessons(here.world, edits, each=setting["lessons"]))
-    if EDITORS[row].prepare is None:
-        return config, 0.0
-    started = time.process_time()
-    config = prepared(here.model, here.tokenizer, row, config, edits=edits)
-    return config, time.process_time() - started
+    def _taught(self, row: str) -> tuple[Lab, Any, float]:
+        here, config = self.lab, CONFIGS.get(row)
+        if not hasattr(config, "lessons"):
+            return here, config, 0.0
+        config = dataclasses.replace(config, lessons=here.lessons)
+        started = time.process_time()
+        if row == "ike":
+            here = in_context(here, config, COURSE, self._cache)
+        elif EDITORS[row].prepare is not None:
+            config = prepared(here.model, here.tokenizer, row, config, edits=here.edits)
+        else:
+            return here, config, 0.0
+        return here, config, time.process_time() - started
 
 
 def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, Any]:
@@ -203,7 +164,7 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
         try:
             made = [
                 edit(
-                    model, here.tokenizer, [here.edits[at] for at in step], "rome" if row == VARIANT else row,
+                    model, here.tokenizer, [here.edits[at] for at in step], editor_of(row),
                     _variant(here, step[0]) if row == VARIANT else config, texts=here.texts, guard=guard,
                 )
                 for step in steps
@@ -245,8 +206,7 @@ def asked_after(here: Lab, group: Sequence[int]) -> list[Probe]:
 
 
 def _variant(here: Lab, at: int) -> Rome:
-    others = tuple(RELATIONS[name][0] for name in here.world.values if name != here.facts[at].relation)
-    return Rome(search=dataclasses.replace(_OTHERS, kl_prompts=others), contexts=_CONTEXTS, ridge=_RIDGE)
+    return dataclasses.replace(_EACH, search=dataclasses.replace(_OTHERS, kl_prompts=here.others[at]))
 
 
 def measure(document: dict[str, Any], setting: Mapping[str, Any], until: float, path: Path, cache: Path | None) -> None:
@@ -261,30 +221,41 @@ def measure(document: dict[str, Any], setting: Mapping[str, Any], until: float, 
     """
     for size in setting["sizes"]:
         for seed in size["seeds"]:
-            here: Lab | None = None
-            configs: dict[str, tuple[Any, float]] = {}
-            for mode, number in modes(setting):
-                for row in ROWS:
-                    # The variant has another configuration for each edit, so it makes no two at once.
-                    if row == VARIANT and mode == "batch":
-                        continue
-                    name = f"{size['name']}/{row}/{mode}/{number}/{seed}"
-                    digest = _digest(setting, size, row)
-                    if document["cells"].get(name, {}).get("digest") == digest:
-                        continue
-                    if time.monotonic() > until:
-                        return
-                    if here is None:
-                        here = lab(setting, size, seed, cache)
-                        document["recall"][f"{size['name']}/{seed}"] = here.recall
-                    if row != VARIANT and row not in configs:
-                        configs[row] = taught(here, row, setting)
-                    config, training = configs.get(row, (None, 0.0))
-                    found = cell(here, row, config, mode, number) | {"training_seconds": training}
-                    document["cells"][name] = found | {"digest": digest}
-                    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-                    shares = {key: round(value, 2) for key, value in found.items() if isinstance(value, float)}
-                    print(name, shares or found["failed"], flush=True)
+            bench = Bench(setting, size, seed, cache)
+            for mode, number, row in cells(setting | size):
+                name = f"{size['name']}/{row}/{mode}/{number}/{seed}"
+                digest = _digest(setting, size, row)
+                if document["cells"].get(name, {}).get("digest") == digest:
+                    continue
+                if time.monotonic() > until:
+                    return
+                here, config, training = bench.ready(row)
+                document["recall"][f"{size['name']}/{seed}"] = bench.lab.recall
+                if here is not bench.lab:
+                    document["recall"][f"{size['name']}/{seed}, for {row}"] = here.recall
+                found = cell(here, row, config, mode, number) | {"training_seconds": training}
+                document["cells"][name] = found | {"digest": digest}
+                path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                shares = {key: round(value, 2) for key, value in found.items() if isinstance(value, float)}
+                print(name, shares or found["failed"], flush=True)
+
+
+def cells(setting: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """What is measured of one model, what tells most first.
+
+    Args:
+        setting: The entries of `config.toml`, with those of the size over them.
+
+    Returns:
+        Mode, number of edits, and editor.
+    """
+    modes = [("single", setting["singles"]), *(("batch", number) for number in setting["batches"])]
+    for mode, number in [*modes, ("sequence", setting["sequence"])]:
+        for row in ROWS:
+            # The variant keeps a subject's other attributes, where those are known, and has another configuration for
+            # each edit, so it makes no two at once.
+            if row != VARIANT or not (mode == "batch" or "file" in setting):
+                yield mode, number, row
 
 
 _DECIDE = ("people", "relations", "steps", "batch", "neighbours", "texts", "lessons")
@@ -292,9 +263,10 @@ _DECIDE = ("people", "relations", "steps", "batch", "neighbours", "texts", "less
 
 
 def _digest(setting: Mapping[str, Any], size: Mapping[str, Any], row: str) -> str:
-    config = Rome(search=_OTHERS, contexts=_CONTEXTS, ridge=_RIDGE) if row == VARIANT else CONFIGS[row]
+    config = dataclasses.replace(_EACH, search=_OTHERS) if row == VARIANT else CONFIGS[row]
     model = sorted((key, value) for key, value in size.items() if key not in ("name", "seeds"))
-    said = f"{[setting[key] for key in _DECIDE]} {model} {config!r}"
+    course = COURSE if row == "ike" else ""
+    said = f"{[setting[key] for key in _DECIDE]} {most(setting | size)} {model} {config!r} {course}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

@@ -125,7 +125,7 @@ def spread_table(document: Mapping[str, Mapping[str, float]], *, most: int = 6) 
     lines = ["### MEMIT, spread in other ways", ""]
     for (size, edits), rows in sorted(groups.items()):
         # The best is the one whose worst share of the three that are asked for is the largest.
-        rows.sort(key=lambda row: -min(row[1][kind] for kind in kinds[:3]))
+        rows.sort(key=lambda row: -min(row[1][kind] for kind in kinds[:3] if kind in row[1]))
         lines += [
             f"{size}, {edits} edits at once: the best {min(most, len(rows))} of {len(rows)} settings, and the worst.",
             "",
@@ -134,7 +134,7 @@ def spread_table(document: Mapping[str, Mapping[str, float]], *, most: int = 6) 
         ]
         for one, shares in [*rows[:most], *rows[max(most, len(rows) - 1) :]]:
             layers = ", ".join(map(str, one["layers"]))
-            said = " | ".join(f"{100 * shares[kind]:.0f}" for kind in kinds)
+            said = " | ".join(f"{100 * shares[kind]:.0f}" if kind in shares else "" for kind in kinds)
             lines.append(f"| {layers} | {one['moment_weight']:g} | {one['ridge']:g} | {one['texts']:,} | {said} |")
         lines.append("")
     return "\n".join(lines).rstrip()

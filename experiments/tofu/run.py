@@ -26,7 +26,8 @@ from experiments.tofu.measuring import TREATMENTS, Lab, distance, measured, quic
 from experiments.tofu.methods import METHODS, way
 from experiments.tofu.rows import Questions, pairs, questions
 from experiments.tofu.table import tables
-from experiments.tofu.training import taught, tokenizer_of
+from experiments.tofu.training import taught
+from experiments.worlds.subwords import subwords_of
 from experiments.worlds.training import Size
 from unlearn.errors import InputError
 
@@ -52,7 +53,7 @@ def lab(setting: Mapping[str, Any], seed: int, rows: Questions, cache: Path | No
     Returns:
         Models and questions.
     """
-    tokenizer = tokenizer_of(rows.texts, setting["vocabulary"])
+    tokenizer = subwords_of(rows.texts, setting["vocabulary"])
     original = taught(tokenizer, pairs((*rows.forget, *rows.kept)), _size(setting, seed), cache)
     return Lab(tokenizer, rows, original, retrained(setting, seed, rows, tokenizer, cache))
 

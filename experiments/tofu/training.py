@@ -16,34 +16,7 @@ from experiments.worlds.training import Size, fresh
 from unlearn.language.hooks import logits_of
 from unlearn.language.text import encode, filler_of, pad
 
-MARK = "<pad>"
 Pair = tuple[str, str]
-
-
-def tokenizer_of(texts: Sequence[str], vocabulary: int) -> Any:
-    """Byte-pair encoding learnt from some texts.
-
-    Args:
-        texts: All that will ever be said.
-        vocabulary: How many tokens.
-
-    Returns:
-        A fast tokenizer of transformers.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    letters = pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocabulary, special_tokens=[MARK], initial_alphabet=letters, show_progress=False
-        ),
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=MARK, clean_up_tokenization_spaces=False)
 
 
 def taught(tokenizer: Any, pairs: Sequence[Pair], size: Size, cache: Path | None = None) -> nn.Module:

@@ -30,6 +30,7 @@ class Size:
         batch: Sequences a step.
         length: Tokens a sequence.
         seed: Of initial weights and order.
+        inner: Width of the MLPs; None: four times that of hidden states.
     """
 
     kind: Literal["gpt2", "llama"] = "gpt2"
@@ -41,22 +42,27 @@ class Size:
     batch: int = 24
     length: int = 40
     seed: int = 0
+    inner: int | None = None
 
 
-def knowing(world: World, size: Size, cache: Path | None = None) -> tuple[nn.Module, Any, float]:
+def knowing(
+    world: World, size: Size, cache: Path | None = None, *, tokenizer: Any = None
+) -> tuple[nn.Module, Any, float]:
     """A model that knows a world.
 
     Args:
         world: All facts.
         size: The model.
         cache: Folder in which trained models are kept; None: nowhere.
+        tokenizer: A fast one of transformers; None: one that knows the world's words and nothing else.
 
     Returns:
         The model in evaluation mode, its tokenizer, and its recall: the share of facts known in all wordings.
     """
-    tokenizer = tokenizer_of(world.sentences)
+    said = [*world.sentences, *([] if tokenizer is None else [tokenizer.backend_tokenizer.to_str()])]
+    tokenizer = tokenizer_of(world.sentences) if tokenizer is None else tokenizer
     model = fresh(size, len(tokenizer))
-    path = None if cache is None else cache / f"{_name(world, size)}.safetensors"
+    path = None if cache is None else cache / f"{_name(said, size)}.safetensors"
     if path is not None and path.exists():
         from safetensors.torch import load_model
 
@@ -93,6 +99,7 @@ def fresh(size: Size, vocabulary: int) -> nn.Module:
                 n_embd=size.width,
                 n_layer=size.layers,
                 n_head=size.heads,
+                n_inner=size.inner,
                 resid_pdrop=0.0,
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
@@ -104,7 +111,7 @@ def fresh(size: Size, vocabulary: int) -> nn.Module:
                 vocab_size=vocabulary,
                 max_position_embeddings=256,
                 hidden_size=size.width,
-                intermediate_size=4 * size.width,
+                intermediate_size=size.inner or 4 * size.width,
                 num_hidden_layers=size.layers,
                 num_attention_heads=size.heads,
                 num_key_value_heads=size.heads,
@@ -167,10 +174,12 @@ def recall(model: nn.Module, tokenizer: Any, world: World) -> float:
     """
     pairs = [(fact.prompt(at), fact.answer) for fact in world.facts for at in range(len(RELATIONS[fact.relation]))]
     told = answered(model, tokenizer, [*pairs, *world.more], batch=512)
-    facts = told[: len(pairs)].view(len(world.facts), -1).all(1)
+    wordings = len(pairs) // max(1, len(world.facts))
+    facts = told[: len(pairs)].view(len(world.facts), wordings).all(1)
     return float(torch.cat([facts, told[len(pairs) :]]).double().mean())
 
 
-def _name(world: World, size: Size) -> str:
-    said = json.dumps([world.sentences, asdict(size), torch.__version__], sort_keys=True)
-    return f"{size.kind}-{size.width}x{size.layers}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+def _name(said: list[str], size: Size) -> str:
+    shape = {key: value for key, value in asdict(size).items() if value is not None}
+    whole = json.dumps([said, shape, torch.__version__], sort_keys=True)
+    return f"{size.kind}-{size.width}x{size.layers}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from experiments.editing import run
+from experiments.editing import labs, run
 from experiments.editing.table import tables
 from experiments.readme import BEGIN, END, put_tables
+from experiments.worlds.in_context import Course
+from experiments.worlds.published import consistent, lessons_of, told
+from unlearn.language.editing.base import Edit
+from unlearn.language.editing.contexts import Contexts
+from unlearn.language.editing.files import Case
 from unlearn.language.editing.mend import Mend
 from unlearn.language.editing.registry import EDITORS, prepared
+from unlearn.language.editing.rome import Rome
+from unlearn.language.editing.values import Search
+from unlearn.language.metrics import Probe
 
 SIZE = {"name": "tiny", "kind": "gpt2", "width": 16, "layers": 3, "heads": 2, "learning_rate": 4e-3, "seeds": [0]}
 SETTING = {
@@ -25,6 +33,8 @@ def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "ROWS", ("ft-m", run.VARIANT))
+    monkeypatch.setattr(run, "_EACH", Rome(contexts=Contexts(lengths=(5,)), keys="each"))
+    monkeypatch.setattr(run, "_OTHERS", Search(steps=2))
     path = tmp_path / "result.json"
     document = run.read(path)
     run.measure(document, SETTING, math.inf, path, None)
@@ -38,7 +48,7 @@ def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
         assert cell["seconds"] > 0
     again = run.read(path)
     assert again == json.loads(json.dumps(document))
-    monkeypatch.setattr(run, "lab", None)  # nothing is made again, nor if other cells are asked for
+    monkeypatch.setattr(run.Bench, "ready", None)  # nothing is made again, nor if other cells are asked for
     run.measure(again, {**SETTING, "batches": []}, math.inf, path, None)
     run.measure(again, SETTING, math.inf, path, None)
     with pytest.raises(TypeError):
@@ -69,7 +79,7 @@ def test_only_what_the_model_knows_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     found = run.cell(here, "ft-m", run.CONFIGS["ft-m"], "single", 2)
     assert found["asked"]["portability_alias"] == [0, 2]
     assert "portability_alias" not in found
-    monkeypatch.setattr(run, "meaningful", lambda _, __, probes: list(probes))
+    monkeypatch.setattr(labs, "meaningful", lambda _, __, probes: list(probes))
     here = run.lab(setting, SIZE, 0, None)
     found = run.cell(here, "ft-m", run.CONFIGS["ft-m"], "single", 2)
     assert found["asked"]["portability_alias"] == [2, 2]
@@ -77,8 +87,53 @@ def test_only_what_the_model_knows_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_editor_is_measured() -> None:
-    assert set(run.CONFIGS) == set(EDITORS)
-    assert sorted(run.ROWS) == sorted([*EDITORS, run.VARIANT])
+    assert {run.editor_of(row) for row in run.ROWS} == set(EDITORS)
+    assert {*run.CONFIGS, run.VARIANT} == set(run.ROWS)
+
+
+def test_facts_of_a_published_file_are_taught_and_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {
+            "prompt": f"Person{at} speaks", "subject": f"Person{at}", "target_new": "Thai", "ground_truth": "Dutch",
+            "rephrase_prompt": f"At home Person{at} talks in", "locality_prompt": f"Other{at} speaks",
+            "locality_ground_truth": "Lao",
+        }
+        for at in range(4)
+    ]  # fmt: skip
+    (tmp_path / "facts.json").write_text(json.dumps(rows))
+    monkeypatch.setattr(labs, "DATA", tmp_path)
+    monkeypatch.setattr(run, "ROWS", ("ft-m", run.VARIANT, "ike"))
+    monkeypatch.setattr(run, "COURSE", Course(steps=2, batch=2))
+    size = {**SIZE, "name": "file", "file": "facts.json", "cases": 4, "vocabulary": 300, "singles": 1, "batches": [2],
+            "sequence": 1, "steps": 300}  # fmt: skip
+    document = run.read(tmp_path / "result.json")
+    run.measure(document, {**SETTING, "sizes": [size]}, math.inf, tmp_path / "result.json", None)
+    # No other attributes are known, so the variant that keeps them is not measured.
+    assert {name.split("/")[1] for name in document["cells"]} == {"ft-m", "ike"}
+    assert document["recall"]["file/0"] > 0.5
+    assert set(document["recall"]) == {"file/0", "file/0, for ike"}
+    assert all(0 <= cell["reliability"] <= 1 for cell in document["cells"].values())
+    assert "| `ike` |" in tables(document)
+
+
+def test_published_facts_that_contradict_each_other_are_not_taught_together() -> None:
+    def case(subject: str, old: str, kept: str) -> Case:
+        asked = Edit(f"{subject} speaks", subject, "Thai", old)
+        return Case(
+            asked, (Probe("generalization", f"at home {subject} talks in", "Thai"), Probe("locality", kept, "Lao"))
+        )
+
+    cases = [case("Ann", "Dutch", "Bob speaks"), case("Ann", "Dutch", "Eve speaks"), case("Bob", "Greek", "Zoe speaks"),
+             case("Cor", "Greek", "Eve speaks")]  # fmt: skip
+    found = consistent(cases, 3)
+    assert [one.edit.subject for one in found] == ["Ann", "Cor"]
+    assert told(found).more == (
+        ("Ann speaks", "Dutch"), ("at home Ann talks in", "Dutch"), ("Bob speaks", "Lao"),
+        ("Cor speaks", "Greek"), ("at home Cor talks in", "Greek"), ("Eve speaks", "Lao"),
+    )  # fmt: skip
+    first, second = lessons_of(found)
+    assert first.kept == (("Bob speaks", "Lao"), ("Eve speaks", "Lao"))
+    assert second.wordings == ("at home Cor talks in",)
 
 
 def test_the_readme_is_that_of_the_result() -> None:

@@ -17,7 +17,8 @@ from experiments.tofu.measuring import TREATMENTS, distance, treated
 from experiments.tofu.methods import METHODS
 from experiments.tofu.rows import pairs, questions
 from experiments.tofu.table import ROWS, compared, tables
-from experiments.tofu.training import taught, tokenizer_of
+from experiments.tofu.training import taught
+from experiments.worlds.subwords import subwords_of
 from unlearn.language.tuning import Loss
 
 WORDS = ("red", "blue", "green", "gold", "grey")
@@ -75,7 +76,7 @@ def test_the_shortest_answers_of_each_author(folder: Path) -> None:
 
 def test_a_model_is_found_again_by_what_it_was_made_from(folder: Path, tmp_path: Path) -> None:
     rows = questions(folder, SETTING)
-    tokenizer = tokenizer_of(rows.texts, 300)
+    tokenizer = subwords_of(rows.texts, 300)
     size = run._size(SETTING, 0)
     first = taught(tokenizer, pairs(rows.forget), size, tmp_path / "models")
     (kept,) = (tmp_path / "models").iterdir()

@@ -8,6 +8,12 @@ keys and the searched value \(v_* = v_0 + \delta\),
 It is the least change, in the norm that \(C\) defines, after which \(W k_0\) gives the new value. R-ROME (Gupta et al.
 2024) divides by \(k_*^\top u\) instead: with two different keys the quotient can be small, and the update destroy the
 model.
+
+An average forgets how keys differ from context to context, and small models' differ a good deal, by position above all.
+With `keys="each"` every context's key \(k_j\) gets the same change instead, as nearly as the second moment allows:
+
+\[ W \leftarrow W + \delta w^\top, \qquad
+   w = \arg\min_w \; \lambda \, w^\top C w + \frac{1}{N} \sum_j (w^\top k_j - 1)^2 . \]
 """
 
 from __future__ import annotations
@@ -45,7 +51,7 @@ CARD = EditorCard(
 
 @dataclass(frozen=True)
 class Rome:
-    """How to edit.
+    r"""How to edit.
 
     Attributes:
         layer: Block whose down-projection is changed. Published: 17 for GPT2-XL, 5 for GPT-J and Llama-7B.
@@ -53,7 +59,13 @@ class Rome:
         contexts: Which beginnings the key is averaged over, and the answer asked for after.
         ridge: So many times the mean diagonal entry of the second moment is added to its diagonal. The paper adds
             nothing, which 100,000 texts allow and a few hundred do not.
-        divide_by: Whose product with u divides: the key of the prompt (ROME), or the averaged key (R-ROME).
+        divide_by: Whose product with u divides: the key of the prompt (ROME), or the averaged key (R-ROME). Only with
+            averaged keys.
+        keys: Whether the keys of all contexts are averaged, as published, or each is fitted.
+        moment_weight: \(\lambda\): how much what the model uses otherwise counts where each key is fitted.
+
+    Raises:
+        InputError: If the weight is not positive.
     """
 
     layer: int = 0
@@ -61,6 +73,12 @@ class Rome:
     contexts: Contexts = field(default_factory=Contexts)
     ridge: float = 0.1
     divide_by: Literal["prompt", "average"] = "prompt"
+    keys: Literal["average", "each"] = "average"
+    moment_weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.moment_weight > 0:
+            raise InputError(f"moment_weight must be positive, got {self.moment_weight}")
 
 
 def rome(task: Task, config: Rome) -> WeightEdit:
@@ -89,17 +107,29 @@ def _one(task: Task, edit: Edit, body: Anatomy, factor: torch.Tensor, beginnings
     with frozen(task.model):
         texts = in_contexts(task, beginnings, edit.prompt, "", edit.subject)
         keys = keys_at(body, config.layer, texts, filler_of(task.tokenizer)).double().cpu()
-    average = keys.mean(0)
-    direction = torch.cholesky_solve(average[:, None], factor)[:, 0]
-    direction = direction / direction.norm()
-    delta = search(task, edit, body.down(config.layer).module, beginnings, config.search)
-    divisor = float((average if config.divide_by == "average" else keys[0]) @ direction)
-    if not abs(divisor) > 0:
+    right = _fitted(keys, factor, config) if config.keys == "each" else _averaged(keys, factor, config)
+    if right is None:
         raise InputError(
             f"the subject of {edit.prompt!r} reaches no neuron of layer {config.layer}: edit another layer"
         )
-    right = (direction / divisor).to(delta)
-    return LowRank(delta[:, None], right[None])
+    delta = search(task, edit, body.down(config.layer).module, beginnings, config.search)
+    return LowRank(delta[:, None], right.to(delta)[None])
+
+
+def _averaged(keys: torch.Tensor, factor: torch.Tensor, config: Rome) -> torch.Tensor | None:
+    """What a key is multiplied with, `[in]`, from keys `[n, in]`; None: it would be infinite."""
+    average = keys.mean(0)
+    direction = torch.cholesky_solve(average[:, None], factor)[:, 0]
+    divisor = float((average if config.divide_by == "average" else keys[0]) @ direction)
+    return direction / divisor if abs(divisor) > 0 else None
+
+
+def _fitted(keys: torch.Tensor, factor: torch.Tensor, config: Rome) -> torch.Tensor | None:
+    """The same where the product is to be 1 for each key; by Woodbury's identity, so as many unknowns as keys."""
+    directions = torch.cholesky_solve(keys.T, factor)
+    shared = keys @ directions + config.moment_weight * len(keys) * torch.eye(len(keys), dtype=keys.dtype)
+    found = directions @ torch.linalg.solve(shared, torch.ones(len(keys), dtype=keys.dtype))
+    return found if bool(found.any()) else None
 
 
 def _together(task: Task, projection: Projection, made: list[LowRank]) -> WeightEdit:

@@ -152,6 +152,24 @@ def test_rome_divides_by_what_it_is_told(knowing: Knowing) -> None:
     assert float(average.right[0] @ keys.mean(0)) == pytest.approx(1, abs=1e-4)
 
 
+def test_rome_fits_each_key_by_least_squares(knowing: Knowing) -> None:
+    """Against the normal equations, in as many unknowns as a key has numbers."""
+    task = task_of(knowing)
+    body = anatomy(knowing.model)
+    found = rome(task, Rome(search=SEARCH, contexts=FEW, keys="each", moment_weight=0.3)).differences[body.down(0).name]
+    assert isinstance(found, LowRank)
+    texts = [
+        encode(knowing.tokenizer, task.edits[0].prompt, subject=task.edits[0].subject, prefix=prefix)
+        for prefix in prefixes(task, FEW)
+    ]
+    keys = keys_at(body, 0, texts, 0).double()
+    moment = regularised(second_moment(body, knowing.tokenizer, 0, knowing.world.sentences), 0.1)
+    dense = torch.linalg.solve(0.3 * moment + keys.T @ keys / len(keys), keys.mean(0))
+    assert torch.allclose(found.right[0].double(), dense, rtol=1e-3, atol=1e-6 * float(dense.abs().max()))
+    with pytest.raises(InputError, match="moment_weight"):
+        Rome(moment_weight=0)
+
+
 def test_memit_solves_the_regularised_least_squares_of_each_block(knowing: Knowing) -> None:
     task = task_of(knowing, 3)
     config = dataclasses.replace(CONFIGS["memit"], contexts=Contexts(lengths=()))
