@@ -58,6 +58,12 @@ class Lab:
     lessons: tuple[Lesson, ...]
     recall: float
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks the model has."""
+        config: Any = self.model.config
+        return int(config.num_hidden_layers)
+
 
 def lab(setting: Mapping[str, Any], size: Mapping[str, Any], seed: int, cache: Path | None) -> Lab:
     """Train, or load, a model, and draw what to edit.

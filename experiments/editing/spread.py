@@ -56,7 +56,7 @@ def measure(document: dict[str, Any], here: Lab, size: str, grid: Mapping[str, A
     wished: dict[int, torch.Tensor] = {}
     for one in settings(grid):
         name = json.dumps({"size": size, "edits": len(edits), **one}, sort_keys=True)
-        if name in document or one["layers"][-1] >= _blocks(here) - 1:
+        if name in document or one["layers"][-1] >= here.blocks - 1:
             continue
         if time.monotonic() > until:
             return
@@ -72,11 +72,6 @@ def measure(document: dict[str, Any], here: Lab, size: str, grid: Mapping[str, A
             document[name] = accuracies(here.model, here.tokenizer, edits, probes)
         path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         print(name, {kind: round(share, 2) for kind, share in document[name].items()}, flush=True)
-
-
-def _blocks(here: Lab) -> int:
-    config: Any = here.model.config
-    return int(config.num_hidden_layers)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

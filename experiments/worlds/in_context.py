@@ -31,7 +31,7 @@ class Course:
         seed: Of all draws.
     """
 
-    steps: int = 1500
+    steps: int = 1000
     batch: int = 16
     learning_rate: float = 1e-3
     seed: int = 0

@@ -7,6 +7,9 @@ states divided by the number of blocks that are left, \(R\),
 \[ W_i \leftarrow W_i + R \, K^\top (\lambda C + K K^\top)^{-1} . \]
 
 Keys and states are looked at anew after every block.
+
+With `together` the keys of all contexts are fitted instead of their averages, and what is written is searched for all
+edits at once (`unlearn.language.editing.together`), which small models need for more than a few edits.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from dataclasses import dataclass, field
 import torch
 
 from unlearn.errors import InputError
-from unlearn.language.editing.base import EditorCard, LowRank, Task, WeightEdit
+from unlearn.language.editing.base import Edit, EditorCard, LowRank, Task, WeightEdit
 from unlearn.language.editing.contexts import Contexts, in_contexts, prefixes
 from unlearn.language.editing.keys import SECOND_MOMENTS, keys_at, regularised
+from unlearn.language.editing.together import Together, values_together
 from unlearn.language.editing.values import Search, search
 from unlearn.language.hooks import Anatomy, anatomy, by_text, frozen, logits_of, outputs_seen
 from unlearn.language.text import encode, filler_of, pad
@@ -52,6 +56,7 @@ class Memit:
         contexts: Which beginnings keys are averaged over, and the answer asked for after.
         moment_weight: \(\lambda\): how much what the model uses otherwise counts. Published: 15,000 for GPT-J.
         ridge: So many times the mean diagonal entry of the second moment is added to its diagonal.
+        together: How values are searched for all edits at once; None: each apart, as published. `search` is not used.
     """
 
     layers: tuple[int, ...] = (0, 1)
@@ -59,6 +64,7 @@ class Memit:
     contexts: Contexts = field(default_factory=Contexts)
     moment_weight: float = 15_000.0
     ridge: float = 0.1
+    together: Together | None = None
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
@@ -77,7 +83,13 @@ def memit(task: Task, config: Memit) -> WeightEdit:
     Returns:
         The edit, not yet made: for each of the blocks a matrix whose rank is the number of edits.
     """
-    return spread(task, config, wished_states(task, config))
+    if config.together is None:
+        return spread(task, config, wished_states(task, config))
+    body = anatomy(task.model, task.layout)
+    beginnings = prefixes(task, config.contexts)
+    reads = {layer: _reads(task, body, layer, beginnings, config) for layer in config.layers}
+    found = values_together(task, body, reads, beginnings, config.together)
+    return _edit(task, body, config, {body.down(layer).name: one for layer, one in found.items()})
 
 
 def wished_states(task: Task, config: Memit) -> torch.Tensor:
@@ -135,14 +147,25 @@ def _states(task: Task, body: Anatomy, config: Memit) -> torch.Tensor:
     return by_text(seen[0], len(texts))[torch.arange(len(texts)), padded.subjects]
 
 
+def _reads(task: Task, body: Anatomy, layer: int, beginnings: list[str], config: Memit) -> torch.Tensor:
+    """What reads each subject, `[n, in]` float64: 1 after each of its contexts, 0 after those of all other edits."""
+    moment = regularised(SECOND_MOMENTS.get(body, task.tokenizer, layer, task.texts), config.ridge)
+    every = [_keys_of(task, body, layer, edit, beginnings) for edit in task.edits]
+    keys = torch.cat(every)
+    fitted = config.moment_weight * moment + keys.T @ keys / len(beginnings)
+    return torch.as_tensor(torch.linalg.solve(fitted, torch.stack([one.mean(0) for one in every]).T).T)
+
+
 def _keys(task: Task, body: Anatomy, layer: int, beginnings: list[str]) -> torch.Tensor:
     """Keys `[n, in]` float64 of all edits, averaged over contexts."""
-    found = []
+    return torch.stack([_keys_of(task, body, layer, edit, beginnings).mean(0) for edit in task.edits])
+
+
+def _keys_of(task: Task, body: Anatomy, layer: int, edit: Edit, beginnings: list[str]) -> torch.Tensor:
+    """Keys `[contexts, in]` float64 of one edit."""
     with frozen(task.model):
-        for edit in task.edits:
-            texts = in_contexts(task, beginnings, edit.prompt, "", edit.subject)
-            found.append(keys_at(body, layer, texts, filler_of(task.tokenizer)).double().cpu().mean(0))
-    return torch.stack(found)
+        texts = in_contexts(task, beginnings, edit.prompt, "", edit.subject)
+        return keys_at(body, layer, texts, filler_of(task.tokenizer)).double().cpu()
 
 
 def _edit(task: Task, body: Anatomy, config: Memit, made: dict[str, LowRank]) -> WeightEdit:
