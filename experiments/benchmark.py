@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments import readme
 from experiments.bench import history
 from experiments.bench.bare import ROOT
 from experiments.bench.machine import describe
@@ -154,6 +155,7 @@ class Benchmark:
         output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if output == self.usual_output(quick=False):
             history.append(self.name, document)
+            readme.write(self.name)
         console.print(f"written to {output}")
         # For whoever reads the end alone. No failure: how fast a machine is, is not for the program to judge.
         for figure in figures:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.readme import put_tables
+from experiments.readme import fill, put_tables, values
 
 HERE = Path(__file__).parent
 
@@ -151,19 +151,17 @@ def finding(experiment: Experiment) -> str:
         A sentence without a full stop; as much of it as the result has figures for.
     """
     parts = [_sentence(experiment), _goals(experiment)]
-    said = "; ".join(part for part in parts if part)
-    return re.sub(r"(?<=\d)%", " %", said)
+    return re.sub(r"(?<=\d)%", " %", "; ".join(part for part in parts if part))
 
 
 def _sentence(experiment: Experiment) -> str:
     if experiment.name in _FOUND:
         return _FOUND[experiment.name](experiment.result)
-    figures = experiment.result.get("figures", ())
-    values = {item["name"]: item["value"] for item in figures if "value" in item}
+    known = values({"figures": [item for item in experiment.result.get("figures", ()) if "value" in item]})
     sentence = SENTENCES.get(experiment.name, "")
-    if any(name not in values for name, _ in re.findall(r"\{([^{}|]+)\|([^{}]+)\}", sentence)):
+    if any(name not in known for name, _ in re.findall(r"\{([^{}|]+)\|([^{}]+)\}", sentence)):
         return ""
-    return re.sub(r"\{([^{}|]+)\|([^{}]+)\}", lambda found: format(values[found[1]], found[2]), sentence)
+    return fill(sentence, known)
 
 
 def _goals(experiment: Experiment) -> str:

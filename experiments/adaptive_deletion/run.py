@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments import readme
 from experiments.adaptive_deletion.accuracy import Cost, measure_accuracy
 from experiments.adaptive_deletion.answers import measure_answers
 from experiments.adaptive_deletion.copycat import measure_copycat
@@ -79,3 +80,4 @@ def _short(value: float | str | None) -> str:
 
 if __name__ == "__main__":
     run(read_setting(), Path(__file__).with_name("result.json"))
+    readme.write("adaptive_deletion")

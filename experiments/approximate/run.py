@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments import readme
 from experiments.approximate import ulira
 from experiments.approximate.cases import Case, read
 from experiments.approximate.lab import Lab, options, timed
 from experiments.approximate.plot import draw
-from experiments.approximate.table import write_readme
 from experiments.approximate.tuning import Values, configuration, trials
 from experiments.bench.bare import ROOT
 from experiments.bench.machine import describe
@@ -426,5 +426,5 @@ def main() -> None:
         done = run(results, setting, parts, partial(print, flush=True), data=data, minutes=given.minutes)
         print(f"{'all is' if done else 'not all is'} measured; figures are in {output}")
     if output == HERE / "result.json":
-        write_readme(HERE / "README.md", output)
+        readme.write("approximate")
     print(f"drawn in {draw(output)}")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from experiments.approximate.orderings import ORDERINGS, found
 from unlearn.methods import METHODS
-
-BEGIN, END = "<!-- made by `python -m experiments.approximate --report`: begin -->", "<!-- end -->"
 
 COLUMNS = {
     "ua": "UA",
@@ -50,19 +46,6 @@ def rows_of(cells: Mapping[str, Any], data: str) -> Rows:
 def means_of(rows: Rows) -> dict[str, dict[str, float]]:
     """The mean of each figure over seeds."""
     return {row: {figure: mean(one[figure] for one in seeds) for figure in COLUMNS} for row, seeds in rows.items()}
-
-
-def write_readme(readme: Path, result: Path) -> None:
-    """Put the tables between their two marks.
-
-    Args:
-        readme: The file.
-        result: The figures.
-    """
-    document = json.loads(result.read_text(encoding="utf-8"))
-    text = readme.read_text(encoding="utf-8")
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    readme.write_text(f"{before}\n\n{tables(document)}\n{after}", encoding="utf-8")
 
 
 def tables(document: Mapping[str, Any]) -> str:

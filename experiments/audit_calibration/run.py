@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments import readme
 from experiments.audit_calibration.coverage import measure_many_runs, measure_one_run, measure_power
 from experiments.audit_calibration.null import measure_null
 from experiments.audit_calibration.rates import Rate
@@ -76,3 +77,4 @@ def _table(rates: list[Rate], alpha: float) -> Table:
 
 if __name__ == "__main__":
     run(read_setting(), Path(__file__).with_name("result.json"))
+    readme.write("audit_calibration")

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments import readme
 from experiments.bench import history
 from experiments.bench.bare import ROOT
 from experiments.bench.figures import Figure
@@ -35,6 +36,8 @@ def main() -> None:
     document = run(read_setting(quick=given.quick), given.output or usual, ROOT / "runs")
     if not given.quick:
         history.append("bench", document)
+        if given.output is None:
+            readme.write("bench")
 
 
 def run(setting: Setting, output: Path, where: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments import readme
 from experiments.bench.machine import describe
 from experiments.definitions.claimed import claimed_and_measured
 from experiments.definitions.converse import converse
@@ -119,3 +120,5 @@ def main() -> None:
     given = parser.parse_args()
     usual = FOLDER.parents[1] / "runs" / "definitions_quick.json" if given.quick else FOLDER / "result.json"
     run(read_setting(quick=given.quick), given.output or usual)
+    if not given.quick and given.output is None:
+        readme.write("definitions")

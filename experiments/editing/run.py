@@ -21,7 +21,7 @@ import torch
 
 from experiments.bench.machine import describe
 from experiments.editing.labs import DATA, Lab, in_context, lab, most
-from experiments.editing.table import SPREAD, spread_table, tables
+from experiments.editing.table import tables
 from experiments.readme import put_tables
 from experiments.worlds.in_context import Course
 from unlearn.errors import InputError
@@ -337,5 +337,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         until = time.monotonic() + given.minutes * 60
         measure(document, setting, until, path, None if given.quick else MODELS)
     if not given.quick:
-        spread = [spread_table(json.loads(SPREAD.read_text(encoding="utf-8")))] if SPREAD.exists() else []
-        put_tables("\n\n".join([tables(document), *spread]), HERE / "README.md")
+        put_tables(tables(document), HERE / "README.md")

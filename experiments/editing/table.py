@@ -53,6 +53,8 @@ def tables(document: Mapping[str, Any]) -> str:
         lines += [_row(row, rows[row]) for row in sorted(rows, key=_order)]
         lines += ["", _counted([cell for cells in rows.values() for cell in cells]), ""]
     lines += ["### Published, of other and larger models", "", *_published(), ""]
+    if SPREAD.exists():
+        lines += [spread_table(json.loads(SPREAD.read_text(encoding="utf-8"))), ""]
     recall = ", ".join(f"{name} {value:.3f}" for name, value in sorted(document["recall"].items()))
     if recall:
         lines.append(f"Share of what was told that is known before editing: {recall}. {document['machine']['cpu']}.")

@@ -18,7 +18,7 @@ from experiments.approximate.lab import FIGURES, Lab, called_members
 from experiments.approximate.orderings import ORDERINGS
 from experiments.approximate.plot import draw
 from experiments.approximate.run import REFERENCES, Results, read_setting
-from experiments.approximate.table import BEGIN, COLUMNS, ELSEWHERE, END, tables, unmeasured, write_readme
+from experiments.approximate.table import COLUMNS, ELSEWHERE, tables, unmeasured
 from unlearn.audit.metrics.roc import tpr_at_fpr
 from unlearn.errors import InputError
 from unlearn.methods import METHODS
@@ -103,12 +103,7 @@ def test_every_cell_is_measured_once_and_what_changed_again(measured: Callable[.
 
     picture = draw(tmp_path / "result.json")
     assert all(f"<!-- {row} -->".encode() in picture.read_bytes() for row in ("original", *whole))
-    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nformer tables\n{END}\nafter\n")
-    write_readme(tmp_path / "README.md", tmp_path / "result.json")
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before\n")
-    assert text.endswith(f"{END}\nafter\n")
-    assert "former" not in text
+    text = tables(json.loads((tmp_path / "result.json").read_text()))
     assert "| **retraining** |" in text
     assert "Failed in every configuration: gradient_ascent." in text
     # The mean over the two seeds, to one digit, beside its deviation.

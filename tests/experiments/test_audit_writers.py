@@ -14,8 +14,8 @@ from experiments.audit_planted.failures import FAILURES
 from experiments.audit_planted.run import learner
 from experiments.audit_writers.people import Writers
 from experiments.audit_writers.repetition import Repetition, repetition
-from experiments.audit_writers.report import tables
 from experiments.audit_writers.run import BENCHMARK, figures_of, kept_for, repetitions
+from experiments.audit_writers.table import tables
 
 SETTING: dict[str, Any] = {
     "writers": 60,

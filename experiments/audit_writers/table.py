@@ -1,16 +1,12 @@
-"""The tables of the README, from `result.json`: `python -m experiments.audit_writers.report`."""
+"""The tables of the README, from `result.json`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.audit_planted.failures import FAILURES
-from experiments.readme import put_tables
-
-HERE = Path(__file__).parent
+from experiments.readme import table
 
 
 def tables(document: Mapping[str, Any]) -> str:
@@ -107,28 +103,3 @@ def tables(document: Mapping[str, Any]) -> str:
             table(("passes", "distance", "advantage", "least, all shards", "found"), momentum),
         ]
     )
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, its columns aligned.
-
-    Args:
-        head: Names of the columns.
-        rows: Cells.
-
-    Returns:
-        Its lines.
-    """
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
-    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def write() -> None:
-    """Put the tables of `result.json` into the README."""
-    put_tables(tables(json.loads((HERE / "result.json").read_text(encoding="utf-8"))), HERE / "README.md")
-
-
-if __name__ == "__main__":
-    write()
