@@ -351,6 +351,34 @@ def to_ids(ids: Any, what: str) -> tuple[str, ...]:
     return texts
 
 
+def refuse_other_order(X: Any, **beside: Any) -> None:
+    """Refuse pandas objects whose indexes hold the same labels in another order: rows are taken by position.
+
+    Args:
+        X: Features; anything without an index is in whatever order it is.
+        beside: What belongs to the same rows, by its name in messages.
+
+    Raises:
+        InputError: If one of them was shuffled or sorted apart from X.
+    """
+    index = _pandas_index(X)
+    for name, value in beside.items():
+        other = _pandas_index(value)
+        if index is None or other is None or len(index) != len(other) or index.equals(other):
+            continue
+        if set(index) == set(other):
+            raise InputError(
+                f"{name} has the index of X in another order, and rows are taken by position: give "
+                f"{name}.loc[X.index], or reset the index of both where the order is meant"
+            )
+
+
+def _pandas_index(value: Any) -> Any:
+    index = getattr(value, "index", None)
+    # That of a list is a method.
+    return index if hasattr(index, "equals") else None
+
+
 def to_risks(risk: Any, subjects: Sequence[str]) -> tuple[str, ...]:
     """Risk class of each record's subject, as text.
 
@@ -403,7 +431,21 @@ def _id_text(value: Any, row: int, what: str) -> str:
         if number.bit_length() > MAX_ID_BYTES:
             raise InputError(f"{what}: row {row} is an integer of {number.bit_length()} bits; shorten it")
         return str(number)
-    raise InputError(f"{what}: row {row} is {value!r} ({type(value).__name__}); ids are text or integers: convert it")
+    if _is_missing(value):
+        raise InputError(f"{what}: row {row} misses its id; name it, or drop such rows first")
+    whole = " (pandas turns whole numbers into floats where one of them is missing)" if isinstance(value, float) else ""
+    raise InputError(
+        f"{what}: row {row} is {value!r} ({type(value).__name__}); ids are text or integers: convert it{whole}"
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether this stands for a value that is not there: None, NaN, or what pandas says instead."""
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in _ABSENT
+
+
+_ABSENT = ("NAType", "NaTType")
+"""Types of `pandas.NA` and `pandas.NaT`, which is not imported for them."""
 
 
 def numbered_ids(n: int, batch: int, first: int = 0) -> tuple[str, ...]:
@@ -475,6 +517,8 @@ def _text_array(array: np.ndarray, what: str) -> np.ndarray:
     strange = next((row for row, item in enumerate(values) if not isinstance(item, str)), None)
     if strange is not None:
         found = values[strange]
+        if _is_missing(found) and array.ndim == 1:
+            raise InputError(f"{what} misses a value in row {strange}; fill in or drop such rows first")
         raise InputError(
             f"{what} holds Python objects (item {strange} is a {type(found).__name__}); "
             "give numbers of one dtype, or text only; for a mixed table use shards.sources.from_table"

@@ -37,7 +37,8 @@ def from_table(
     """Records from a table.
 
     Args:
-        table: pandas DataFrame, whose index is ignored, or pyarrow Table.
+        table: pandas DataFrame or pyarrow Table. A named level of a DataFrame's index may have a role as well, and is
+            never a feature; an index without a role is ignored.
         target: Column of the target.
         subject: Column of the subjects; None makes every record its own subject.
         record_id: Column of the record ids; None numbers the records.
@@ -52,13 +53,13 @@ def from_table(
         InputError: If a column does not exist, misses a value, is of a type that cannot be trained on, or the
             target is among the features.
     """
-    columns = _columns(table)
+    columns = _with_index(table)
     roles = {"target": target, "subject": subject, "record_id": record_id, "risk": risk}
     for role, name in roles.items():
         if name is not None:
             _find(columns, name, role)
     taken = {str(name) for name in roles.values() if name is not None}
-    chosen = [name for name in columns if name not in taken] if features is None else list(features)
+    chosen = [name for name in _columns(table) if name not in taken] if features is None else list(features)
     if str(target) in map(str, chosen):
         raise InputError(f"target column {target!r} is among the features; a model would just read it off")
     found = features_from_table(table, chosen)
@@ -131,7 +132,7 @@ class Roles:
         Raises:
             InputError: As `from_table`.
         """
-        columns = _columns(table)
+        columns = _with_index(table)
         target = _column_array(columns, self.target, "target")
         if self.record_id is None:
             ids = numbered_ids(len(target), batch, first)
@@ -387,6 +388,20 @@ def _columns(table: Any) -> dict[str, Any]:
     return columns
 
 
+def _with_index(table: Any) -> dict[str, Any]:
+    """Columns by name, and beside them the named levels of a DataFrame's index that are no column."""
+    columns = _columns(table)
+    index: Any = getattr(table, "index", None)
+    if not hasattr(index, "get_level_values"):
+        return columns
+    levels = {
+        str(name): index.get_level_values(number).to_series()
+        for number, name in enumerate(index.names)
+        if name is not None
+    }
+    return levels | columns
+
+
 def _find(columns: Mapping[str, Any], name: str, role: str) -> Any:
     """A column by name."""
     if str(name) not in columns:
@@ -397,6 +412,8 @@ def _find(columns: Mapping[str, Any], name: str, role: str) -> Any:
 def _arrow(columns: Mapping[str, Any], name: str, role: str) -> pa.Array:
     """A column as an Arrow array without dictionary and without missing values."""
     column = _find(columns, name, role)
+    if str(getattr(column, "dtype", "")).startswith("Sparse"):
+        raise InputError(f"{role} column {name!r} is sparse; make the table dense first: table.sparse.to_dense()")
     try:
         if not isinstance(column, pa.ChunkedArray | pa.Array):
             column = pa.Array.from_pandas(column)

@@ -9,15 +9,17 @@ from unlearn.errors import UnlearnError
 
 if TYPE_CHECKING:
     from unlearn.estimator import SISAClassifier, SISARegressor
+    from unlearn.frames import to_frame
     from unlearn.verification import verify
     from unlearn.workspace import Workspace
 
-__all__ = ["SISAClassifier", "SISARegressor", "UnlearnError", "Workspace", "verify"]
+__all__ = ["SISAClassifier", "SISARegressor", "UnlearnError", "Workspace", "to_frame", "verify"]
 
 _HOMES = {
     "SISAClassifier": "unlearn.estimator",
     "SISARegressor": "unlearn.estimator",
     "Workspace": "unlearn.workspace",
+    "to_frame": "unlearn.frames",
     "verify": "unlearn.verification",
 }
 """Where each public name lives; its module is imported when the name is first asked for."""

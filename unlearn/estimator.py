@@ -27,6 +27,7 @@ from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
 from shards.placement import Region
 from shards.private_votes import PrivateVotes
+from shards.records import refuse_other_order
 from shards.task import Kind
 from unlearn.building import BuildReport
 from unlearn.errors import ConfigurationError, InputError, WorkspaceError
@@ -98,6 +99,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
                 `Workspace.open(path).train()` goes on.
         """
         folder = self._free_folder()
+        refuse_other_order(X, y=y, subjects=subjects, record_ids=record_ids, risk=risk)
         with _unchanged_on_error(self):
             learner = self._learner()
             X, y = self._checked(X, y, many=_takes_many_targets(learner), reset=True)
@@ -151,6 +153,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
         """
         workspace = self.workspace_
         task = workspace.task
+        refuse_other_order(X, y=y, subjects=subjects, record_ids=record_ids, risk=risk)
         X, y = self._checked(X, y, many=task is not None and task.target.shape != (), reset=False)
         X = _as_declared(X, workspace)
         workspace.ingest(X, y, subjects=subjects, record_ids=record_ids, risk=risk, reconsent=reconsent)

@@ -12,7 +12,7 @@ import numpy as np
 from shards import slicefile
 from shards.digest import Json
 from shards.placement import Placement, grouped, keyed_tokens, place
-from shards.records import Records, encode_target, feature_schema, fit_records, make_records
+from shards.records import Records, encode_target, feature_schema, fit_records, make_records, refuse_other_order
 from shards.task import FieldSchema, Kind, Task
 from shards.train import describe_task, task_from
 from unlearn.erasure import purge_record_files, slice_file_name
@@ -45,6 +45,7 @@ def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any, risk:
         return X
     if y is None:
         raise InputError("y is missing: give the targets of the records")
+    refuse_other_order(X, y=y, subjects=subjects, record_ids=record_ids, risk=risk)
     columns: tuple[str, ...] = ()
     if is_table(X):
         from shards.sources import features_from_table, stacked_columns

@@ -71,6 +71,7 @@ from unlearn.forgetting import (
     refuse_repeated,
     serve_pending,
 )
+from unlearn.frames import beside, prediction_columns
 from unlearn.inbox import Inbox
 from unlearn.intake import as_records, check_ids, fit_task, place_batch, store_batch
 from unlearn.issuing import (
@@ -91,6 +92,8 @@ from unlearn.site import Site, store_of
 from unlearn.submission import Acceptor
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from unlearn.audit.attack_audit import AttackAudit, AttackPlan
     from unlearn.audit.workspace_audit import AuditResult
     from unlearn.ledger import Approximation, Database, Ledger
@@ -411,14 +414,53 @@ class Workspace:
             StorageError: If the disk is full; nothing was changed.
         """
         with self._writing():
-            batch = self._site.ledger.batches()
-            records = as_records(self._site, X, y, subjects, record_ids, risk)
-            # First: a column of classes that nobody named would be taken for a feature.
-            where = place_batch(self._site, records)
-            task, records = fit_task(self._site, records)
-            lifted = check_ids(self._site, records.record_ids, records.subjects, _named(reconsent, "reconsent"))
-            store_batch(self._site, batch, task, records, where, lifted)
-            return batch
+            return self._ingest(as_records(self._site, X, y, subjects, record_ids, risk), reconsent)
+
+    def ingest_table(
+        self,
+        table: Any,
+        *,
+        target: str,
+        subject: str | None = None,
+        record_id: str | None = None,
+        features: Sequence[str] | None = None,
+        risk: str | None = None,
+        reconsent: Ids = (),
+    ) -> int:
+        """Take in a batch of records from one table, whose columns have roles.
+
+        Args:
+            table: pandas DataFrame or pyarrow Table. A named level of a DataFrame's index may have a role, and is never
+                a feature: `record_id="row"` after `set_index("row")`.
+            target: Column of the target.
+            subject: Column of the subjects; None: every record is its own subject.
+            record_id: Column of the record ids; None: row numbers, as in `ingest`.
+            features: Feature columns, in order; None: all that have no other role.
+            risk: Column of the declared risk classes of subjects; None: where none are declared.
+            reconsent: Forgotten subjects or records that may return, because they said so.
+
+        Returns:
+            The number of the batch, from 0.
+
+        Raises:
+            InputError: If a column does not exist, misses a value, or holds what cannot be trained on; nothing was
+                changed.
+            TombstoneError: If a forgotten subject or record is in it; nothing was changed.
+            StorageError: If the disk is full; nothing was changed.
+        """
+        from shards.sources import from_table
+
+        with self._writing():
+            records = from_table(
+                table,
+                target=target,
+                subject=subject,
+                record_id=record_id,
+                features=features,
+                risk=risk,
+                batch=self._site.ledger.batches(),
+            )
+            return self._ingest(records, reconsent)
 
     def ingest_parquet(
         self,
@@ -1246,6 +1288,28 @@ class Workspace:
         labels: np.ndarray = np.array(task.classes)[output.argmax(axis=1)]
         return labels
 
+    def predictions(self, X: Any) -> pd.DataFrame:
+        """What the served ensemble says of each row, as a pandas table.
+
+        Args:
+            X: Features as in `ingest`; a table may hold other columns beside.
+
+        Returns:
+            A row for each, under the index of X where X is a DataFrame. Column `prediction`; of classification
+            also `p_LABEL` for each declared class, unless labels are all that is published; of several targets
+            `prediction_0`, `prediction_1`, …
+
+        Raises:
+            NotServingError: If no shard has a state.
+            InputError: If the features are not the declared ones.
+            BudgetSpentError: With noisy votes: if no more labels may be published.
+            ConfigurationError: If pandas is not installed.
+        """
+        declaration = self._site.declaration
+        proba = declaration.task == "classification" and declaration.votes is None
+        output = self.predict_proba(X) if proba else self.predict(X)
+        return beside(prediction_columns(output, self._features(X)[0], proba=proba), X)
+
     def _features(self, X: Any) -> tuple[Task, Features]:
         task = self._server.task()
         if task is None:
@@ -1324,6 +1388,15 @@ class Workspace:
         return self._site.ledger.requests()
 
     # Writing, and what a crash left behind
+
+    def _ingest(self, records: Records, reconsent: Ids) -> int:
+        batch = self._site.ledger.batches()
+        # First: a column of classes that nobody named would be taken for a feature.
+        where = place_batch(self._site, records)
+        task, records = fit_task(self._site, records)
+        lifted = check_ids(self._site, records.record_ids, records.subjects, _named(reconsent, "reconsent"))
+        store_batch(self._site, batch, task, records, where, lifted)
+        return batch
 
     @guarded
     def _writing(self, timeout: float = LOCK_SECONDS, *, serve: bool = True) -> Iterator[None]:

@@ -157,7 +157,7 @@ def test_repeated_ids_are_named_and_repeated_subjects_are_fine() -> None:
         pytest.param(np.ma.array([[1.0], [2.0]], mask=[[0], [1]]), "masked", id="masked"),
         pytest.param([[1, 2], [3]], "one shape", id="ragged"),
         pytest.param([1, "a"], "objects", id="mixed-list"),
-        pytest.param([None, 1.0], "objects", id="none"),
+        pytest.param([None, 1.0], "misses a value in row 0", id="none"),
         pytest.param([["a", "b"], ["c", "d"]], "own feature", id="text-matrix"),
         pytest.param(["a", "b\ud800"], "row 1.*surrogate", id="surrogate"),
         pytest.param(["a", "b\0"], "row 1.*NUL", id="nul"),

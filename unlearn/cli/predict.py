@@ -49,6 +49,7 @@ def predict(
 ) -> None:
     """Predict for every row of a file."""
     from unlearn.errors import NotServingError
+    from unlearn.frames import prediction_columns
 
     with opened(run) as workspace:
         task = workspace.task
@@ -56,7 +57,8 @@ def predict(
             raise NotServingError(f"{run} holds no records and no trained state: ingest and train first")
         roles = [name for name in (target, subject, record_id) if name is not None]
         inputs = read_features(file, task, split_names(features), roles)
-        columns = _columns(workspace.predict_proba(inputs) if proba else workspace.predict(inputs), task, proba)
+        output = workspace.predict_proba(inputs) if proba else workspace.predict(inputs)
+        columns = prediction_columns(output, task, proba=proba)
         rows = len(next(iter(columns.values())))
         if out is not None:
             out.write_text(_csv(columns), encoding="utf-8")
@@ -99,18 +101,6 @@ def read_features(
         names = list(task.columns) or (None if stacked else list(task.features))
     text = [name for name, schema in task.features.items() if schema.dtype == "str"]
     return features_from_file(file, features=names, leave_out=leave_out, text=text)
-
-
-def _columns(output: np.ndarray, task: Task, proba: bool) -> dict[str, list[Any]]:
-    """Column name to values."""
-    if proba:
-        labels = [task.classes[index] for index in output.argmax(axis=1).tolist()]
-        chances = {f"p_{label}": output[:, k].tolist() for k, label in enumerate(task.classes)}
-        return {"prediction": labels, **chances}
-    if output.ndim == 1:
-        return {"prediction": output.tolist()}
-    flat = output.reshape(len(output), -1)
-    return {f"prediction_{k}": flat[:, k].tolist() for k in range(flat.shape[1])}
 
 
 def _csv(columns: dict[str, list[Any]]) -> str:
