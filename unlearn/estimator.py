@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -205,6 +206,55 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
         return self.workspace_.recover()
 
     # What scikit-learn asks of an estimator
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name.
+
+        Args:
+            deep: Also those of the learner, as `learner__NAME`; of learners of `shards.learners` its fields.
+
+        Returns:
+            The parameters.
+        """
+        own: dict[str, Any] = super().get_params(deep=deep)
+        if not deep or not _has_fields(self.learner):
+            return own
+        return own | {f"learner__{field.name}": getattr(self.learner, field.name) for field in _settable(self.learner)}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name.
+
+        Args:
+            params: Own ones, and those of the learner as `learner__NAME`. A learner of `shards.learners` is replaced by
+                one with the new fields.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If there is no such parameter; nothing was changed.
+            ConfigurationError: If the learner has no parameters that can be set.
+        """
+        learner = params.get("learner", self.learner)
+        inner = {name: value for name, value in params.items() if name.startswith("learner__")}
+        if not inner or hasattr(learner, "set_params"):
+            super().set_params(**params)
+            return self
+        if not _has_fields(learner):
+            raise ConfigurationError(
+                f"learner={learner!r} has no parameters to set, such as {next(iter(inner))}: give a scikit-learn "
+                "estimator, or a learner, such as shards.learners.mlp.MLPLearner()"
+            )
+        changes = {name.removeprefix("learner__"): value for name, value in inner.items()}
+        known = [field.name for field in _settable(learner)]
+        strange = [name for name in changes if name not in known]
+        if strange:
+            raise ValueError(
+                f"Invalid parameter {strange[0]!r} for learner {learner!r}. Valid parameters are: {known!r}."
+            )
+        super().set_params(**{name: value for name, value in params.items() if name not in inner})
+        self.learner = replace(learner, **changes)
+        return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_handle")
@@ -563,6 +613,16 @@ def _takes_many_targets(learner: Any) -> bool:
     """Whether a regression learner predicts several numbers at once; torch modules and `Ridge` do."""
     estimator = learner.estimator() if isinstance(learner, SklearnLearner) else learner
     return bool(get_tags(estimator).target_tags.multi_output) if isinstance(estimator, BaseEstimator) else True
+
+
+def _has_fields(learner: Any) -> bool:
+    """Whether this is a learner that is made of its fields; `SklearnLearner` is made of an estimator."""
+    plain = is_dataclass(learner) and not isinstance(learner, type | BaseEstimator)
+    return plain and bool(type(learner).__dataclass_params__.init)
+
+
+def _settable(learner: Any) -> list[Field[Any]]:
+    return [field for field in fields(learner) if field.init]
 
 
 def _is_mapping(X: Any) -> bool:
