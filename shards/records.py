@@ -6,6 +6,7 @@ survives UTF-8, arrays are little-endian and C-contiguous, and every number is f
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -349,6 +350,36 @@ def to_ids(ids: Any, what: str) -> tuple[str, ...]:
         if 4 * len(text) > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
             raise InputError(f"{what}: row {row} is longer than {MAX_ID_BYTES} bytes of UTF-8; shorten it")
     return texts
+
+
+def is_dataset(X: object) -> bool:
+    """Whether this is a torch dataset with an index; torch is not imported to find out.
+
+    Args:
+        X: Whatever was given for features.
+
+    Returns:
+        True if it is one.
+
+    Raises:
+        InputError: If it is a loader or a stream, whose rows have no fixed place.
+    """
+    data: Any = sys.modules.get("torch.utils.data")
+    if data is None:
+        return False
+    if isinstance(X, data.DataLoader):
+        raise InputError(
+            "a DataLoader gives batches, in an order of its own: give its dataset (loader.dataset); how large batches "
+            "are, and in which order records are visited, is the learner's to say"
+        )
+    if isinstance(X, data.IterableDataset):
+        raise InputError(
+            f"a {type(X).__name__} is an IterableDataset: a stream, whose records have no index to be found again by. "
+            "Give a map-style dataset, with __len__ and __getitem__; or collect it, "
+            "shards.sources.from_dataset(list(stream)); or, if it does not fit into memory, write it as Parquet for "
+            "Workspace.ingest_parquet"
+        )
+    return isinstance(X, data.Dataset)
 
 
 def refuse_other_order(X: Any, **beside: Any) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from shards.errors import InputError
-from shards.records import Records, make_features, make_records, numbered_ids, to_array, to_ids
+from shards.records import Records, is_dataset, make_features, make_records, numbered_ids, to_array, to_ids
 
 _EXACT_IN_FLOAT64 = 2**53
 _NPZ_KEYS = ("X", "x", "y", "subjects", "record_ids", "risk")
@@ -281,6 +281,7 @@ def from_dataset(
     *,
     subjects: Any = None,
     record_ids: Any = None,
+    risk: Any = None,
     batch: int = 0,
     limit: int | None = None,
 ) -> Records:
@@ -294,6 +295,7 @@ def from_dataset(
             PIL images, which become `[channels, height, width]` uint8.
         subjects: One str or int per record; None makes every record its own subject.
         record_ids: One str or int per record; None numbers the records.
+        risk: The risk class of each record's subject, as `make_records` takes it; None gives none.
         batch: Number of the batch of ingestion, from 0.
         limit: Take the first `limit` items only; None takes all.
 
@@ -304,10 +306,7 @@ def from_dataset(
         InputError: If it is not a map-style dataset, is empty, or its items are not pairs of one shape and
             dtype.
     """
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise InputError(
-            f"a {type(dataset).__name__} has no length or index; give a map-style dataset, or collect its items"
-        )
+    _check_indexed(dataset)
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give at least 1, or None for all items")
     n = len(dataset) if limit is None else min(limit, len(dataset))
@@ -320,7 +319,41 @@ def from_dataset(
             raise InputError(f"dataset item {row} is a {type(item).__name__}, expected a pair (input, target)")
         inputs.put(row, item[0])
         targets.put(row, item[1])
-    return make_records(inputs.array(), targets.array(), subjects=subjects, record_ids=record_ids, batch=batch)
+    return make_records(
+        inputs.array(), targets.array(), subjects=subjects, record_ids=record_ids, risk=risk, batch=batch
+    )
+
+
+def features_from_dataset(dataset: Any) -> np.ndarray:
+    """Inputs of a map-style dataset, to predict from.
+
+    Args:
+        dataset: As in `from_dataset`; items may also be an input alone, or in a tuple of its own.
+
+    Returns:
+        `[n, ...]`.
+
+    Raises:
+        InputError: As in `from_dataset`.
+    """
+    _check_indexed(dataset)
+    if not len(dataset):
+        raise InputError("the dataset is empty, so the shape of its items is unknown; give at least one item")
+    inputs = _Stack("input", len(dataset))
+    for row in range(len(dataset)):
+        item = dataset[row]
+        inputs.put(row, item[0] if isinstance(item, tuple | list) and len(item) in (1, 2) else item)
+    return inputs.array()
+
+
+def _check_indexed(dataset: Any) -> None:
+    """Refuse what has no length or index."""
+    # That a torch dataset has none, where its class inherits both names, only its kind says.
+    if is_dataset(dataset) or (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        return
+    raise InputError(
+        f"a {type(dataset).__name__} has no length or index; give a map-style dataset, or collect its items"
+    )
 
 
 class _Stack:

@@ -28,7 +28,7 @@ from shards.learners.base import Learner
 from shards.learners.sklearn import SklearnLearner
 from shards.placement import Region
 from shards.private_votes import PrivateVotes
-from shards.records import refuse_other_order
+from shards.records import is_dataset, refuse_other_order
 from shards.task import Kind
 from unlearn.building import BuildReport
 from unlearn.errors import ConfigurationError, InputError, WorkspaceError
@@ -71,7 +71,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         subjects: Ids | None = None,
         record_ids: Ids | None = None,
@@ -81,8 +81,10 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
 
         Args:
             X: Features: array-like `[n, features]`, images `[n, ...]` for learners that take them, a pandas or
-                pyarrow table with columns of numbers or text, or a mapping of feature name to array `[n, ...]`.
-            y: Targets: `[n]` labels; for regression `[n]` numbers, or `[n, targets]` where the learner can.
+                pyarrow table with columns of numbers or text, a mapping of feature name to array `[n, ...]`, or a
+                map-style torch dataset of `(input, target)`.
+            y: Targets, unless a dataset gives them: `[n]` labels; for regression `[n]` numbers, or `[n, targets]` where
+                the learner can.
             subjects: `[n]` text or int: who may ask for each record to be forgotten; None: every row its own.
             record_ids: `[n]` text or int, unique; None: the row numbers, `"0"`, `"1"`, …
             risk: Where `risk_classes` are declared: the class of each record's subject, `[n]` texts, a mapping of
@@ -100,6 +102,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
                 `Workspace.open(path).train()` goes on.
         """
         folder = self._free_folder()
+        X, y = _apart(X, y)
         refuse_other_order(X, y=y, subjects=subjects, record_ids=record_ids, risk=risk)
         with _unchanged_on_error(self):
             learner = self._learner()
@@ -125,7 +128,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
     def extend(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         subjects: Ids | None = None,
         record_ids: Ids | None = None,
@@ -154,6 +157,7 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
         """
         workspace = self.workspace_
         task = workspace.task
+        X, y = _apart(X, y)
         refuse_other_order(X, y=y, subjects=subjects, record_ids=record_ids, risk=risk)
         X, y = self._checked(X, y, many=task is not None and task.target.shape != (), reset=False)
         X = _as_declared(X, workspace)
@@ -354,8 +358,10 @@ class _SISAEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn 
 
     def _checked_features(self, X: Any, *, reset: bool, y: Any = "no_validation") -> Any:
         """Features as the workspace takes them."""
-        from shards.sources import features_from_table
+        from shards.sources import features_from_dataset, features_from_table
 
+        if is_dataset(X):
+            X = features_from_dataset(X)
         if _is_mapping(X):
             if reset:
                 # Several arrays have no one number of features, and the names of their columns are unknown.
@@ -613,6 +619,18 @@ def _takes_many_targets(learner: Any) -> bool:
     """Whether a regression learner predicts several numbers at once; torch modules and `Ridge` do."""
     estimator = learner.estimator() if isinstance(learner, SklearnLearner) else learner
     return bool(get_tags(estimator).target_tags.multi_output) if isinstance(estimator, BaseEstimator) else True
+
+
+def _apart(X: Any, y: Any) -> tuple[Any, Any]:
+    """Features and targets, of a torch dataset as well."""
+    if not is_dataset(X):
+        return X, y
+    from shards.sources import from_dataset
+
+    if y is not None:
+        raise InputError("a dataset gives pairs of input and target: leave y out")
+    records = from_dataset(X)
+    return records.features["x"], records.target
 
 
 def _has_fields(learner: Any) -> bool:

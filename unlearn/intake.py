@@ -12,7 +12,15 @@ import numpy as np
 from shards import slicefile
 from shards.digest import Json
 from shards.placement import Placement, grouped, keyed_tokens, place
-from shards.records import Records, encode_target, feature_schema, fit_records, make_records, refuse_other_order
+from shards.records import (
+    Records,
+    encode_target,
+    feature_schema,
+    fit_records,
+    is_dataset,
+    make_records,
+    refuse_other_order,
+)
 from shards.task import FieldSchema, Kind, Task
 from shards.train import describe_task, task_from
 from unlearn.erasure import purge_record_files, slice_file_name
@@ -27,7 +35,8 @@ def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any, risk:
 
     Args:
         site: The workspace.
-        X: Array `[n, ...]`, mapping of arrays, pandas or pyarrow table; or `Records`, with nothing beside it.
+        X: Array `[n, ...]`, mapping of arrays, pandas or pyarrow table; a map-style torch dataset, without y; or
+            `Records`, with nothing beside it.
         y: Targets.
         subjects: Subject of each record, or None.
         record_ids: Id of each record, or None.
@@ -43,6 +52,12 @@ def as_records(site: Site, X: Any, y: Any, subjects: Any, record_ids: Any, risk:
         if any(item is not None for item in (y, subjects, record_ids, risk)):
             raise InputError("Records carry their own y, subjects, record ids and risk classes: give them alone")
         return X
+    if is_dataset(X):
+        from shards.sources import from_dataset
+
+        if y is not None:
+            raise InputError("a dataset gives pairs of input and target: leave y out")
+        return from_dataset(X, subjects=subjects, record_ids=record_ids, risk=risk, batch=site.ledger.batches())
     if y is None:
         raise InputError("y is missing: give the targets of the records")
     refuse_other_order(X, y=y, subjects=subjects, record_ids=record_ids, risk=risk)

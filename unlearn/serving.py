@@ -20,7 +20,7 @@ from shards.learners.base import Features, Joined, Predictor, State
 from shards.learners.merging import MergeLearner
 from shards.noise import system_normal
 from shards.private_votes import PrivateVotes, vote_counts
-from shards.records import check_features, make_features
+from shards.records import check_features, is_dataset, make_features
 from shards.task import Task
 from unlearn.intake import is_table
 from unlearn.ledger import BuiltStep
@@ -253,7 +253,7 @@ def prepare_features(X: object, task: Task) -> Features:
     """Turn what a user gives to predict into features that fit the declared task.
 
     Args:
-        X: Array, mapping of arrays, or table.
+        X: Array, mapping of arrays, table, or map-style torch dataset.
         task: The declared task.
 
     Returns:
@@ -265,6 +265,10 @@ def prepare_features(X: object, task: Task) -> Features:
         # By name where names are known, so that the order of columns, or columns beside them, do not matter.
         stacked = list(task.features) == ["x"]
         found = features_from_table(X, (task.columns or None) if stacked else list(task.features))
+    elif is_dataset(X):
+        from shards.sources import features_from_dataset
+
+        found = make_features(features_from_dataset(X))
     else:
         found = make_features(X)
     return check_features(found, task.features)

@@ -397,7 +397,8 @@ class Workspace:
         """Take in a batch of records. Nothing is trained by it; nothing trained before changes by it.
 
         Args:
-            X: Features: array `[n, ...]`, mapping of arrays, pandas or pyarrow table; or `Records`, without y.
+            X: Features: array `[n, ...]`, mapping of arrays, pandas or pyarrow table; without y, a map-style torch
+                dataset of `(input, target)`, or `Records`.
             y: Targets: `[n]` labels, or `[n, ...]` numbers for regression.
             subjects: Whose each record is; None: every record is its own subject.
             record_ids: Unique ids; None: row numbers, `"17"` in the first batch, `"b:17"` in batch b.
