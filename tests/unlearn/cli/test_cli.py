@@ -23,6 +23,7 @@ from shards.errors import TrainingError
 from shards.sources import from_file
 from unlearn.cli.app import app
 from unlearn.cli.arguments import make_learner, parse_classes, parse_options
+from unlearn.progress import progress_bar
 from unlearn.workspace import Workspace
 
 COMMANDS = (
@@ -508,3 +509,35 @@ def test_no_color_is_honoured() -> None:
     colour = re.compile(r"\x1b\[(\d+;)*3[0-7]m")
     assert colour.search(in_shell("--help", env={"FORCE_COLOR": "1"}).stdout)
     assert not colour.search(in_shell("--help", env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).stdout)
+
+
+COLOUR = re.compile(r"\x1b\[(\d+;)*([34][0-7]|[34]8;[\d;]+)m")
+TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "120"}
+
+
+@pytest.mark.parametrize("said", [{}, {"NO_COLOR": "1"}], ids=["usual", "NO_COLOR"])
+def test_progress_keeps_to_no_color(
+    said: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in (TERMINAL | said).items():
+        monkeypatch.setenv(name, value)
+    with progress_bar("training", show=True) as start:
+        start(10)(0, 0, 5)
+    shown = capsys.readouterr().err
+    assert "5/10" in shown
+    assert bool(COLOUR.search(shown)) is not bool(said)
+
+
+PLANNED = ("plan", "--records", 50000, "--requests-per-day", 3, "--visits-per-second", 40000)
+
+
+@pytest.mark.parametrize(
+    "command", [("status", "RUN"), ("artefacts", "RUN"), PLANNED, ("methods",)], ids=lambda c: c[0]
+)
+def test_tables_keep_to_no_color_and_documents_hold_no_style(run: Path, command: tuple[Any, ...]) -> None:
+    texts = [str(run) if item == "RUN" else str(item) for item in command]
+    assert not COLOUR.search(CliRunner(env={**TERMINAL, "NO_COLOR": "1"}).invoke(app, texts).stdout)
+    given = CliRunner(env=TERMINAL).invoke(app, [*texts, "--json"]).stdout
+    assert "\x1b" not in given
+    json.loads(given)
