@@ -24,8 +24,8 @@ POSTERIORS = """\
 The published posteriors give what is known of them: accuracy {posteriors.members|.3f} on members and
 {posteriors.others|.3f} on others, gap attack {posteriors.gap|.3f}, AUC of the loss {plain.loss.auc|.3f}
 ({plain.loss.auc.low|.3f} to {plain.loss.auc.high|.3f}), defended by MemGuard {defended.loss.auc|.3f}
-({defended.loss.auc.low|.3f} to {defended.loss.auc.high|.3f}). On Location-30, with 63 shadow models on the left and
-four on the right, medians:"""
+({defended.loss.auc.low|.3f} to {defended.loss.auc.high|.3f}). On Location-30, with {models|.0f} shadow models on the
+left and four on the right, medians:"""
 
 SPEED = """\
 A minibatch of the shadow models' network takes {speed.location.alone|.0f} μs in torch's loop and
@@ -70,6 +70,6 @@ def tables(document: Mapping[str, Any]) -> str:
     Returns:
         Markdown.
     """
-    value = values(document)
+    value = values(document) | {"models": document["setting"]["trials"] - 1}
     found = strengths(document, "location", {"auc": "AUC", "tpr_1": "TPR at 1 %", "tpr_0.1": "at 0.1 %"})
     return "\n\n".join([f"{source(document)}.", prose(POSTERIORS, value), found, prose(SPEED, value)])

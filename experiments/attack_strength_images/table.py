@@ -9,8 +9,8 @@ from experiments.attack_strength.table import strengths
 from experiments.readme import prose, source, values
 
 TEXT = """\
-Accuracy {cifar.members|.3f} on members and {cifar.others|.3f} on others; with 15 shadow models on the left and four
-on the right, medians over the attacked networks:"""
+Accuracy {cifar.members|.3f} on members and {cifar.others|.3f} on others; with {models|.0f} shadow models on the left
+and four on the right, medians over the attacked networks:"""
 
 
 def tables(document: Mapping[str, Any]) -> str:
@@ -22,5 +22,6 @@ def tables(document: Mapping[str, Any]) -> str:
     Returns:
         Markdown.
     """
+    value = values(document) | {"models": document["setting"]["trials"] - 1}
     found = strengths(document, "cifar", {"auc": "AUC", "tpr_1": "TPR at 1 %"})
-    return "\n\n".join([f"{source(document)}.", prose(TEXT, values(document)), found])
+    return "\n\n".join([f"{source(document)}.", prose(TEXT, value), found])

@@ -25,7 +25,7 @@ DOCUMENT = {
     ],
 }
 
-STATED = {
+STATED: dict[str, str] = {
     "audit_planted": "honest deletions are refuted in {honest|.0%} of audits at a nominal 5 %, and one shard of ten "
     "that was not retrained was found in {one_shard_kept|.0%} of {trials|.0f} trials with {deletions|.0f} deletions",
     "audit_calibration": "our bounds raise false alarms in {ours least|.0f} to {ours most|.0%} of audits of exact "
@@ -36,6 +36,13 @@ STATED = {
     "lose {networks|.1f}",
 }
 """What the repository's README states of experiments."""
+
+BESIDE = {
+    ("adapters", "frozen_heads"): "features that fit the task lose {heads|.1f} points in 20 shards",
+    ("emulation", "emulation"): "{below|.0f} points below the data at epsilon 1",
+    ("attack_strength", "attack_strength"): "LiRA finds {times|.0f} times more people there",
+}
+"""What a README (the first) states of an experiment (the second) beside what is made."""
 
 
 def stated(name: str, result: Mapping[str, Any]) -> dict[str, float]:
@@ -70,6 +77,18 @@ def test_the_repositorys_readme_states_what_was_measured(name: str) -> None:
     text = " ".join((HERE.parent / "README.md").read_text(encoding="utf-8").split())
     assert fill(STATED[name], stated(name, result)) in text
     assert f"experiments.{name}" in text or f"experiments/{name}" in text
+
+
+@pytest.mark.parametrize(("readme", "name"), BESIDE, ids="-".join)
+def test_what_is_said_beside_the_tables_is_so(readme: str, name: str) -> None:
+    result = json.loads((HERE / name / "result.json").read_text(encoding="utf-8"))
+    figures = stated(name, result)
+    if name == "emulation":
+        figures["below"] = 100 * (figures["real"] - figures["image.1"])
+    if name == "attack_strength":
+        figures["times"] = round(figures["location.lira_online.tpr_0.1"] / figures["location.loss.tpr_0.1"], -1)
+    text = " ".join((HERE / readme / "README.md").read_text(encoding="utf-8").split())
+    assert fill(BESIDE[readme, name], figures) in text
 
 
 @pytest.mark.parametrize("name", reported())
