@@ -25,7 +25,8 @@ def to_frame(found: Any) -> pd.DataFrame:
 
     Returns:
         The table. Results inside of results are spread out, their fields named `test.p_value`, and so are mappings of
-        names: `requests.forgotten`. Texts stand for states; what has many parts stays in one cell.
+        names: `requests.forgotten`. Texts stand for states; what has many parts stays in one cell. What a result does
+        not print of itself, such as an audit's scores of subjects under their names, is left out.
 
     Raises:
         InputError: If it is no result.
@@ -91,7 +92,11 @@ def _is_result(found: Any) -> bool:
 
 
 def _cells(found: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    named = {field.name: getattr(found, field.name) for field in fields(found)} if _is_result(found) else dict(found)
+    named = (
+        {field.name: getattr(found, field.name) for field in fields(found) if field.repr}
+        if _is_result(found)
+        else dict(found)
+    )
     for name, value in named.items():
         names_only = isinstance(value, Mapping) and bool(value) and all(isinstance(key, str) for key in value)
         if _is_result(value) or names_only:

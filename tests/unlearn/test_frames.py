@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,24 @@ def test_results_are_tables(tmp_path: Path, frame: pd.DataFrame) -> None:
     audit = ws.audit(gone[FEATURES], gone["buys"], subjects=gone["person"], record_ids=gone["row"])
     assert to_frame(audit)["test.p_value"].tolist() == [audit.p_value]
     assert len(to_frame([])) == 0
+
+
+def test_an_audit_by_attacks_is_a_table_without_names(tmp_path: Path, frame: pd.DataFrame) -> None:
+    ws = workspace(tmp_path / "ws")
+    table, held_out = (
+        from_table(part, target="buys", record_id="row", features=FEATURES) for part in (frame[:45], frame[45:])
+    )
+    ws.ingest(table)
+    ws.train()
+    gone = table.take(np.arange(12))
+    ws.forget(record_ids=gone.record_ids)
+    ws.recover()
+    audit = ws.audit(gone, attacks=["loss", "entropy"], held_out=held_out)
+    assert re.search(r"\br0\b", str(audit.samples))
+    said = to_frame(audit).to_csv() + to_frame(audit.findings).to_csv()
+    assert to_frame(audit)["forgotten"].tolist() == [12]
+    assert to_frame(audit.findings)["attack"].tolist() == ["loss", "entropy"]
+    assert not {*re.findall(r"\br\d+\b", said)}
 
 
 @pytest.mark.parametrize("strange", ["req-1", {"a": 1}, np.zeros(3), 7, [1, 2], Workspace], ids=repr)
