@@ -90,6 +90,7 @@ def routing() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("routing")
 def test_subjects_are_routed_where_they_are_asked_for() -> None:
     search = GridSearchCV(classifier().set_fit_request(subjects=True), {"n_shards": [2]}, cv=2)
@@ -97,6 +98,7 @@ def test_subjects_are_routed_where_they_are_asked_for() -> None:
     assert search.best_estimator_.forget(subjects=["Somebody 2"]).n_records == 4
 
 
+@pytest.mark.slow
 def test_people_stay_together_in_folds_by_group() -> None:
     groups = GroupKFold(2)
     found = cross_validate(
