@@ -21,7 +21,7 @@ def chosen(found: Sequence[Experiment], names: Sequence[str], *, full: bool) -> 
 
     Args:
         found: All experiments.
-        names: Those that are wanted; none: all that have a result and a quick form, or with `full`, a result.
+        names: Those that are wanted; none: all that have a quick form, or with `full`, a result.
         full: As published; otherwise a fraction.
 
     Returns:
@@ -34,7 +34,9 @@ def chosen(found: Sequence[Experiment], names: Sequence[str], *, full: bool) -> 
     for name in names:
         if name not in known:
             raise ValueError(f"there is no experiment {name!r}: choose from {', '.join(known)}")
-    wanted = [known[name] for name in names] if names else [item for item in found if item.result is not None]
+    wanted = (
+        [known[name] for name in names] if names else [item for item in found if item.result is not None or not full]
+    )
     pairs = [(item.name, item.command if full else item.quick or "") for item in wanted]
     lacking = [name for name, command in pairs if not command.startswith("python ")]
     if names and lacking:

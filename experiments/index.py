@@ -218,6 +218,7 @@ _FOUND: Mapping[str, Callable[[Any], str]] = {
     "faults": _faults,
     "numeric_switches": _switches,
     "steering": _steering,
+    "tofu": _cells,
 }
 """What to say of an experiment whose result is not a list of named figures."""
 

@@ -82,10 +82,21 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_data_that_is_needed_is_named_so_that_the_runner_looks_for_it(name: str) -> None:
+    text = (HERE / name / "README.md").read_text(encoding="utf-8")
+    assert ("UNLEARN_DATA" in text) == bool(read(HERE / name).data)
+    # A command with something before it would not be found.
+    assert not re.findall(r"^    \S+=\S* python ", text, re.MULTILINE)
+
+
 def test_what_is_run() -> None:
     quick, whole = made({}, quick="python -m experiments.why --quick"), made({}, name="whole")
     found = [quick, whole, made(None, name="no_result"), made({}, name="faults", command="make test-exhaustive")]
     assert runner.chosen(found, [], full=False) == [("why", "python -m experiments.why --quick")]
+    begun = made(None, name="begun", quick="python -m experiments.begun --quick")
+    assert runner.chosen([begun], [], full=False) == [("begun", "python -m experiments.begun --quick")]
+    assert runner.chosen([begun], [], full=True) == []
     assert [name for name, _ in runner.chosen(found, [], full=True)] == ["why", "whole"]
     assert runner.chosen(found, ["whole"], full=True) == [("whole", "python -m experiments.why")]
     with pytest.raises(ValueError, match="whole: no quick form"):
