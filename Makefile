@@ -47,6 +47,8 @@ test-browser: $(DEV) ## run the tests that open reports in Chromium, and print t
 test-exhaustive: export UNLEARN_FAULTS := experiments/faults/result.json
 test-exhaustive: $(DEV) ## run the tests that try everything where others try a part: an hour or more
 	$(BIN)/python -m pytest -m exhaustive $(ARGS)
+	$(BIN)/python -m experiments.readme faults
+	$(BIN)/python -m experiments.index
 
 test-all: $(DEV) ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
