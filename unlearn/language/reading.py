@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
 
-from unlearn.language.hooks import frozen, logits_of, read_logits
+from unlearn.language.hooks import logits_of, read_logits
 from unlearn.language.text import encode, filler_of
 
 
@@ -18,6 +19,8 @@ class Reader:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        # Found once: to go through them at every token would cost a small model a good part of it.
+        self._modules = tuple(model.modules())
         self._cache: Any = None
         # What the argument and the result are called depends on the version of transformers.
         taken = signature(model.forward).parameters
@@ -33,7 +36,7 @@ class Reader:
         Returns:
             `[n, vocabulary]`.
         """
-        with frozen(self._model), torch.no_grad():
+        with self._evaluating(), torch.no_grad():
             if self._name is None:
                 return logits_of(self._model, ids, None if bool(mask.all()) else mask)[:, -1]
             positions = (mask.long().cumsum(1) - 1).clamp(min=0)
@@ -42,6 +45,18 @@ class Reader:
             said = self._model(ids[:, new], use_cache=True, **options)
             self._cache = said["cache"] if "cache" in said else said["past_key_values"]
             return read_logits(said)[:, -1]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Without dropout; the model is as before afterwards."""
+        training = [module for module in self._modules if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
 
 def greedy(

@@ -69,6 +69,22 @@ def test_any_module_can_go_on_and_the_end_ends(tokenizer: Any) -> None:
     assert tokenizer.eos_token not in greedy(model, tokenizer, [last], [9])[0]
 
 
+def test_a_reader_reads_without_dropout_and_leaves_modes_as_they_were(tokenizer: Any) -> None:
+    model = made("gpt2", len(tokenizer))
+    ids = torch.tensor([[4, 5, 6]])
+    wanted = model(ids).logits[:, -1]
+    model.train()
+    model.get_submodule("transformer.ln_f").eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    said = Reader(model).next(ids, torch.ones_like(ids))
+    assert torch.allclose(said, wanted, atol=1e-5)
+    assert not said.requires_grad
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    with pytest.raises(IndexError):
+        Reader(model).next(torch.tensor([[9999]]), torch.ones(1, 1, dtype=torch.int64))
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+
 def test_a_reader_reads_as_the_model_does(tokenizer: Any) -> None:
     model = made("gpt2", len(tokenizer))
     ids = torch.tensor([[4, 5, 6, 7, 8]])
