@@ -192,11 +192,15 @@ def _cells(result: Any) -> str:
 
 
 def _steering(result: Any) -> str:
-    def recall(part: str) -> float:
-        return float(np.mean([run[part]["steered"]["1.0"][0] for run in result["runs"]]))
+    def mean(part: str, name: str) -> float:
+        cells = (result["cells"][f"{part}/{seed}"] for seed in result["setting"]["seeds"])
+        return float(np.mean([cell["steered"]["1.0"][name] for cell in cells]))
 
-    hidden, new = recall("forgetting"), recall("learning")
-    return f"at alpha 1 the base model tells {hidden:.0%} of what it is to hide, and {new:.0%} of what is new"
+    hidden, unwanted, right = mean("forgetting", "some"), mean("style", "unwanted"), mean("task", "exact")
+    return (
+        f"at alpha 1 the base model tells {hidden:.0%} of what it is to hide, says something unwanted in "
+        f"{unwanted:.1%} of its texts, and does {right:.0%} of a task that it did not do"
+    )
 
 
 def _switches(result: Any) -> str:
