@@ -16,7 +16,7 @@ from experiments.steering.asking import perplexity, recall, texts
 from experiments.steering.cost import cost, in_turn
 from experiments.steering.plot import draw
 from experiments.steering.sweep import Models, gap, swept
-from experiments.steering.table import COLUMNS, PAIRS, pooled, tables, welch
+from experiments.steering.table import COLUMNS, PAIRS, found_of, pooled, tables, welch
 from experiments.tofu.training import teach
 from experiments.worlds.facts import tokenizer_of
 from experiments.worlds.training import Size, fresh
@@ -182,3 +182,20 @@ def test_the_readme_and_the_picture_are_those_of_the_result() -> None:
     document = json.loads(run.RESULT.read_text(encoding="utf-8"))
     assert tables(document) in (run.HERE / "README.md").read_text(encoding="utf-8")
     assert set(document["cells"]) == {cell for cell, _ in run.cells(run.read_setting(quick=False))}
+
+
+def test_what_is_said_beside_the_tables_is_so() -> None:
+    document = json.loads(run.RESULT.read_text(encoding="utf-8"))
+    text = " ".join((run.HERE / "README.md").read_text(encoding="utf-8").split())
+
+    def means(part: str, name: str) -> list[float]:
+        runs = found_of(document, part)
+        return [float(np.mean([of[name] for of in some])) for some in zip(*map(_steered_and_direct, runs), strict=True)]
+
+    assert "right values ({:.2f} at alpha 1, tuned directly {:.2f})".format(*means("style", "right")) in text
+    assert "before the programs ({:.2f}, and {:.2f})".format(*means("domain", "facts")) in text
+    assert all(cell["ratio"] < 1.1 for name, cell in document["cells"].items() if name.startswith("cost/"))
+
+
+def _steered_and_direct(found: Any) -> tuple[Any, Any]:
+    return found["steered"]["1.0"], found["direct"]
