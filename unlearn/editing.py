@@ -32,7 +32,6 @@ from unlearn.errors import (
     EnvironmentMismatchError,
     IdempotencyError,
     InputError,
-    StorageError,
     UnknownIdError,
     WorkerLostError,
 )
@@ -252,8 +251,13 @@ def _make(site: Site, executor: Executor, request: EditRequest, kept: Json) -> t
     if output.exists():
         return "there already", str(output)
     order = {
-        **{"source": before.location, "target": str(draft), "edit": request.id, "weights": request.weights},
-        **{"editor": request.editor, "config": dict(request.config), **kept},
+        "source": before.location,
+        "target": str(draft),
+        "edit": request.id,
+        "weights": request.weights,
+        "editor": request.editor,
+        "config": dict(request.config),
+        **kept,
     }
     try:
         (answer,) = executor.map(MAKE, [order], None, libraries=("torch",))
@@ -266,9 +270,7 @@ def _make(site: Site, executor: Executor, request: EditRequest, kept: Json) -> t
     draft.rename(output)
     sync_path(output.parent)
     artefact = Artefact(f"art-{secrets.token_hex(8)}", f"{before.name}, edited", before.kind, str(output), now())
-    site.ledger.finish_edit(
-        request.id, Edited(artefact, answer["weights"], Measured.from_json(answer["measured"]))
-    )
+    site.ledger.finish_edit(request.id, Edited(artefact, answer["weights"], Measured.from_json(answer["measured"])))
     return "", ""
 
 
@@ -324,13 +326,11 @@ def _weights(site: Site, model: str, output: Path, salt: bytes) -> str:
     """Salted digest of the model to edit, which can be edited as far as can be seen."""
     found = next((item for item in site.ledger.artefacts() if item.id == model), None)
     if found is None or found.kind != LANGUAGE_MODEL or found.retired_at is not None:
-        known = [
-            item.id for item in site.ledger.artefacts() if item.kind == LANGUAGE_MODEL and item.retired_at is None
-        ]
+        there = [item for item in site.ledger.artefacts() if item.kind == LANGUAGE_MODEL and item.retired_at is None]
+        known = f"there are {', '.join(item.id for item in there)}" if there else "there is none"
         raise UnknownIdError(
-            f"{site.path} knows no language model {model!r}: "
-            + (f"there are {', '.join(known)}" if known else "note one with `unlearn register … --kind 'language model'`")
-            + "; nothing was changed"
+            f"{site.path} knows no language model {model!r}, and {known}: note it with `unlearn register --kind "
+            "'language model'`, which says its id; nothing was changed"
         )
     folder = Path(found.location)
     try:

@@ -149,7 +149,20 @@ def parse_fact(text: str) -> Fact:
             f"{text!r} is not PROMPT|SUBJECT|NEW, such as 'Ada lives in|Ada|Paris': write || for a bar in a text; "
             "nothing was changed"
         )
-    return Fact(*parts[:3], tuple(parts[3:]))
+    return fact_from(parts)
+
+
+def fact_from(parts: Json) -> Fact:
+    """The fact that `Fact.to_json` wrote.
+
+    Args:
+        parts: Prompt, subject, new answer and rephrasings.
+
+    Returns:
+        The fact.
+    """
+    prompt, subject, new, *rephrasings = parts
+    return Fact(prompt, subject, new, tuple(rephrasings))
 
 
 def _split(text: str) -> Iterator[str]:

@@ -104,7 +104,8 @@ def _issue(
 
 def _issue_edits(site: Site, requests: Sequence[str], signer: CryptoSigner) -> None:
     if requests:
-        _publish_all(site, {name: _state_edit(site, site.ledger.edit_evidence(name)) for name in requests}, STAGE, signer)
+        stated = {name: _state_edit(site, site.ledger.edit_evidence(name)) for name in requests}
+        _publish_all(site, stated, STAGE, signer)
 
 
 def _publish_all(site: Site, statements: dict[str, Json], stage: str, signer: CryptoSigner) -> None:

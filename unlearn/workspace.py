@@ -70,8 +70,8 @@ from unlearn.errors import (
     UnsignedError,
     WorkspaceError,
 )
-from unlearn.facts import EDIT_ID, LANGUAGE_MODEL, EditRequest, EditState, Fact
 from unlearn.exported import KIND, check_exportable, write_program
+from unlearn.facts import EDIT_ID, LANGUAGE_MODEL, EditRequest, EditState, Fact
 from unlearn.forgetting import (
     Draft,
     Instead,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 
 from shards.digest import Json
 from unlearn.errors import ConfigurationError, InputError
-from unlearn.facts import Asked, Fact, Measured
+from unlearn.facts import Asked, Fact, Measured, fact_from
 from unlearn.language.editing.base import Edit, WeightEdit
 from unlearn.language.editing.options import config_of, find_editor
 from unlearn.language.editing.registry import Guard, edit, perplexity
@@ -88,16 +89,20 @@ def load(folder: Path) -> tuple[nn.Module, Any]:
     if kind not in ARCHITECTURES:
         raise ConfigurationError(f"{folder} is a {kind}, and there are {', '.join(ARCHITECTURES)}")
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="eager",  # another one may name code to be fetched
-            output_loading_info=True,
-        )
+        with _quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                attn_implementation="eager",  # another one may name code to be fetched
+                output_loading_info=True,
+            )
         # Nothing beside this file is read: no class that a configuration names.
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        model, found = loaded
+        tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+            tokenizer_file=str(folder / "tokenizer.json")
+        )
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError) as error:
         raise InputError(f"{folder} cannot be loaded ({type(error).__name__}: {_first_line(error)})") from error
     lacking = sorted(map(str, found["missing_keys"]))
@@ -123,7 +128,7 @@ def gives(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]]) ->
 
 def _make(order: Any) -> Json:
     source, target, salt = Path(order["source"]), Path(order["target"]), bytes.fromhex(order["salt"])
-    facts = [Fact(*parts[:3], tuple(parts[3:])) for parts in order["facts"]]
+    facts = [fact_from(parts) for parts in order["facts"]]
     texts: list[str] = order["texts"]
     try:
         if weights_commitment(salt, folder_digest(source)) != order["weights"]:
@@ -219,6 +224,22 @@ def _spread(texts: Sequence[str], most: int) -> list[str]:
 def _cut(texts: Sequence[str]) -> list[str]:
     """Each without its last word; texts of one word are left out."""
     return [" ".join(words[:-1]) for text in texts if len(words := text.split()) > 1]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and reports that loading shows."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

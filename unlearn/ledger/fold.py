@@ -352,8 +352,8 @@ def _fact_submitted(story: Story, event: Event) -> None:
         raise DamageError("the request was submitted before")
     if event.fields["artefact"] not in story.artefacts:
         raise DamageError("no such artefact is registered")
-    said = (event.fields[item] for item in ("facts", "texts", "artefact", "weights", "editor", "config"))
-    story.edits[name] = Edit(*said, submitted_at=event.at.isoformat())
+    said = {item: event.fields[item] for item in ("facts", "texts", "artefact", "weights", "editor", "config")}
+    story.edits[name] = Edit(**said, submitted_at=event.at.isoformat())
     story.said[name], story.waiting[name] = event.fields["said"], event.fields["sealed"]
 
 

@@ -19,7 +19,7 @@ from unlearn.facts import EDIT_ID, MEASURES, STAGE, Asked, Fact, Measured
 from unlearn.receipt import strict
 from unlearn.receipt.envelope import check_threshold, parse_envelope, pinned
 from unlearn.receipt.keys import STATEMENT_TYPE
-from unlearn.receipt.offline import LoggedEvent, Step, agree, check_signers, included_events
+from unlearn.receipt.offline import LoggedEvent, Step, agree, check_signers, included_events, read_payload
 from unlearn.receipt.predicate import SOFTWARE, Artefact, LogHead, read_artefacts, read_log, read_workspace
 from unlearn.receipt.strict import ReceiptError
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 EDIT_TYPE = "urn:sisa-unlearn:edit:v1"
 
 GUARANTEE = (
-    "The model says something else. No record was removed, the weights from before say what they said, and other prompts "
-    "may still bring out the old answer."
+    "The model says something else. No record was removed, the weights from before say what they said, and other "
+    "prompts may still bring out the old answer."
 )
 NOT_PROVEN = (
     "That anything was forgotten: an edit changes what a model says after some prompts, and removes no data from it.",
@@ -44,8 +44,8 @@ NOT_PROVEN = (
     ),
     "That anybody uses the edited model in place of the one before.",
     (
-        "That the operator's machine ran this software on this model: with the folders at hand, digests can be compared, "
-        "and with the opening and the facts, the model can be asked."
+        "That the operator's machine ran this software on this model: with the folders at hand, digests can be "
+        "compared, and with the opening and the facts, the model can be asked."
     ),
 )
 TITLES = {
@@ -296,18 +296,10 @@ def verify_edit_offline(
         signers, detail = check_signers(envelope, payload, public_keys, threshold)
         passed(2, detail)
     with _step(3):
-        value = strict.parse(payload, "the statement")
-        if canonical_json(value) != payload:
-            raise ReceiptError("the statement is not written in canonical JSON, so two readers might read two receipts")
-        predicate = read_edit(value)
+        predicate = read_edit(read_payload(payload))
         passed(3, "Complete and unambiguous: the receipt of an EDIT of a language model, and of no deletion.")
     with _step(4):
-        if request_id is not None and predicate.request != request_id:
-            raise ReceiptError(
-                f"it is about the request {predicate.request}, not {request_id!r}: this is the receipt of somebody "
-                "else's request"
-            )
-        passed(4, f"Request {predicate.request} in workspace {predicate.workspace}.")
+        passed(4, _check_subject(predicate, request_id))
     with _step(5):
         _check_log(predicate)
         passed(
@@ -317,12 +309,7 @@ def verify_edit_offline(
         passed(6, _check_measured(predicate))
     if opening is not None:
         with _step(7):
-            if [fact.commitment(opening) for fact in facts] != list(predicate.facts):
-                raise ReceiptError(
-                    "the request did not name exactly these facts in this order (request: facts): one is missing, too "
-                    "much or spelt differently, or the opening belongs to another request"
-                )
-            passed(7, f"The request named exactly the facts given, {len(facts):,} in number.")
+            passed(7, _check_facts(predicate, opening, facts))
     return VerifiedEdit(predicate, steps, hashlib.sha256(payload).hexdigest(), tuple(signers))
 
 
@@ -383,6 +370,24 @@ def _check_measured(predicate: EditPredicate) -> str:
         f"{measured.generalization.given:,} of {measured.generalization.asked:,} after other wordings, and to go on as "
         f"before in {measured.locality.given:,} of {measured.locality.asked:,} texts: as whoever issued it says."
     )
+
+
+def _check_subject(predicate: EditPredicate, request_id: str | None) -> str:
+    if request_id is not None and predicate.request != request_id:
+        raise ReceiptError(
+            f"it is about the request {predicate.request}, not {request_id!r}: this is the receipt of somebody else's "
+            "request"
+        )
+    return f"Request {predicate.request} in workspace {predicate.workspace}."
+
+
+def _check_facts(predicate: EditPredicate, opening: bytes, facts: Sequence[Fact]) -> str:
+    if [fact.commitment(opening) for fact in facts] != list(predicate.facts):
+        raise ReceiptError(
+            "the request did not name exactly these facts in this order (request: facts): one is missing, too much or "
+            "spelt differently, or the opening belongs to another request"
+        )
+    return f"The request named exactly the facts given, {len(facts):,} in number."
 
 
 def _digest(facts: Json) -> str:

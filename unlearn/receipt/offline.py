@@ -21,6 +21,7 @@ from unlearn.receipt.keys import follow
 from unlearn.receipt.predicate import (
     RECEIPT_TYPES,
     Approximation,
+    LogHead,
     Predicate,
     RecordSet,
     State,
@@ -150,7 +151,7 @@ def verify_offline(
         signers, detail = check_signers(envelope, payload, public_keys, threshold)
         passed(2, detail)
     with _step(3):
-        statement = _read_payload(payload)
+        statement = read_statement(read_payload(payload))
         predicate = statement.predicate
         made = predicate.approximation
         version = 1 if made is None else 2 if made.certificate is None else 3
@@ -232,11 +233,22 @@ def _claimed_rotations(payload: bytes) -> tuple[list[Json], str]:
     return strict.items(predicate["keys"], "keys"), strict.text(workspace["id"], "workspace: id")
 
 
-def _read_payload(payload: bytes) -> Statement:
+def read_payload(payload: bytes) -> Json:
+    """The statement in a payload.
+
+    Args:
+        payload: The bytes that were signed.
+
+    Returns:
+        JSON.
+
+    Raises:
+        ReceiptError: If it is not written in its one form.
+    """
     value = strict.parse(payload, "the statement")
     if canonical_json(value) != payload:
         raise ReceiptError("the statement is not written in canonical JSON, so two readers might read two receipts")
-    return read_statement(value)
+    return value
 
 
 def _check_subject(statement: Statement, request_id: str | None, workspace_id: str | None) -> str:
@@ -597,6 +609,7 @@ def _deadline(predicate: Predicate) -> str:
 
 
 def iso(at: datetime | None) -> str | None:
+    """A time as receipts write it, or None."""
     return None if at is None else at.isoformat()
 
 
