@@ -229,8 +229,9 @@ def _cut(texts: Sequence[str]) -> list[str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the bars and reports that loading shows."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
