@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.digest import Json, canonical_json, digest_parts
-from shards.executors.base import Executor
+from shards.executors.local import LocalExecutor
 from shards.files import sync_path
 from unlearn.errors import (
     CallError,
@@ -202,12 +202,11 @@ def remove_unnoted(site: Site) -> None:
         _remove(item.request)
 
 
-def make_pending(site: Site, executor: Executor) -> dict[str, str]:
-    """Make every edit that waits, in order. Receipts are issued by the caller.
+def make_pending(site: Site) -> dict[str, str]:
+    """Make every edit that waits, in order, on this machine, where the models are. The caller issues receipts.
 
     Args:
         site: The workspace, whose lock the caller holds.
-        executor: Where to do it: on this machine, where the models are.
 
     Returns:
         Request to why it was not made, in words, with what is kept nowhere.
@@ -226,7 +225,7 @@ def make_pending(site: Site, executor: Executor) -> dict[str, str]:
             continue
         site.ledger.begin_operation(EDITING)
         try:
-            code, detail = _make(site, executor, item.request, kept)
+            code, detail = _make(site, item.request, kept)
         except BaseException:
             _remove(item.request)
             site.ledger.end_operation()
@@ -241,7 +240,7 @@ def make_pending(site: Site, executor: Executor) -> dict[str, str]:
     return failures
 
 
-def _make(site: Site, executor: Executor, request: EditRequest, kept: Json) -> tuple[str, str]:
+def _make(site: Site, request: EditRequest, kept: Json) -> tuple[str, str]:
     """Make one edit; why it was not made, and more, or two empty texts."""
     _remove(request)
     output, draft = Path(request.output), _draft_folder(request)
@@ -260,7 +259,7 @@ def _make(site: Site, executor: Executor, request: EditRequest, kept: Json) -> t
         **kept,
     }
     try:
-        (answer,) = executor.map(MAKE, [order], None, libraries=("torch",))
+        (answer,) = LocalExecutor().map(MAKE, [order], None, libraries=("torch",))
     except _FAILURES as error:
         # The first line says what; what follows of a call is the worker's traceback.
         return "failed", str(error).partition("\n")[0].removeprefix(f"{MAKE}, item 0 failed: ")

@@ -997,7 +997,7 @@ class Workspace:
         if not self._site.ledger.edits_pending():
             return {}
         try:
-            failures = make_pending(self._site, LocalExecutor())
+            failures = make_pending(self._site)
             issue_due(self._site)
         except (OSError, StorageError) as error:
             raise StorageError(

@@ -21,8 +21,8 @@ Facts: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PROMPT|SUBJECT|NEW",
-        help="Edit a language model in place of forgetting: what is to follow the prompt, which names the subject, from "
-        "now on; then other wordings to ask, if there are any. A bar in a text is doubled; repeatable.",
+        help="Edit a language model in place of forgetting: what is to follow the prompt, which names the subject; "
+        "then other wordings to ask, if there are any. A bar in a text is doubled; repeatable.",
     ),
 ]
 Model: TypeAlias = Annotated[
@@ -42,7 +42,7 @@ Texts: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="With --fact: sentences of the kind the model is used on, one a line, UTF-8: what is to stay.",
+        help="With --fact: sentences of the kind the model is used on, one a line: what is to stay.",
     ),
 ]
 Output: TypeAlias = Annotated[
@@ -247,7 +247,6 @@ def edits_table(items: Iterable[EditRequest]) -> Table:
             as_time(item.submitted_at),
             as_time(item.edited_at),
             item.guarantee or "-",
-            cell(item.reason) or "-",
         )
     return table
 

@@ -58,7 +58,7 @@ Examples:
   unlearn forget runs/people --ids-from leavers.txt --recover
   unlearn forget runs/one --subject w17 --method scrub --method-option epochs=3 --escalate-by 2027-01-31
   unlearn forget runs/linear --subject w17 --method certified_removal --method-option when_spent=refuse
-  unlearn forget runs/people --fact "Ada lives in|Ada|Paris" --model art-0123456789abcdef --editor rome --texts usual.txt --output models/edited"""
+  unlearn forget runs/people --fact "Ada lives in|Ada|Paris" --model art-0123456789abcdef --texts usual.txt -o new"""
 
 
 def register(app: typer.Typer) -> None:

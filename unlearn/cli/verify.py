@@ -102,7 +102,7 @@ def verify(
         list[str] | None,
         typer.Option(
             metavar="PROMPT|SUBJECT|NEW",
-            help="Of an edit, with --opening: a fact it named, as it was given; with --model, it is asked. Repeatable, all.",
+            help="Of an edit, with --opening: a fact as it was given; with --model, it is asked. Repeatable: all.",
         ),
     ] = None,
     *,
