@@ -12,7 +12,6 @@ from shards.calls import CallOrder, make_call, small_value
 from shards.environment import describe, environment_digest
 from shards.executors.base import Environment, Executor, OnTurn, Program
 from shards.executors.work import Work
-from tests.unlearn.helpers import filled
 from unlearn import Fact, Workspace
 from unlearn.facts import LANGUAGE_MODEL, EditRequest
 
@@ -52,10 +51,10 @@ def save_model(folder: Path) -> Path:
     return folder
 
 
-def with_model(folder: Path, model: Path, source: str = "records") -> tuple[Workspace, str]:
-    """A workspace that knows a language model, and the model's id."""
-    workspace = filled(folder)
-    return workspace, workspace.register("assistant", LANGUAGE_MODEL, str(model), source=source).id
+def with_model(folder: Path, model: Path) -> tuple[Workspace, str]:
+    """A workspace that comes to know a language model, tuned on its records, and the model's id."""
+    workspace = Workspace.open(folder)
+    return workspace, workspace.register("assistant", LANGUAGE_MODEL, str(model), source="records").id
 
 
 def edited(workspace: Workspace, model: str, output: Path, *facts: Fact, **changes: Any) -> EditRequest:

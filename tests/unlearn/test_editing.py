@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import unlearn
 from tests.unlearn import attacks
 from tests.unlearn.editable import OPTIONS, TEXTS, Here, edited, fact, save_model, with_model
-from tests.unlearn.helpers import names, raw
+from tests.unlearn.helpers import filled, names, raw
 from unlearn import Fact, Workspace
 from unlearn.errors import (
     ConfigurationError,
@@ -42,25 +43,35 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("saved") / "lm")
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace, never changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    filled(folder).close()
+    return folder
+
+
 @pytest.fixture
 def model(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "lm"))
 
 
 @pytest.fixture
-def known(model: Path, tmp_path: Path) -> Iterator[tuple[Workspace, str]]:
+def known(trained: Path, model: Path, tmp_path: Path) -> Iterator[tuple[Workspace, str]]:
     """A workspace that knows a language model, and the model's id."""
-    workspace, name = with_model(tmp_path / "run", model)
+    workspace, name = with_model(Path(shutil.copytree(trained, tmp_path / "run")), model)
     yield workspace, name
     workspace.close()
 
 
 @pytest.fixture(scope="module")
-def _made(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EditRequest, str]:
+def _made(trained: Path, saved: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EditRequest, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("unlearn.editing.LocalExecutor", Here)
         home = tmp_path_factory.mktemp("made")
-        workspace, name = with_model(home / "run", Path(shutil.copytree(saved, home / "lm")))
+        workspace, name = with_model(
+            Path(shutil.copytree(trained, home / "run")), Path(shutil.copytree(saved, home / "lm"))
+        )
         with closing(workspace):
             done = edited(workspace, name, home / "new", fact(), fact(3), reason="asked by letter")
             return home, done, workspace.public_key
@@ -406,9 +417,21 @@ def test_an_answer_that_is_not_given(known: tuple[Workspace, str], tmp_path: Pat
     _not_applied(known, tmp_path, "unreliable", "would not give every new answer .it gives 0 of 1", editor_options=few)
 
 
-def test_a_model_that_would_be_destroyed(known: tuple[Workspace, str], tmp_path: Path) -> None:
+def test_a_model_that_would_be_destroyed(known: tuple[Workspace, str], model: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    from unlearn.language.requested import load
+
+    weights = load_file(model / "model.safetensors")
+    weights["transformer.ln_f.weight"] *= 30  # so that it is certain of what it says
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    loaded, tokenizer = load(model)
+    ids = tokenizer(TEXTS[0], return_tensors="pt")["input_ids"][:, :1]
+    for _ in range(12):
+        ids = torch.cat([ids, loaded(ids).logits[:, -1:].argmax(-1)], 1)
     much = {**OPTIONS, "learning_rate": 1e3, "box": 1e6}
-    _not_applied(known, tmp_path, "destroyed", "would destroy the model: its perplexity", editor_options=much)
+    said = "would destroy the model: its perplexity"
+    _not_applied(known, tmp_path, "destroyed", said, editor_options=much, texts=[tokenizer.decode(ids[0])])
 
 
 def test_logits_that_are_not_finite(known: tuple[Workspace, str], model: Path, tmp_path: Path) -> None:
