@@ -499,20 +499,16 @@ def _stopped(known: tuple[Workspace, str], tmp_path: Path, where: str, patch: py
 @pytest.mark.parametrize(
     "where",
     [
-        "unlearn.editing.now",  # after the folder has its name, before the transaction
-        "unlearn.ledger.ledger.Ledger.check_writer",  # after the folder is written
         "unlearn.ledger.ledger.Ledger.begin_operation",  # after the request is durable
-        "unlearn.ledger.ledger.Ledger.finish_edit",
+        pytest.param("unlearn.ledger.ledger.Ledger.check_writer", marks=pytest.mark.slow),  # the folder is written
+        "unlearn.editing.Artefact",  # the folder has its name
+        pytest.param("unlearn.ledger.ledger.Ledger.finish_edit", marks=pytest.mark.slow),
     ],
 )
 def test_a_crash_before_the_transaction_leaves_a_request_that_waits(
     known: tuple[Workspace, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    if where == "unlearn.editing.now":
-        monkeypatch.setattr("unlearn.editing.now", unlearn.ledger.now)
-        path = _stopped_at_artefact(known, tmp_path, monkeypatch)
-    else:
-        path = _stopped(known, tmp_path, where, monkeypatch)
+    path = _stopped(known, tmp_path, where, monkeypatch)
     with closing(Workspace.open(path)) as workspace:
         (request,) = workspace.edits()
         assert request.state is EditState.SUBMITTED
@@ -528,10 +524,6 @@ def test_a_crash_before_the_transaction_leaves_a_request_that_waits(
         assert unlearn.verify_edit(
             workspace.receipt(request.id), workspace.public_key, workspace=workspace, model=tmp_path / "new"
         )
-
-
-def _stopped_at_artefact(known: tuple[Workspace, str], tmp_path: Path, patch: pytest.MonkeyPatch) -> Path:
-    return _stopped(known, tmp_path, "unlearn.editing.Artefact", patch)
 
 
 @pytest.mark.parametrize("where", ["unlearn.editing.end_keys", "unlearn.workspace.issue_due"])
