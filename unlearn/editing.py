@@ -19,6 +19,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from shards.digest import Json, canonical_json, digest_parts
@@ -110,6 +111,11 @@ def draft_edit(
         ConfigurationError: If the editor or its configuration do not.
         UnknownIdError: If there is no such model.
     """
+    for library in ("torch", "transformers"):
+        if find_spec(library) is None:
+            raise ConfigurationError(
+                f"an edit needs {library}: pip install 'sisa-unlearn[language]'; nothing was changed"
+            )
     from unlearn.language.editing.options import config_of, described, find_editor
 
     _check_facts(facts)

@@ -140,8 +140,8 @@ class Inbox:
             plain = self._cipher(epoch).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], request_id.encode())
         except (FileNotFoundError, InvalidTag, ValueError) as error:
             raise DamageError(
-                f"what request {request_id} names cannot be decrypted: the key {self._path(epoch)} is missing or "
-                "is not the one they were encrypted under; restore it from a copy, or submit the request again"
+                f"what was sealed for request {request_id} cannot be decrypted: the key {self._path(epoch)} is missing "
+                "or is not the one it was encrypted under; restore it from a copy, or submit the request again"
             ) from error
         return json.loads(plain)
 

@@ -71,8 +71,9 @@ def every(c: Connection) -> list[EditRequest]:
 
 def pending(c: Connection) -> list[EditSubmission]:
     """Those that wait, oldest first."""
-    both = select(s.edit, s.edit_pending.c.epoch, s.edit_pending.c.sealed)
-    query = both.join(s.edit_pending, s.edit_pending.c.request == s.edit.c.id).order_by(s.edit.c.number)
+    both = s.edit.join(s.edit_pending, s.edit_pending.c.request == s.edit.c.id)
+    columns = select(s.edit, s.edit_pending.c.epoch, s.edit_pending.c.sealed)
+    query = columns.select_from(both).order_by(s.edit.c.number)
     return [EditSubmission(_request(row), row.fingerprint, row.epoch, bytes(row.sealed)) for row in c.execute(query)]
 
 
