@@ -100,8 +100,8 @@ class Inbox:
         Raises:
             FileNotFoundError: If the epoch is over.
         """
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + self._cipher(epoch).encrypt(nonce, canonical_json(value), request_id.encode())
+        nonce, plain = secrets.token_bytes(_NONCE_BYTES), canonical_json(value)
+        return nonce + self._cipher(epoch).encrypt(nonce, plain, request_id.encode())
 
     def open(self, epoch: str, request_id: str, sealed: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Decrypt them.

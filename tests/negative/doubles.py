@@ -683,6 +683,42 @@ _ACCEPTING = (
         f"{SUBMISSION}::test_no_id_can_be_read_before_or_after",
     ),
     Control(
+        "edit-that-failed-receipted",
+        "An edit after which the new answer is not given is registered, and gets a receipt.",
+        (
+            Edit(
+                "unlearn.language.requested",
+                "if measured.reliability.given != measured.reliability.asked:",
+                "if False:",
+            ),
+        ),
+        "tests/unlearn/test_editing.py::test_an_answer_that_is_not_given",
+    ),
+    Control(
+        "edited-weights-not-compared",
+        "Whoever verifies an edit is content with any weights.",
+        (
+            Edit(
+                "unlearn.edit_verification",
+                "if weights_commitment(note.salt, folder_digest(folder)) != predicate.after.weights:",
+                "if False:",
+            ),
+        ),
+        "tests/unlearn/test_editing.py::test_a_changed_folder_is_noticed",
+    ),
+    Control(
+        "facts-not-dropped",
+        "The facts of an edit stay in the ledger once it is made.",
+        (
+            Edit(
+                "unlearn.ledger.edits",
+                '    _drop(c, request.id)\n    chain.append(c, "edited"',
+                '    chain.append(c, "edited"',
+            ),
+        ),
+        "tests/unlearn/test_editing.py::test_two_edits_one_after_the_other",
+    ),
+    Control(
         "opening-kept",
         "The ledger keeps what opens a request's digest, so that anybody can try out ids.",
         (Edit("unlearn.ledger.ledger", "request.digest, request.reason),", 'request.digest, f"{request.opening}"),'),),

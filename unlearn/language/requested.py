@@ -90,7 +90,7 @@ def load(folder: Path) -> tuple[nn.Module, Any]:
         raise ConfigurationError(f"{folder} is a {kind}, and there are {', '.join(ARCHITECTURES)}")
     try:
         with _quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(  # nosec B615 - a folder, and nothing is fetched
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,
