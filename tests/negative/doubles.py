@@ -707,16 +707,10 @@ _ACCEPTING = (
         "tests/unlearn/test_editing.py::test_a_changed_folder_is_noticed",
     ),
     Control(
-        "facts-not-dropped",
-        "The facts of an edit stay in the ledger once it is made.",
-        (
-            Edit(
-                "unlearn.ledger.edits",
-                '    _drop(c, request.id)\n    chain.append(c, "edited"',
-                '    chain.append(c, "edited"',
-            ),
-        ),
-        "tests/unlearn/test_editing.py::test_two_edits_one_after_the_other",
+        "key-of-facts-kept",
+        "The key that the facts of an edit were encrypted under stays once it is made.",
+        (Edit("unlearn.editing", "        end_keys(site)\n    if damaged:", "    if damaged:"),),
+        "tests/unlearn/test_editing.py::test_no_fact_and_no_person_is_left_in_plain_words",
     ),
     Control(
         "opening-kept",
