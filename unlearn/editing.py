@@ -249,7 +249,8 @@ def make_pending(site: Site) -> dict[str, str]:
 def _make(site: Site, request: EditRequest, kept: Json) -> tuple[str, str]:
     """Make one edit; why it was not made, and more, or two empty texts."""
     _remove(request)
-    output, draft = Path(request.output), _draft_folder(request)
+    output = Path(request.output)
+    draft = output.with_name(f".{output.name}.{request.id}.{secrets.token_hex(4)}")
     before = next((item for item in site.ledger.artefacts() if item.id == request.artefact), None)
     if before is None or before.retired_at is not None:
         return "retired", ""
@@ -279,16 +280,18 @@ def _make(site: Site, request: EditRequest, kept: Json) -> tuple[str, str]:
     return "", ""
 
 
-def _draft_folder(request: EditRequest) -> Path:
+def _drafts(request: EditRequest) -> list[Path]:
+    """What attempts at an edit have written, each under a name of its own: a worker may outlive its driver a moment."""
     output = Path(request.output)
-    return output.with_name(f".{output.name}.{request.id}")
+    begin = f".{output.name}.{request.id}."
+    there = sorted(output.parent.iterdir()) if output.parent.is_dir() else []
+    return [path for path in there if path.name.startswith(begin) and path.is_dir() and not path.is_symlink()]
 
 
 def _remove(request: EditRequest) -> None:
     """Remove what was written for an edit that is not noted, and nothing that somebody else wrote."""
-    output, draft = Path(request.output), _draft_folder(request)
+    output, ours = Path(request.output), _drafts(request)
     note = read_note(output)
-    ours = [draft] if draft.is_dir() and not draft.is_symlink() else []
     if note is not None and note.edit == request.id and not output.is_symlink():
         ours.append(output)
     for folder in ours:

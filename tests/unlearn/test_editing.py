@@ -28,7 +28,7 @@ from unlearn.errors import (
     VerificationError,
 )
 from unlearn.facts import LANGUAGE_MODEL, NOT_MADE, TRANSITIONS, EditRequest, EditState, check_move, parse_fact
-from unlearn.model_folder import NOTE, folder_digest
+from unlearn.model_folder import NOTE, folder_digest, stored
 from unlearn.receipt import public_key_from_pem, verify_offline
 
 
@@ -283,6 +283,64 @@ def test_a_missing_receipt_of_an_edit_is_noticed_by_whoever_verifies_a_deletion(
     (home / "run" / "receipts" / f"{done.id}-edited.json").unlink()
     with pytest.raises(VerificationError, match="was issued and is missing"):
         unlearn.verify(receipt, key, workspace=home / "run")
+
+
+# --- folders of every kind ----------------------------------------------------------------------------------------
+
+
+def test_a_model_in_several_files_of_short_numbers(known: tuple[Workspace, str], model: Path, tmp_path: Path) -> None:
+    """Each tensor stays in its file and in its type, and what is measured is what that rounding left."""
+    from unlearn.language.requested import load
+
+    loaded: Any = load(model)[0]
+    (model / "model.safetensors").unlink()
+    loaded.to(torch.bfloat16).save_pretrained(model, max_shard_size="30KB")
+    workspace, name = known
+    done = edited(workspace, name, tmp_path / "new")
+    assert {item.dtype for item in stored(tmp_path / "new").values()} == {"BF16"}
+    assert len({item.file for item in stored(tmp_path / "new").values()}) > 2
+    unlearn.verify_edit(
+        *(workspace.receipt(done.id), workspace.public_key),
+        model=tmp_path / "new",
+        model_before=model,
+        opening=done.opening,
+        facts=[fact()],
+    )
+
+
+def test_tensors_without_the_prefix_of_the_model(known: tuple[Workspace, str], model: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    short = {name.removeprefix("transformer."): value for name, value in weights.items()}
+    save_file(short, model / "model.safetensors", {"format": "pt"})
+    workspace, name = known
+    assert edited(workspace, name, tmp_path / "new").state is EditState.RECEIPTED
+
+
+def test_nothing_is_unpickled_run_or_fetched(
+    known: tuple[Workspace, str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    trap = f"open({str(tmp_path / 'sprung')!r}, 'w').close()"
+    for file in ("modeling_own.py", "tokenization_own.py"):
+        (model / file).write_text(f"{trap}\nclass Own: pass\n")
+    (model / "pytorch_model.bin").write_bytes(f"cbuiltins\nexec\n(V{trap}\ntR.".encode())
+    for file, home in (("config.json", "modeling_own.Own"), ("tokenizer_config.json", "tokenization_own.Own")):
+        said = json.loads((model / file).read_bytes())
+        auto = {"AutoModelForCausalLM": home, "AutoConfig": home, "AutoTokenizer": [home, home]}
+        (model / file).write_text(json.dumps({**said, "auto_map": auto, "attn_implementation": "somebody/kernel"}))
+
+    def no_network(*_: object) -> None:
+        raise AssertionError("nothing is fetched")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    workspace, name = known
+    edited(workspace, name, tmp_path / "new")
+    assert not (tmp_path / "sprung").exists()
+    left = {path.name for path in model.iterdir()} - {path.name for path in (tmp_path / "new").iterdir()}
+    assert left == {"modeling_own.py", "tokenization_own.py", "pytorch_model.bin"}
 
 
 # --- what is refused before anything is recorded -----------------------------------------------------------------
