@@ -33,6 +33,7 @@ from unlearn.errors import (
     EnvironmentMismatchError,
     IdempotencyError,
     InputError,
+    StorageError,
     UnknownIdError,
     WorkerLostError,
 )
@@ -121,7 +122,7 @@ def draft_edit(
     _check_facts(facts)
     _check_texts(texts)
     config = described(config_of(find_editor(editor), options))
-    target = Path(output).absolute()
+    target = Path(output).resolve()
     salt, opening = secrets.token_bytes(OPENING_BYTES), secrets.token_bytes(OPENING_BYTES)
     asked = [[fact.to_json() for fact in facts], list(texts), model, editor, config, str(target)]
     fingerprint = digest_parts("edit", [site.keys.pseudonyms, canonical_json(asked)])
@@ -208,18 +209,30 @@ def remove_unnoted(site: Site) -> None:
         _remove(item.request)
 
 
-def make_pending(site: Site) -> dict[str, str]:
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the edits that waited.
+
+    Attributes:
+        failures: Request to why it was not made, in words, with what is kept nowhere.
+        damaged: What keeps requests waiting: the key of their facts is missing.
+    """
+
+    failures: Mapping[str, str]
+    damaged: Sequence[DamageError]
+
+
+def make_pending(site: Site) -> Outcome:
     """Make every edit that waits, in order, on this machine, where the models are. The caller issues receipts.
 
     Args:
         site: The workspace, whose lock the caller holds.
 
     Returns:
-        Request to why it was not made, in words, with what is kept nowhere.
+        What came of them.
 
     Raises:
         StorageError: If the disk refuses; the edit waits on.
-        DamageError: If the key of the facts is missing; the edit waits on, and those after it are made.
     """
     failures: dict[str, str] = {}
     damaged: list[DamageError] = []
@@ -241,13 +254,23 @@ def make_pending(site: Site) -> dict[str, str]:
             site.ledger.fail_edit(item.request.id, code)
             failures[item.request.id] = NOT_MADE[code] + (f" ({detail})" if detail else "")
         end_keys(site)
-    if damaged:
-        raise damaged[0]
-    return failures
+    return Outcome(failures, damaged)
 
 
 def _make(site: Site, request: EditRequest, kept: Json) -> tuple[str, str]:
-    """Make one edit; why it was not made, and more, or two empty texts."""
+    """Make one edit.
+
+    Args:
+        site: The workspace.
+        request: The request.
+        kept: Its facts, texts and salt.
+
+    Returns:
+        Why it was not made, one of `NOT_MADE`, and more; or two empty texts.
+
+    Raises:
+        StorageError: If the disk refuses.
+    """
     _remove(request)
     output = Path(request.output)
     draft = output.with_name(f".{output.name}.{request.id}.{secrets.token_hex(4)}")
@@ -270,6 +293,8 @@ def _make(site: Site, request: EditRequest, kept: Json) -> tuple[str, str]:
     except _FAILURES as error:
         # The first line says what; what follows of a call is the worker's traceback.
         return "failed", str(error).partition("\n")[0].removeprefix(f"{MAKE}, item 0 failed: ")
+    if "disk" in answer:
+        raise StorageError(answer["disk"])
     if "not_made" in answer:
         return answer["not_made"], answer["detail"]
     site.ledger.check_writer()
@@ -346,7 +371,7 @@ def _weights(site: Site, model: str, output: Path, salt: bytes) -> str:
         digest = folder_digest(folder)
     except InputError as error:
         raise InputError(f"{error}; nothing was changed") from error
-    for place, why in ((site.path, "the workspace"), (folder, "the model's folder")):
+    for place, why in ((site.path.resolve(), "the workspace"), (folder.resolve(), "the model's folder")):
         if output == place or place in output.parents:
             raise InputError(f"{output} lies in {why}: choose a folder outside of it; nothing was changed")
     if output.exists() or output.is_symlink():

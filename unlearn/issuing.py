@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from unlearn.site import Site
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from unlearn.ledger import Artefact, EditEvidence, Evidence
+    from unlearn.ledger import Artefact
     from unlearn.ledger.chain import Entry, Head
 
 GROUP = 100
@@ -98,21 +98,21 @@ def issue_due(site: Site) -> None:
 def _issue(
     site: Site, requests: Sequence[str], stage: Stage, signer: CryptoSigner, environments: dict[str, Json]
 ) -> None:
-    stated = {name: _state(site, site.ledger.evidence(name), stage, environments) for name in requests}
-    _publish_all(site, stated, stage, signer)
+    _publish_all(site, requests, stage, signer, lambda name: _state(site, name, stage, environments))
 
 
 def _issue_edits(site: Site, requests: Sequence[str], signer: CryptoSigner) -> None:
     if requests:
-        stated = {name: _state_edit(site, site.ledger.edit_evidence(name)) for name in requests}
-        _publish_all(site, stated, STAGE, signer)
+        _publish_all(site, requests, STAGE, signer, lambda name: _state_edit(site, name))
 
 
-def _publish_all(site: Site, statements: dict[str, Json], stage: str, signer: CryptoSigner) -> None:
+def _publish_all(
+    site: Site, requests: Sequence[str], stage: str, signer: CryptoSigner, state: Callable[[str], Json]
+) -> None:
     site.receipts_folder.mkdir(mode=0o700, exist_ok=True)
     digests = []
-    for name, stated in statements.items():
-        data = seal(stated, [signer])
+    for name in requests:
+        data = seal(state(name), [signer])
         _publish(receipt_path(site, name, stage), data)
         digests.append((name, stage, hashlib.sha256(parse_envelope(data).payload).hexdigest()))
     sync_path(site.receipts_folder)
@@ -120,7 +120,8 @@ def _publish_all(site: Site, statements: dict[str, Json], stage: str, signer: Cr
     site.ledger.record_receipts(digests)
 
 
-def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str, Json]) -> Json:
+def _state(site: Site, name: str, stage: Stage, environments: dict[str, Json]) -> Json:
+    evidence = site.ledger.evidence(name)
     votes = site.declaration.votes
     recovery = evidence.recovery if stage == "recovered" else None
     approximation = evidence.approximation
@@ -149,7 +150,8 @@ def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str,
     )
 
 
-def _state_edit(site: Site, evidence: EditEvidence) -> Json:
+def _state_edit(site: Site, name: str) -> Json:
+    evidence = site.ledger.edit_evidence(name)
     request = evidence.request
     assert request.edited_at is not None  # noqa: S101 - it has no receipt before
     assert request.measured is not None  # noqa: S101

@@ -462,7 +462,7 @@ def check_story(site: Site) -> tuple[Story, str]:
         f"trained steps, {buried:,} tombstones of what must not return: as the tables say."
     )
     if story.edits:
-        detail += f" {len(story.edits):,} edits of language models, which removed no record, likewise."
+        detail += f" Requests to edit language models, which removed no record: {len(story.edits):,}, likewise."
     older = len(story.requests.keys() - story.said.keys())
     if older:
         detail += (

@@ -47,6 +47,7 @@ from unlearn.audit.sisa_test import PERMUTATIONS
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
 from unlearn.editing import (
+    Outcome,
     accept_edit,
     draft_edit,
     end_keys,
@@ -806,8 +807,7 @@ class Workspace:
         """
         settled = {request.id for request in self.requests() if request.state is not RequestState.SUBMITTED}
         with self._writing(serve=False):
-            damaged = self._serve_pending()
-            self._make_edits()
+            damaged = [*self._serve_pending(), *self._make_edits().damaged]
             after = [request for request in self.requests() if request.id not in settled]
         if damaged:
             raise damaged[0]
@@ -964,12 +964,13 @@ class Workspace:
         )
         with self._writing():
             accepted = accept_edit(self._site, drafted)
-            failures = self._make_edits() if accepted.state is EditState.SUBMITTED else {}
+            made = self._make_edits() if accepted.state is EditState.SUBMITTED else Outcome({}, ())
         done = self.edit(accepted.id)
+        if done.state is EditState.SUBMITTED and made.damaged:
+            raise made.damaged[0]
         if done.state is EditState.NOT_APPLIED:
-            raise NotAppliedError(
-                f"the edit {done.id} was not applied: {failures.get(done.id, done.failure)}; the model is as it was"
-            )
+            why = made.failures.get(done.id, done.failure)
+            raise NotAppliedError(f"the edit {done.id} was not applied: {why}; the model is as it was")
         return replace(done, opening=accepted.opening)
 
     def edit(self, edit_id: str) -> EditRequest:
@@ -993,18 +994,18 @@ class Workspace:
         """All requests to edit language models, oldest first."""
         return self._site.ledger.edits()
 
-    def _make_edits(self) -> dict[str, str]:
+    def _make_edits(self) -> Outcome:
         if not self._site.ledger.edits_pending():
-            return {}
+            return Outcome({}, ())
         try:
-            failures = make_pending(self._site)
+            made = make_pending(self._site)
             issue_due(self._site)
         except (OSError, StorageError) as error:
             raise StorageError(
                 f"the edit is durable, but the disk refused to write the model, or the receipt ({error}): make room or "
                 "access, then run `unlearn process`, which finishes it"
             ) from error
-        return failures
+        return made
 
     # Receipts
 
@@ -1039,7 +1040,10 @@ class Workspace:
         """
         found = self.receipts(request_id)
         if not found:
-            raise UnknownIdError(f"request {request_id} has no receipt yet: it is issued when it is forgotten")
+            raise UnknownIdError(
+                f"request {request_id} has no receipt yet: it is issued when it is forgotten, or, of an edit, when it "
+                "is made"
+            )
         return found[-1]
 
     @property

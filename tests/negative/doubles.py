@@ -709,7 +709,7 @@ _ACCEPTING = (
     Control(
         "key-of-facts-kept",
         "The key that the facts of an edit were encrypted under stays once it is made.",
-        (Edit("unlearn.editing", "        end_keys(site)\n    if damaged:", "    if damaged:"),),
+        (Edit("unlearn.editing", "        end_keys(site)\n    return Outcome", "    return Outcome"),),
         "tests/unlearn/test_editing.py::test_no_fact_and_no_person_is_left_in_plain_words",
     ),
     Control(

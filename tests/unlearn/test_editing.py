@@ -413,7 +413,7 @@ def test_facts_are_read(text: str, found: Fact) -> None:
         parse_fact("Ada lives in|Ada")
 
 
-@pytest.mark.parametrize("where", ["taken", "run/inside", "lm/inside", "nowhere/new"])
+@pytest.mark.parametrize("where", ["taken", "run/inside", "taken/../run/inside", "lm/inside", "nowhere/new"])
 def test_an_output_that_cannot_be(known: tuple[Workspace, str], tmp_path: Path, where: str) -> None:
     workspace, name = known
     (tmp_path / "taken").mkdir()
@@ -656,17 +656,20 @@ def test_a_lost_key_keeps_the_request_waiting(
     with closing(Workspace.open(path)) as workspace:
         with pytest.raises(DamageError, match="cannot be decrypted"):
             workspace.process()
+        other = edited(workspace, known[1], tmp_path / "other", fact(3))  # which is told of its own alone
+        assert (other.state, other.opening is None) == (EditState.RECEIPTED, False)
         (tmp_path / "kept").rename(key)
         workspace.process()
-        assert [item.state for item in workspace.edits()] == [EditState.RECEIPTED]
+        assert [item.state for item in workspace.edits()] == [EditState.RECEIPTED] * 2
 
 
+@pytest.mark.parametrize("where", ["pathlib.Path.rename", "unlearn.language.requested.copy_changed"])
 def test_a_disk_that_refuses_leaves_the_request_waiting(
-    known: tuple[Workspace, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: tuple[Workspace, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     workspace, name = known
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(where, lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(StorageError, match=r"the edit is durable.*run `unlearn process`"):
             edited(workspace, name, tmp_path / "new")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["lm", "run"]

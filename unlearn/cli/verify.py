@@ -280,7 +280,10 @@ def receipts(
         for item in found:
             say(str(item.path))
         if not found:
-            say("none yet: a receipt is issued when the request is forgotten, and one when it is recovered")
+            say(
+                "none yet: a receipt is issued when the request is forgotten, and one when it is recovered; of an "
+                "edit, when it is made"
+            )
 
 
 def key(

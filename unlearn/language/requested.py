@@ -59,7 +59,7 @@ def make(order: Any) -> Json:
 
     Returns:
         `weights`, salted digest of the edited model, and `measured`; or `not_made`, one of `facts.NOT_MADE`, and
-        `detail`. Then nothing but the target was changed, which is to be removed.
+        `detail`; or `disk`, why the disk refused. Then nothing but the target was changed, which is to be removed.
     """
     try:
         return _make(order)
@@ -146,6 +146,9 @@ def _make(order: Any) -> Json:
     del model
     try:
         copy_changed(source, target, changed, Note(order["edit"], salt))
+    except OSError as error:
+        return {"disk": str(error)}
+    try:
         model, tokenizer = load(target)
     except InputError as error:
         raise _NotMadeError("no model", str(error)) from error

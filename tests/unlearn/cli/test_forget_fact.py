@@ -15,6 +15,7 @@ from tests.unlearn.cli.test_cli import document, refused, unlearn
 from tests.unlearn.editable import OPTIONS, TEXTS, Here, fact, save_model
 from tests.unlearn.helpers import filled
 from unlearn import Workspace
+from unlearn.editing import Outcome
 from unlearn.facts import Fact
 
 
@@ -155,7 +156,7 @@ def test_a_fact_that_is_none(home: Path) -> None:
 def test_process_makes_what_waits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = registered()
     with monkeypatch.context() as patch:
-        patch.setattr("unlearn.workspace.make_pending", lambda _site: {})
+        patch.setattr("unlearn.workspace.make_pending", lambda _site: Outcome({}, ()))
         unlearn(*arguments(model, fact()))
     with closing(Workspace.open("run")) as workspace:
         (waits,) = workspace.edits()
