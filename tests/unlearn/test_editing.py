@@ -150,6 +150,7 @@ def test_whoever_deletes_later_taints_the_edited_model_too(made: tuple[Path, Edi
         assert workspace.artefacts()[-1].tainted_by == (request.id,)  # it had seen the record as well
 
 
+@pytest.mark.slow
 def test_two_edits_one_after_the_other(made: tuple[Path, EditRequest, str]) -> None:
     home, done, key = made
     with closing(Workspace.open(home / "run")) as workspace:
@@ -663,7 +664,9 @@ def test_a_lost_key_keeps_the_request_waiting(
         assert [item.state for item in workspace.edits()] == [EditState.RECEIPTED] * 2
 
 
-@pytest.mark.parametrize("where", ["pathlib.Path.rename", "unlearn.language.requested.copy_changed"])
+@pytest.mark.parametrize(
+    "where", [pytest.param("pathlib.Path.rename", marks=pytest.mark.slow), "unlearn.language.requested.copy_changed"]
+)
 def test_a_disk_that_refuses_leaves_the_request_waiting(
     known: tuple[Workspace, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_fact_that_is_none(home: Path) -> None:
         assert said in refused("forget", "run", *given)
 
 
+@pytest.mark.slow
 def test_process_makes_what_waits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = registered()
     with monkeypatch.context() as patch:
