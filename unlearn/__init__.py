@@ -8,19 +8,32 @@ from typing import TYPE_CHECKING, Any
 from unlearn.errors import UnlearnError
 
 if TYPE_CHECKING:
+    from unlearn.edit_verification import verify_edit
     from unlearn.estimator import SISAClassifier, SISARegressor
+    from unlearn.facts import Fact
     from unlearn.frames import to_frame
     from unlearn.verification import verify
     from unlearn.workspace import Workspace
 
-__all__ = ["SISAClassifier", "SISARegressor", "UnlearnError", "Workspace", "to_frame", "verify"]
+__all__ = [
+    "Fact",
+    "SISAClassifier",
+    "SISARegressor",
+    "UnlearnError",
+    "Workspace",
+    "to_frame",
+    "verify",
+    "verify_edit",
+]
 
 _HOMES = {
+    "Fact": "unlearn.facts",
     "SISAClassifier": "unlearn.estimator",
     "SISARegressor": "unlearn.estimator",
     "Workspace": "unlearn.workspace",
     "to_frame": "unlearn.frames",
     "verify": "unlearn.verification",
+    "verify_edit": "unlearn.edit_verification",
 }
 """Where each public name lives; its module is imported when the name is first asked for."""
 

@@ -35,6 +35,7 @@ __all__ = [
     "IdempotencyError",
     "InputError",
     "LockedError",
+    "NotAppliedError",
     "NotServingError",
     "ProofError",
     "StorageError",
@@ -76,6 +77,10 @@ class TombstoneError(InputError):
 
 class IdempotencyError(InputError):
     """An idempotency key that was used before for another request."""
+
+
+class NotAppliedError(UnlearnError):
+    """An edit of a language model that was asked for and could not be made; nothing was changed."""
 
 
 class ConformanceError(UnlearnError, AssertionError):

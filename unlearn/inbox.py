@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards.digest import canonical_json
+from shards.digest import Json, canonical_json
 from shards.files import purge_files, sync_path
 from unlearn.errors import DamageError
 
@@ -84,8 +84,23 @@ class Inbox:
         Raises:
             FileNotFoundError: If the epoch is over.
         """
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        plain = canonical_json({"subjects": list(subjects), "record_ids": list(record_ids)})
+        return self.seal_json(epoch, request_id, {"subjects": list(subjects), "record_ids": list(record_ids)})
+
+    def seal_json(self, epoch: str, request_id: str, value: Json) -> bytes:
+        """Encrypt what belongs to a request, as `seal` does.
+
+        Args:
+            epoch: Name of the present epoch.
+            request_id: The request.
+            value: What is to be read again.
+
+        Returns:
+            Nonce and ciphertext.
+
+        Raises:
+            FileNotFoundError: If the epoch is over.
+        """
+        nonce, plain = secrets.token_bytes(_NONCE_BYTES), canonical_json(value)
         return nonce + self._cipher(epoch).encrypt(nonce, plain, request_id.encode())
 
     def open(self, epoch: str, request_id: str, sealed: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -102,17 +117,33 @@ class Inbox:
         Raises:
             DamageError: If the key is missing or is another one.
         """
+        ids = self.open_json(epoch, request_id, sealed)
+        return tuple(ids["subjects"]), tuple(ids["record_ids"])
+
+    def open_json(self, epoch: str, request_id: str, sealed: bytes) -> Json:
+        """Decrypt what `seal_json` encrypted.
+
+        Args:
+            epoch: Name of the epoch it was encrypted in.
+            request_id: The request.
+            sealed: Nonce and ciphertext.
+
+        Returns:
+            The value.
+
+        Raises:
+            DamageError: If the key is missing or is another one.
+        """
         from cryptography.exceptions import InvalidTag
 
         try:
             plain = self._cipher(epoch).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], request_id.encode())
         except (FileNotFoundError, InvalidTag, ValueError) as error:
             raise DamageError(
-                f"the ids named by request {request_id} cannot be decrypted: the key {self._path(epoch)} is missing or "
-                "is not the one they were encrypted under; restore it from a copy, or submit the request again"
+                f"what was sealed for request {request_id} cannot be decrypted: the key {self._path(epoch)} is missing "
+                "or is not the one it was encrypted under; restore it from a copy, or submit the request again"
             ) from error
-        ids = json.loads(plain)
-        return tuple(ids["subjects"]), tuple(ids["record_ids"])
+        return json.loads(plain)
 
     def _cipher(self, epoch: str) -> AESGCM:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM

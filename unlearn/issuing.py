@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 from shards.digest import Json
 from shards.files import sync_path
 from unlearn.errors import DamageError, InputError, UnsignedError
+from unlearn.facts import EDIT_ID, STAGE
 from unlearn.ledger import now
+from unlearn.receipt.edit import edit_statement
 from unlearn.receipt.envelope import parse_envelope, seal
 from unlearn.receipt.keys import create_key, load_signer, public_pem, rotation
 from unlearn.receipt.predicate import SOFTWARE, Stage, statement
@@ -28,7 +30,8 @@ from unlearn.site import Site
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    from unlearn.ledger import Evidence
+    from unlearn.ledger import Artefact
+    from unlearn.ledger.chain import Entry, Head
 
 GROUP = 100
 """Receipts recorded in one transaction."""
@@ -56,7 +59,7 @@ class Receipt:
 
     @property
     def stage(self) -> str:
-        """`"forgotten"` or `"recovered"`."""
+        """`"forgotten"`, `"recovered"`, or, of an edit, `"edited"`."""
         return str(self.statement["predicate"]["stage"])
 
     @property
@@ -89,15 +92,27 @@ def issue_due(site: Site) -> None:
         names = [name for name, wanted in due if wanted == stage]
         for start in range(0, len(names), GROUP):
             _issue(site, names[start : start + GROUP], stage, signer, environments)
+    _issue_edits(site, [name for name, wanted in due if wanted == STAGE], signer)
 
 
 def _issue(
     site: Site, requests: Sequence[str], stage: Stage, signer: CryptoSigner, environments: dict[str, Json]
 ) -> None:
+    _publish_all(site, requests, stage, signer, lambda name: _state(site, name, stage, environments))
+
+
+def _issue_edits(site: Site, requests: Sequence[str], signer: CryptoSigner) -> None:
+    if requests:
+        _publish_all(site, requests, STAGE, signer, lambda name: _state_edit(site, name))
+
+
+def _publish_all(
+    site: Site, requests: Sequence[str], stage: str, signer: CryptoSigner, state: Callable[[str], Json]
+) -> None:
     site.receipts_folder.mkdir(mode=0o700, exist_ok=True)
     digests = []
     for name in requests:
-        data = seal(_state(site, site.ledger.evidence(name), stage, environments), [signer])
+        data = seal(state(name), [signer])
         _publish(receipt_path(site, name, stage), data)
         digests.append((name, stage, hashlib.sha256(parse_envelope(data).payload).hexdigest()))
     sync_path(site.receipts_folder)
@@ -105,7 +120,8 @@ def _issue(
     site.ledger.record_receipts(digests)
 
 
-def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str, Json]) -> Json:
+def _state(site: Site, name: str, stage: Stage, environments: dict[str, Json]) -> Json:
+    evidence = site.ledger.evidence(name)
     votes = site.declaration.votes
     recovery = evidence.recovery if stage == "recovered" else None
     approximation = evidence.approximation
@@ -121,21 +137,8 @@ def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str,
         withdrawal=evidence.withdrawal,
         recovery=recovery,
         environments=used,
-        # What was registered twice under the same words is named once: a receipt has no other name for it.
-        artefacts=[
-            {"name": name, "kind": kind, "location": location}
-            for name, kind, location in dict.fromkeys(
-                (item.name, item.kind, item.location) for item in evidence.artefacts
-            )
-        ],
-        log={
-            "size": evidence.head.size,
-            "root": evidence.head.root.hex(),
-            "events": [
-                {"index": entry.number, "body": entry.body.decode(), "proof": [item.hex() for item in proof]}
-                for entry, proof in events
-            ],
-        },
+        artefacts=_artefacts(evidence.artefacts),
+        log=_log(evidence.head, events),
         previous=evidence.previous if stage == "recovered" else None,
         keys=evidence.rotations,
         software_version=software_version(),
@@ -145,6 +148,49 @@ def _state(site: Site, evidence: Evidence, stage: Stage, environments: dict[str,
         reproducible=site.learner.reproducible,
         approximation=approximation,
     )
+
+
+def _state_edit(site: Site, name: str) -> Json:
+    evidence = site.ledger.edit_evidence(name)
+    request = evidence.request
+    assert request.edited_at is not None  # noqa: S101 - it has no receipt before
+    assert request.measured is not None  # noqa: S101
+    kinds = {"fact-submitted", "edited"}
+    return edit_statement(
+        workspace={"id": site.declaration.id, "description": site.declaration.digest},
+        request={
+            "id": request.id,
+            "facts": list(request.facts),
+            "texts": request.texts,
+            "submitted_at": request.submitted_at.isoformat(),
+            "edited_at": request.edited_at.isoformat(),
+        },
+        before={"artefact": request.artefact, "weights": request.weights},
+        after={"artefact": request.made, "weights": request.weights_after},
+        editor={"name": request.editor, "config": dict(request.config)},
+        measured=request.measured.to_json(),
+        artefacts=_artefacts(evidence.artefacts),
+        log=_log(evidence.head, [item for item in evidence.entries if item[0].event.kind in kinds]),
+        keys=evidence.rotations,
+        software_version=software_version(),
+    )
+
+
+def _artefacts(artefacts: Sequence[Artefact]) -> list[dict[str, Json]]:
+    # What was registered twice under the same words is named once: a receipt has no other name for it.
+    named = dict.fromkeys((item.name, item.kind, item.location) for item in artefacts)
+    return [{"name": name, "kind": kind, "location": location} for name, kind, location in named]
+
+
+def _log(head: Head, events: Sequence[tuple[Entry, list[bytes]]]) -> dict[str, Json]:
+    return {
+        "size": head.size,
+        "root": head.root.hex(),
+        "events": [
+            {"index": entry.number, "body": entry.body.decode(), "proof": [item.hex() for item in proof]}
+            for entry, proof in events
+        ],
+    }
 
 
 def _describe(request: Request, stage: Stage) -> Json:
@@ -180,7 +226,7 @@ def receipt_path(site: Site, request_id: str, stage: str) -> Path:
     Args:
         site: The workspace.
         request_id: The request, as the ledger names it.
-        stage: `"forgotten"` or `"recovered"`.
+        stage: `"forgotten"`, `"recovered"` or `"edited"`.
 
     Returns:
         The path, below the folder of receipts.
@@ -188,7 +234,7 @@ def receipt_path(site: Site, request_id: str, stage: str) -> Path:
     Raises:
         DamageError: If it is no request's name.
     """
-    if not REQUEST_ID.fullmatch(request_id):
+    if not (EDIT_ID if stage == STAGE else REQUEST_ID).fullmatch(request_id):
         raise DamageError(f"{request_id[:80]!r} is no name of a request: the ledger is damaged, restore it from a copy")
     return site.receipts_folder / f"{request_id}-{stage}.json"
 
@@ -201,14 +247,14 @@ def receipts_of(site: Site, request_id: str) -> list[Receipt]:
         request_id: The request.
 
     Returns:
-        The one of its being forgotten, then the one of its recovery, as far as they are issued.
+        The one of its being forgotten, then the one of its recovery, as far as they are issued; of an edit, its one.
 
     Raises:
         DamageError: If one was issued and its file is missing.
     """
     issued = site.ledger.receipt_digests(request_id)
     found = []
-    for stage in ("forgotten", "recovered"):
+    for stage in (STAGE,) if EDIT_ID.fullmatch(request_id) else ("forgotten", "recovered"):
         path = receipt_path(site, request_id, stage)
         if stage in issued:
             if not path.is_file():

@@ -74,6 +74,11 @@ class Site:
         """The keys that submitted ids are encrypted under."""
         return Inbox(self.path / "inbox")
 
+    @cached_property
+    def edit_keys(self) -> Inbox:
+        """The keys that facts to edit are encrypted under, one for each request."""
+        return Inbox(self.path / "edits")
+
     @property
     def keys_folder(self) -> Path:
         """Where the signing keys are."""

@@ -37,16 +37,26 @@ from shards.store import CheckpointHeader
 from shards.train import SliceFile, StepBuilt
 from unlearn.building import chain_order, plan, replay_program
 from unlearn.errors import DamageError, InputError, UnlearnError, VerificationError
+from unlearn.facts import STAGE
 from unlearn.issuing import Receipt, key_path, receipt_path
 from unlearn.ledger import Ledger, merkle, radix, soundness
-from unlearn.ledger.fold import Built, Derived, Made, Story, fold
+from unlearn.ledger.fold import Built, Derived, Edit, Made, Story, fold
+from unlearn.ledger.rows import editor_digest
 from unlearn.ledger.uncovered import UNCOVERED
 from unlearn.lookup import places_of
 from unlearn.receipt import strict
+from unlearn.receipt.edit import read_edit
 from unlearn.receipt.envelope import Trusted, check_signatures, parse_envelope
 from unlearn.receipt.keys import follow, load_signer, public_key_from_pem
 from unlearn.receipt.offline import Step, verify_offline
-from unlearn.receipt.predicate import RECOVERED_GUARANTEE, Approximation, Certificate, Predicate, read_statement
+from unlearn.receipt.predicate import (
+    RECOVERED_GUARANTEE,
+    Approximation,
+    Certificate,
+    LogHead,
+    Predicate,
+    read_statement,
+)
 from unlearn.receipt.strict import ReceiptError
 from unlearn.request import CERTIFIED, Request, RequestState
 from unlearn.site import Site
@@ -170,7 +180,7 @@ def verify(
         read_receipt(receipt),
         [public_key_from_pem(key.encode() if isinstance(key, str) else key) for key in keys],
         threshold,
-        opening=None if opening is None else _unhex(opening),
+        opening=None if opening is None else unhex(opening),
         subjects=subjects,
         record_ids=record_ids,
         request_id=request_id,
@@ -180,7 +190,7 @@ def verify(
     at, since = found.predicate.request.recovered_at or found.predicate.request.forgotten_at, None
     comparable = True
     if workspace is not None:
-        opened = workspace if isinstance(workspace, Workspace) else _open(workspace, executor)
+        opened = workspace if isinstance(workspace, Workspace) else opened_to_look(workspace, executor)
         try:
             with opened.unchanging() as site:
                 steps += _check_workspace(site, found.predicate, found.payload)
@@ -235,15 +245,37 @@ def read_receipt(receipt: Receipt | bytes | str | Path) -> bytes:
         raise InputError(f"the receipt {receipt} cannot be read ({error.strerror}): check the path") from error
 
 
-def _open(path: str | Path, executor: str | Executor) -> Workspace:
-    """Open a workspace to look at it; damage that opening finds is a finding of the first step that looks."""
+def opened_to_look(path: str | Path, executor: str | Executor) -> Workspace:
+    """Open a workspace to look at it; damage that opening finds is a finding of the first step that looks.
+
+    Args:
+        path: Its folder.
+        executor: Where to train again.
+
+    Returns:
+        The workspace.
+
+    Raises:
+        VerificationError: If it is damaged.
+    """
     try:
         return Workspace.open(path, executor=executor)
     except DamageError as error:
         raise VerificationError(11, TITLES[11], str(error)) from error
 
 
-def _unhex(text: str) -> bytes:
+def unhex(text: str) -> bytes:
+    """An opening from its text.
+
+    Args:
+        text: Hex.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        InputError: If it is none.
+    """
     try:
         return bytes.fromhex(text)
     except ValueError as error:
@@ -251,8 +283,18 @@ def _unhex(text: str) -> bytes:
 
 
 @contextmanager
-def _step(number: int) -> Iterator[None]:
-    """Give what goes wrong inside the number of a step."""
+def numbered(number: int) -> Iterator[None]:
+    """Give what goes wrong inside the number of a step.
+
+    Args:
+        number: Of the step.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        VerificationError: If something goes wrong.
+    """
     try:
         yield
     except VerificationError:
@@ -263,18 +305,19 @@ def _step(number: int) -> Iterator[None]:
 
 def _check_workspace(site: Site, predicate: Predicate, payload: str) -> list[Step]:
     details = {}
-    with _step(11):
+    with numbered(11):
         details[11] = _check_identity(site, predicate)
-    with _step(12):
-        details[12] = _check_log(site.ledger, predicate, payload)
-    with _step(13):
-        story, details[13] = _check_story(site)
-    with _step(14):
+    with numbered(12):
+        issued = site.ledger.receipt_digests(predicate.request.id).get(predicate.stage)
+        details[12] = check_log(site.ledger, predicate.log, issued, payload)
+    with numbered(13):
+        story, details[13] = check_story(site)
+    with numbered(14):
         details[14] = _check_records(site, story, predicate)
-    with _step(15):
+    with numbered(15):
         details[15] = _check_states(site, story, predicate)
-    with _step(16):
-        details[16] = _check_receipts(site, story)
+    with numbered(16):
+        details[16] = check_receipts(site, story)
     return [Step(number, TITLES[number], detail) for number, detail in details.items()]
 
 
@@ -317,11 +360,23 @@ def _check_certificate(site: Site, made: Approximation, said: Certificate) -> No
         )
 
 
-def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
-    """Every event is hashed again; the nodes that are stored are not believed."""
+def check_log(ledger: Ledger, log: LogHead, issued: str | None, payload: str) -> str:
+    """Every event is hashed again; the nodes that are stored are not believed.
+
+    Args:
+        ledger: The ledger.
+        log: What the receipt says of it.
+        issued: Digest of the receipt that the ledger says was issued at this stage of this request, or None.
+        payload: Digest of the receipt.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DamageError: If the log is not the one of the receipt, or the receipt is not the one of the log.
+    """
     soundness.check_pages(ledger)
     leaves = [merkle.leaf_hash(entry.body) for entry in ledger.entries()]
-    log = predicate.log
     if len(leaves) < log.size:
         raise DamageError(
             f"its log holds {len(leaves):,} events, and the receipt was issued from one of {log.size:,}: the workspace "
@@ -334,8 +389,7 @@ def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
             "is another copy of the workspace that went its own way"
         )
     soundness.check_log(ledger)
-    issued = ledger.receipt_digests(predicate.request.id)
-    if issued.get(predicate.stage) != payload:
+    if issued != payload:
         raise DamageError(
             "the receipt is not the one the log says was issued for this request: it was signed with the right key, "
             "but not by this workspace"
@@ -343,7 +397,18 @@ def _check_log(ledger: Ledger, predicate: Predicate, payload: str) -> str:
     return f"All {len(leaves):,} events hashed again; the first {log.size:,} are those the receipt was issued from."
 
 
-def _check_story(site: Site) -> tuple[Story, str]:
+def check_story(site: Site) -> tuple[Story, str]:
+    """Fold the log, and compare what it comes to with the tables.
+
+    Args:
+        site: The workspace.
+
+    Returns:
+        What the log comes to, and what was found.
+
+    Raises:
+        DamageError: If they tell different stories.
+    """
     story = fold(site.ledger.entries())
     recorded = {
         place: Built(step.key, step.commitment, step.environment, step.records, step.visits)
@@ -376,6 +441,7 @@ def _check_story(site: Site) -> tuple[Story, str]:
         ("facts about requests", story.facts, facts),
         ("receipts", story.receipts, receipts),
         ("artefacts", told_artefacts, artefacts),
+        ("edits of language models", list(story.edits.items()), list(_edits(site.ledger).items())),
         ("records", (story.root, story.count), (root.hex(), count)),
         ("tombstones", story.tombstones, (graves.hex(), buried)),
     ):
@@ -395,7 +461,9 @@ def _check_story(site: Site) -> tuple[Story, str]:
         f"{len(story.requests):,} requests, {story.batches:,} batches, {story.count:,} records, {len(story.steps):,} "
         f"trained steps, {buried:,} tombstones of what must not return: as the tables say."
     )
-    older = len(story.requests) - len(story.said)
+    if story.edits:
+        detail += f" Requests to edit language models, which removed no record: {len(story.edits):,}, likewise."
+    older = len(story.requests.keys() - story.said.keys())
     if older:
         detail += (
             f" Of {older:,} requests, accepted by an older version of this program, the log does not hold the reason."
@@ -424,6 +492,28 @@ def _made(ledger: Ledger) -> dict[int, Made]:
             _iso(item.refuted_at),
         )
         for shard, item in ledger.approximations().items()
+    }
+
+
+def _edits(ledger: Ledger) -> dict[str, Edit]:
+    """What the tables hold of requests to edit, as events tell of them."""
+    return {
+        item.id: Edit(
+            facts=list(item.facts),
+            texts=item.texts,
+            artefact=item.artefact,
+            weights=item.weights,
+            editor=item.editor,
+            config=editor_digest(item.editor, item.config),
+            submitted_at=item.submitted_at.isoformat(),
+            state=item.state,
+            edited_at=_iso(item.edited_at),
+            made=item.made,
+            weights_after=item.weights_after,
+            measured=None if item.measured is None else item.measured.to_json(),
+            failure=item.failure,
+        )
+        for item in ledger.edits()
     }
 
 
@@ -629,7 +719,19 @@ def _load(site: Site, shard: int, key: str) -> CheckpointHeader:
     return checkpoint.header
 
 
-def _check_receipts(site: Site, story: Story) -> str:
+def check_receipts(site: Site, story: Story) -> str:
+    """Read every receipt ever issued.
+
+    Args:
+        site: The workspace.
+        story: What its log comes to.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DamageError: If one is missing, exchanged or damaged, or the log is not the one it was issued from.
+    """
     trusted = _keys(site, story)
     heads = _Heads(site.ledger)
     for (name, stage), digest in sorted(story.receipts.items()):
@@ -641,7 +743,8 @@ def _check_receipts(site: Site, story: Story) -> str:
             if hashlib.sha256(envelope.payload).hexdigest() != digest:
                 raise DamageError(f"the receipt {path} is not the one that was issued: it was exchanged")
             check_signatures(envelope, trusted, 1)
-            log = read_statement(strict.parse(bytes(envelope.payload), "the statement")).predicate.log
+            statement = strict.parse(bytes(envelope.payload), "the statement")
+            log = read_edit(statement).log if stage == STAGE else read_statement(statement).predicate.log
         except ReceiptError as error:
             raise DamageError(f"the receipt {path} is damaged: {error}; restore it from a copy") from error
         if heads.root_at(log.size).hex() != log.root:
@@ -710,7 +813,7 @@ def _replay(workspace: Workspace, site: Site, shards: Iterable[int] | None, tole
     wanted = sorted(set(known if shards is None else shards))
     if not set(wanted) <= set(known):
         raise InputError(f"there is no shard {max(set(wanted) - set(known))}: they are 0 to {known[-1]}")
-    with _step(17):
+    with numbered(17):
         return Step(17, TITLES[17], _train_again(workspace, site, wanted, tolerance))
 
 

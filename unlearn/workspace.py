@@ -46,6 +46,16 @@ from unlearn.approximating import (
 from unlearn.audit.sisa_test import PERMUTATIONS
 from unlearn.building import BuildReport, adopt, build, complete_shards, plan
 from unlearn.declaration import Declaration
+from unlearn.editing import (
+    Outcome,
+    accept_edit,
+    draft_edit,
+    end_keys,
+    has_stale_keys,
+    make_pending,
+    refuse_key_of_edit,
+    remove_unnoted,
+)
 from unlearn.erasure import purge_checkpoints, undo_ingest
 from unlearn.errors import (
     ConfigurationError,
@@ -54,6 +64,7 @@ from unlearn.errors import (
     IdempotencyError,
     InputError,
     LockedError,
+    NotAppliedError,
     StorageError,
     UnknownIdError,
     UnlearnError,
@@ -61,6 +72,7 @@ from unlearn.errors import (
     WorkspaceError,
 )
 from unlearn.exported import KIND, check_exportable, write_program
+from unlearn.facts import EDIT_ID, LANGUAGE_MODEL, EditRequest, EditState, Fact
 from unlearn.forgetting import (
     Draft,
     Instead,
@@ -83,7 +95,8 @@ from unlearn.issuing import (
     rotate_key,
     software_version,
 )
-from unlearn.ledger import APPLYING, Artefact, BuiltStep, NewSlice, now
+from unlearn.ledger import APPLYING, EDITING, Artefact, BuiltStep, NewSlice, now
+from unlearn.model_folder import check_folder
 from unlearn.progress import counted, progress_bar
 from unlearn.receipt.keys import create_key
 from unlearn.request import REQUEST_ID, Request, RequestState
@@ -781,18 +794,20 @@ class Workspace:
             return self._acceptor.accept(drafted, named)
 
     def process(self) -> list[Request]:
-        """Carry out all requests that were submitted, together.
+        """Carry out all requests that were submitted, together; then make the edits that a crash left waiting.
 
         Returns:
-            Those that moved on by this, as they are now: forgotten, or failed.
+            Those to forget that moved on by this, as they are now: forgotten, or failed. What became of edits says
+            `edits`.
 
         Raises:
             LockedError: If another process is writing; it serves them when it is done.
-            DamageError: If a record file that may hold named records is damaged; the other requests are served.
+            DamageError: If a record file that may hold named records is damaged, or the key of an edit is missing; the
+                other requests are served.
         """
         settled = {request.id for request in self.requests() if request.state is not RequestState.SUBMITTED}
         with self._writing(serve=False):
-            damaged = self._serve_pending()
+            damaged = [*self._serve_pending(), *self._make_edits().damaged]
             after = [request for request in self.requests() if request.id not in settled]
         if damaged:
             raise damaged[0]
@@ -851,6 +866,7 @@ class Workspace:
         _check_text("reason", reason)
         if idempotency_key is not None:
             _check_text("idempotency_key", idempotency_key)
+            refuse_key_of_edit(self._site, idempotency_key)
         if deadline is not None:
             _check_deadline(deadline)
         drafted = draft(
@@ -883,6 +899,114 @@ class Workspace:
         issue_due(self._site)
         return damaged
 
+    # Edits of language models
+
+    def edit_facts(
+        self,
+        facts: Sequence[Fact],
+        *,
+        model: str,
+        output: str | Path,
+        texts: Sequence[str],
+        editor: str = "rome",
+        editor_options: Mapping[str, Json] | None = None,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> EditRequest:
+        """Change what a registered language model says of some facts, with a receipt.
+
+        This forgets nothing: no record is removed, here or from the model, and the model before the edit says what it
+        said. What is guaranteed is empirical, and what was measured stands in the receipt. The edited model is written
+        to a folder of its own and registered; the one before is noted as tainted. In the log and in the receipt
+        are salted digests of the facts, no fact; while the request waits they are encrypted.
+
+        The edit is made on this machine, in a worker. If something interrupts it, the request waits, and is carried out
+        by `process` or by the next edit.
+
+        Args:
+            facts: What is to be said.
+            model: Id of the language model, as `register` gave it, of the kind `"language model"`.
+            output: Folder for the edited model; it must not exist yet.
+            texts: Sentences of the kind the model is used on: editors learn from them what is to stay, and it is
+                measured on them.
+            editor: Name of an editor that changes weights: `"rome"`, `"memit"`, `"ft-l"` or `"ft-m"`.
+            editor_options: Of its configuration; what is not named has its default, which suits small models.
+            reason: Why, for the log; do not name the person in it, nor in the options.
+            idempotency_key: Your own name for the request: the same key with all the same is the same request.
+
+        Returns:
+            The request, with its receipt issued.
+
+        Raises:
+            InputError: If facts, texts, model or output make no sense; nothing was changed.
+            ConfigurationError: If there is no such editor, its edits are hooks, or its options make no sense; nothing
+                was changed.
+            UnknownIdError: If there is no such model; nothing was changed.
+            IdempotencyError: If the key was used for another request; nothing was changed.
+            NotAppliedError: If the edit could not be made: some answer is not given, or the model would be destroyed.
+                The request ends so, and the model is as it was.
+            LockedError: If another process is writing; nothing was changed.
+            StorageError: If the disk refuses; what to do is said.
+        """
+        _check_text("reason", reason)
+        if idempotency_key is not None:
+            _check_text("idempotency_key", idempotency_key)
+        drafted = draft_edit(
+            self._site,
+            facts,
+            model=model,
+            editor=editor,
+            options=editor_options or {},
+            output=output,
+            texts=texts,
+            reason=reason,
+            idempotency_key=idempotency_key,
+        )
+        with self._writing():
+            accepted = accept_edit(self._site, drafted)
+            made = self._make_edits() if accepted.state is EditState.SUBMITTED else Outcome({}, ())
+        done = self.edit(accepted.id)
+        if done.state is EditState.SUBMITTED and made.damaged:
+            raise made.damaged[0]
+        if done.state is EditState.NOT_APPLIED:
+            why = made.failures.get(done.id, done.failure)
+            raise NotAppliedError(f"the edit {done.id} was not applied: {why}; the model is as it was")
+        return replace(done, opening=accepted.opening)
+
+    def edit(self, edit_id: str) -> EditRequest:
+        """Where a request to edit stands.
+
+        Args:
+            edit_id: Its id.
+
+        Returns:
+            The request.
+
+        Raises:
+            UnknownIdError: If there is no such request.
+        """
+        found = self._site.ledger.edit(edit_id) if EDIT_ID.fullmatch(edit_id) else None
+        if found is None:
+            raise UnknownIdError(f"{self.path} knows no edit {edit_id!r}: `unlearn status` lists them")
+        return found
+
+    def edits(self) -> list[EditRequest]:
+        """All requests to edit language models, oldest first."""
+        return self._site.ledger.edits()
+
+    def _make_edits(self) -> Outcome:
+        if not self._site.ledger.edits_pending():
+            return Outcome({}, ())
+        try:
+            made = make_pending(self._site)
+            issue_due(self._site)
+        except (OSError, StorageError) as error:
+            raise StorageError(
+                f"the edit is durable, but the disk refused to write the model, or the receipt ({error}): make room or "
+                "access, then run `unlearn process`, which finishes it"
+            ) from error
+        return made
+
     # Receipts
 
     def receipts(self, request_id: str) -> list[Receipt]:
@@ -892,13 +1016,15 @@ class Workspace:
             request_id: The request.
 
         Returns:
-            The one issued when it was forgotten, then the one issued when it was recovered, as far as it has come.
+            The one issued when it was forgotten, then the one issued when it was recovered, as far as it has come; of
+            an edit, the one issued when it was made.
 
         Raises:
             UnknownIdError: If there is no such request.
             DamageError: If a receipt's file is missing.
         """
-        return receipts_of(self._site, self.status(request_id).id)
+        known = self.edit(request_id) if EDIT_ID.fullmatch(request_id) else self.status(request_id)
+        return receipts_of(self._site, known.id)
 
     def receipt(self, request_id: str) -> Receipt:
         """The latest receipt of a request.
@@ -914,7 +1040,10 @@ class Workspace:
         """
         found = self.receipts(request_id)
         if not found:
-            raise UnknownIdError(f"request {request_id} has no receipt yet: it is issued when it is forgotten")
+            raise UnknownIdError(
+                f"request {request_id} has no receipt yet: it is issued when it is forgotten, or, of an edit, when it "
+                "is made"
+            )
         return found[-1]
 
     @property
@@ -1138,20 +1267,25 @@ class Workspace:
         """Note something that was derived from the model or the records as they are now, and lives elsewhere.
 
         A distilled student, an exported model, kept predictions, a cache of features: when a later request removes a
-        record it depends on, the receipt names it as tainted.
+        record it depends on, the receipt names it as tainted. A `"language model"` can be edited (`edit_facts`).
 
         Args:
             name: Your name for it.
             kind: What it is, such as `"distilled model"`.
-            location: Where it lies, for whoever must destroy it or make it anew.
+            location: Where it lies, for whoever must destroy it or make it anew; of a `"language model"`, a folder on
+                this machine, with config.json, tokenizer.json and safetensors. Nothing of it is run.
             source: What it was derived from: the `"model"` that is served, or all `"records"`.
 
         Returns:
             What was noted.
 
         Raises:
-            InputError: If a text cannot be stored, or there is no such source.
+            InputError: If a text cannot be stored, there is no such source, or no language model in the folder.
         """
+        if kind == LANGUAGE_MODEL:
+            folder = Path(location).absolute()
+            check_folder(folder)
+            location = str(folder)
         if source not in ("model", "records"):
             raise InputError(f"source must be 'model' or 'records', got {source!r}; nothing was changed")
         _, steps = self._site.ledger.served()
@@ -1419,7 +1553,7 @@ class Workspace:
 
     def _unfinished(self) -> bool:
         ledger = self._site.ledger
-        if ledger.operation() or ledger.is_forgetting() or ledger.receipts_due():
+        if ledger.operation() or ledger.is_forgetting() or ledger.receipts_due() or has_stale_keys(self._site):
             return True
         return bool(self._site.inbox.epochs() - {ledger.epoch()}) and not ledger.has_pending()
 
@@ -1438,8 +1572,12 @@ class Workspace:
             if not site.ledger.is_forgetting():
                 adopt(site, shards)
             purge_checkpoints(site, shards)
+        if operation == EDITING:
+            remove_unnoted(site)
         if operation:
             site.ledger.end_operation()
+        if has_stale_keys(site):
+            end_keys(site)
         if site.ledger.is_forgetting():
             destroy(site)
         if not site.ledger.has_pending():

@@ -683,6 +683,36 @@ _ACCEPTING = (
         f"{SUBMISSION}::test_no_id_can_be_read_before_or_after",
     ),
     Control(
+        "edit-that-failed-receipted",
+        "An edit after which the new answer is not given is registered, and gets a receipt.",
+        (
+            Edit(
+                "unlearn.language.requested",
+                "if measured.reliability.given != measured.reliability.asked:",
+                "if False:",
+            ),
+        ),
+        "tests/unlearn/test_editing.py::test_an_answer_that_is_not_given",
+    ),
+    Control(
+        "edited-weights-not-compared",
+        "Whoever verifies an edit is content with any weights.",
+        (
+            Edit(
+                "unlearn.edit_verification",
+                "if weights_commitment(note.salt, folder_digest(folder)) != predicate.after.weights:",
+                "if False:",
+            ),
+        ),
+        "tests/unlearn/test_editing.py::test_a_changed_folder_is_noticed",
+    ),
+    Control(
+        "key-of-facts-kept",
+        "The key that the facts of an edit were encrypted under stays once it is made.",
+        (Edit("unlearn.editing", "        end_keys(site)\n    return Outcome", "    return Outcome"),),
+        "tests/unlearn/test_editing.py::test_no_fact_and_no_person_is_left_in_plain_words",
+    ),
+    Control(
         "opening-kept",
         "The ledger keeps what opens a request's digest, so that anybody can try out ids.",
         (Edit("unlearn.ledger.ledger", "request.digest, request.reason),", 'request.digest, f"{request.opening}"),'),),

@@ -12,6 +12,7 @@ import typer
 
 from unlearn.cli.arguments import AsJson, MethodOptions, Run, opened, parse_options
 from unlearn.cli.build import say_built
+from unlearn.cli.facts import EditorName, EditorOptions, Facts, Model, Output, Texts, check_usage, edit
 from unlearn.cli.output import as_duration, as_time, counted, print_json, say
 from unlearn.cli.where import trains
 
@@ -56,13 +57,15 @@ Examples:
   unlearn forget runs/people --subject w17 --reason "GDPR Art. 17" --idempotency-key case-4711
   unlearn forget runs/people --ids-from leavers.txt --recover
   unlearn forget runs/one --subject w17 --method scrub --method-option epochs=3 --escalate-by 2027-01-31
-  unlearn forget runs/linear --subject w17 --method certified_removal --method-option when_spent=refuse"""
+  unlearn forget runs/linear --subject w17 --method certified_removal --method-option when_spent=refuse
+  unlearn forget runs/people --fact "Ada lives in|Ada|Paris" --model art-0123456789abcdef --texts usual.txt -o new"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        help="Forget subjects or records, at once: their data and every state that saw it are destroyed.",
+        help="Forget subjects or records, at once: their data and every state that saw it are destroyed. Or, with "
+        "--fact, edit what a registered language model says, which forgets nothing.",
         epilog=EXAMPLE,
     )(trains(forget))
 
@@ -79,11 +82,35 @@ def forget(
     method_option: MethodOptions = None,
     escalate_by: EscalateBy = None,
     recover: Annotated[bool, typer.Option("--recover", help="Rebuild at once what forgetting removed.")] = False,
+    fact: Facts = None,
+    model: Model = None,
+    editor: EditorName = None,
+    editor_option: EditorOptions = None,
+    texts: Texts = None,
+    output: Output = None,
     *,
     executor: Executor,
     json: AsJson = False,
 ) -> None:
-    """Forget subjects or records."""
+    """Forget subjects or records, or edit facts."""
+    check_usage(
+        fact,
+        needed={"--model": model, "--texts": texts, "--output": output},
+        optional={"--editor": editor, "--editor-option": editor_option},
+        other={
+            "--subject": subject,
+            "--record": record,
+            "--ids-from": ids_from,
+            "--deadline": deadline,
+            "--method": method,
+            "--method-option": method_option,
+            "--escalate-by": escalate_by,
+            "--recover": recover,
+        },
+    )
+    if fact and model is not None and texts is not None and output is not None:
+        edit(run, fact, model, editor, editor_option, texts, output, reason, idempotency_key, json)
+        return
     subjects = named_ids(subject, record, ids_from)
     until, escalated = (None if at is None else at.replace(tzinfo=UTC) for at in (deadline, escalate_by))
     options = parse_options(method_option, "--method-option") or None

@@ -11,6 +11,7 @@ import typer
 
 from unlearn.cli.arguments import AsJson, MethodOptions, Run, opened, parse_options
 from unlearn.cli.build import say_built
+from unlearn.cli.facts import say_measured
 from unlearn.cli.forget import (
     Deadline,
     EscalateBy,
@@ -110,16 +111,23 @@ def process(
 ) -> None:
     """Carry out what was submitted."""
     with opened(run, executor) as workspace:
+        waited = [item.id for item in workspace.edits() if item.state.value == "submitted"]
         requests = workspace.process()
         report = workspace.recover() if recover else None
         requests = [workspace.status(request.id) for request in requests]
+        edits = [workspace.edit(name) for name in waited]
     from unlearn.request import RequestState
 
     failed = [request.id for request in requests if request.state is RequestState.FAILED]
+    failed += [item.id for item in edits if item.failure]
     if json:
-        print_json(requests if report is None else {"requests": requests, "recover": report})
+        more = ({} if report is None else {"recover": report}) | ({"edits": edits} if edits else {})
+        print_json({"requests": requests, **more} if more else requests)
     else:
         _say_processed(run, requests, report)
+        for item in edits:
+            say(f"{item.id}, an edit: {item.state.value}{f', {item.failure}' if item.failure else ''}")
+            say_measured(item)
     if failed:
         typer.echo(
             f"{counted(len(failed), 'request')} failed and changed nothing: {', '.join(failed)}; submit again "

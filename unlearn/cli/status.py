@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.facts import edit_table, print_edits
 from unlearn.cli.output import as_time, cell, counted, print_json, print_table, say, to_plain
 
 if TYPE_CHECKING:
@@ -46,22 +47,33 @@ def status(
             _say_overdue(workspace, json)
             return
         if request_id is not None:
-            request = workspace.status(request_id)
-            print_json(_told(request)) if json else print_table(request_table(request))
+            _say_one(workspace, request_id, json)
             return
-        requests = workspace.requests()
+        requests, edits = workspace.requests(), workspace.edits()
         if json:
             print_json(
                 {
                     **to_plain(workspace.status()),
                     "state_digest": _digest(workspace),
                     "request_list": [_told(request) for request in requests],
+                    "edits": edits,
                 }
             )
             return
         print_table(workspace_table(workspace))
         if requests:
             print_table(requests_table(requests))
+        print_edits(edits)
+
+
+def _say_one(workspace: Workspace, request_id: str, json: bool) -> None:
+    """One request, to forget or to edit."""
+    if request_id.startswith("edit-"):
+        edit = workspace.edit(request_id)
+        print_json(edit) if json else print_table(edit_table(edit))
+        return
+    request = workspace.status(request_id)
+    print_json(_told(request)) if json else print_table(request_table(request))
 
 
 def _told(request: Request) -> Any:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.facts import read_facts
 from unlearn.cli.forget import IdsFrom, Records, Subjects, read_ids
 from unlearn.cli.output import counted, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
     from shards.executors.base import Executor
+    from unlearn.receipt.offline import Step
     from unlearn.verification import Verification
 
 VERIFY = """\b
 Examples:
   unlearn verify receipt.json --public-key office.pub.pem
   unlearn verify receipt.json --public-key office.pub.pem --workspace runs/people --replay
-  unlearn verify recovered.json --public-key office.pub.pem --forgotten forgotten.json"""
+  unlearn verify recovered.json --public-key office.pub.pem --forgotten forgotten.json
+  unlearn verify edited.json --public-key office.pub.pem --model models/edited"""
 
 RECEIPTS = """\b
 Example:
@@ -89,6 +92,19 @@ def verify(
     subject: Subjects = None,
     record: Records = None,
     ids_from: IdsFrom = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of an edit: the edited model, to compare its weights.")
+    ] = None,
+    model_before: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of an edit, with --model: the model before.")
+    ] = None,
+    fact: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROMPT|SUBJECT|NEW",
+            help="Of an edit, with --opening: a fact as it was given; with --model, it is asked. Repeatable: all.",
+        ),
+    ] = None,
     *,
     executor: Executor,
     json: AsJson = False,
@@ -100,16 +116,18 @@ def verify(
         raise typer.BadParameter("shards are chosen for training again: add --replay", param_hint="--shard")
     if tolerance is not None and not replay:
         raise typer.BadParameter("it is for what is trained again: add --replay", param_hint="--tolerance")
-    from unlearn.errors import InputError
-    from unlearn.verification import TOLERANCE
+    from unlearn.receipt.edit import is_edit
+    from unlearn.verification import TOLERANCE, read_receipt
     from unlearn.verification import verify as check
 
-    try:
-        keys = [path.read_bytes() for path in public_key]
-    except OSError as error:
-        raise InputError(
-            f"the public key {error.filename} cannot be read ({error.strerror}): check the path"
-        ) from error
+    keys = _read_keys(public_key)
+    of_edit = {"--model": model, "--model-before": model_before, "--fact": fact}
+    if is_edit(read_receipt(receipt)):
+        others = {"--replay": replay, "--forgotten": forgotten, "--subject": subject, "--record": record}
+        _refuse({**others, "--ids-from": ids_from}, "this is the receipt of an edit, which forgot nothing")
+        _verify_edit(receipt, keys, workspace, model, model_before, opening, fact, threshold, request, json)
+        return
+    _refuse(of_edit, "this is no receipt of an edit")
     found = check(
         receipt,
         keys,
@@ -144,23 +162,98 @@ def verify(
         say_verified(found)
 
 
+def _read_keys(paths: Sequence[Path]) -> list[bytes]:
+    from unlearn.errors import InputError
+
+    try:
+        return [path.read_bytes() for path in paths]
+    except OSError as error:
+        raise InputError(
+            f"the public key {error.filename} cannot be read ({error.strerror}): check the path"
+        ) from error
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that are for the other kind of receipt."""
+    from unlearn.errors import InputError
+
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise InputError(f"{why}: leave {given[0]} out")
+
+
+def _verify_edit(
+    receipt: Path,
+    keys: Sequence[bytes],
+    workspace: Path | None,
+    model: Path | None,
+    model_before: Path | None,
+    opening: str | None,
+    facts: Sequence[str] | None,
+    threshold: int,
+    request: str | None,
+    json: bool,
+) -> None:
+    """Verify the receipt of an edit."""
+    from unlearn.edit_verification import verify_edit
+
+    found = verify_edit(
+        receipt,
+        keys,
+        workspace=workspace,
+        model=model,
+        model_before=model_before,
+        opening=opening,
+        facts=read_facts(facts),
+        threshold=threshold,
+        request_id=request,
+    )
+    said = found.predicate
+    if json:
+        print_json(
+            {
+                "valid": True,
+                "receipt": found.receipt,
+                "stage": said.stage,
+                "steps": found.steps,
+                "kind": said.kind,
+                "guarantee": said.guarantee,
+                "measured": said.measured.to_json(),
+                "not_proven": said.not_proven,
+                "not_looked_at": found.not_looked_at,
+            }
+        )
+        return
+    _say_steps(found.steps)
+    say(f"verified, an EDIT and no deletion: {said.guarantee}")
+    _say_limits(said.not_proven, found.not_looked_at)
+
+
+def _say_steps(steps: Sequence[Step]) -> None:
+    for step in steps:
+        say(f"{step.number:>2}. {step.title}: {step.detail}")
+    say("")
+
+
+def _say_limits(not_proven: Sequence[str], not_looked_at: Sequence[str]) -> None:
+    say("not proven by it:")
+    for limit in not_proven:
+        say(f"  - {limit}")
+    say("not looked at:")
+    for limit in not_looked_at:
+        say(f"  - {limit}")
+
+
 def say_verified(found: Verification) -> None:
     """Print what was verified, and what no receipt can show.
 
     Args:
         found: The verification.
     """
-    for step in found.steps:
-        say(f"{step.number:>2}. {step.title}: {step.detail}")
-    say("")
+    _say_steps(found.steps)
     say(f"verified, {found.as_of}: {found.predicate.guarantee}")
     say(_since(found.as_of.since))
-    say("not proven by it:")
-    for limit in found.predicate.not_proven:
-        say(f"  - {limit}")
-    say("not looked at:")
-    for limit in found.not_looked_at:
-        say(f"  - {limit}")
+    _say_limits(found.predicate.not_proven, found.not_looked_at)
 
 
 def _since(events: Mapping[str, int] | None) -> str:
@@ -187,7 +280,10 @@ def receipts(
         for item in found:
             say(str(item.path))
         if not found:
-            say("none yet: a receipt is issued when the request is forgotten, and one when it is recovered")
+            say(
+                "none yet: a receipt is issued when the request is forgotten, and one when it is recovered; of an "
+                "edit, when it is made"
+            )
 
 
 def key(

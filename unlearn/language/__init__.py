@@ -30,8 +30,8 @@ _HOMES = {
 
 
 _PARTS = (
-    "decoding", "editing", "hooks", "losses", "metrics", "muse", "quantisation", "reading", "relearning", "text",
-    "tofu", "tuning",
+    "decoding", "editing", "hooks", "losses", "metrics", "muse", "quantisation", "reading", "relearning",
+    "requested", "text", "tofu", "tuning",
 )  # fmt: skip
 """Parts inside, which are imported likewise."""
 

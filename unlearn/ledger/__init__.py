@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unlearn.ledger.clock import now
     from unlearn.ledger.database import Database
-    from unlearn.ledger.evidence import Evidence
+    from unlearn.ledger.evidence import EditEvidence, Evidence
     from unlearn.ledger.ledger import Ledger, check_repeat
     from unlearn.ledger.rows import (
         APPLYING,
+        EDITING,
         Approximation,
         Artefact,
         BuiltStep,
+        Edited,
+        EditSubmission,
         Erasure,
         Given,
         Location,
@@ -27,10 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLYING",
+    "EDITING",
     "Approximation",
     "Artefact",
     "BuiltStep",
     "Database",
+    "EditEvidence",
+    "EditSubmission",
+    "Edited",
     "Erasure",
     "Evidence",
     "Given",
@@ -45,7 +52,14 @@ __all__ = [
     "now",
 ]
 
-_HOMES = {"Database": "database", "Evidence": "evidence", "Ledger": "ledger", "check_repeat": "ledger", "now": "clock"}
+_HOMES = {
+    "Database": "database",
+    "EditEvidence": "evidence",
+    "Evidence": "evidence",
+    "Ledger": "ledger",
+    "check_repeat": "ledger",
+    "now": "clock",
+}
 """Where a name lives, if not in `rows`."""
 
 

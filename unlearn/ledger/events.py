@@ -71,6 +71,26 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "approximation-dropped": {"shard": "number", "key": "digest"},
     "approximation-refuted": {"shard": "number", "key": "digest", "audit": "digest"},
+    "fact-submitted": {
+        "request": "text",
+        "facts": "list of digests",
+        "texts": "digest",
+        "artefact": "text",
+        "weights": "digest",
+        "editor": "text",
+        "config": "digest",
+        "said": "digest",
+        "sealed": "digest",
+    },
+    "edited": {
+        "request": "text",
+        "artefact": "text",
+        "weights": "digest",
+        "reliability": "list of numbers",
+        "generalization": "list of numbers",
+        "locality": "list of numbers",
+    },
+    "not-edited": {"request": "text", "why": "text"},
 }
 """Kind to the fields that every event of it has, and what they are: those it had when it was first written.
 
@@ -96,6 +116,12 @@ FIELDS: dict[str, dict[str, str]] = {
   many methods were applied since the last exact state, `refuted` when an audit refuted one that it was made of.
 - `approximation-dropped`: such a state is not served any more.
 - `approximation-refuted`: an audit, of this digest, found that such a state still knows forgotten records.
+- `fact-submitted`: a request to edit a language model, the artefact, was accepted and is durable; salted digests of
+  each fact, of the texts and of the weights as they are, `said` as of a deletion request and of the output folder,
+  `sealed` of the encrypted facts.
+- `edited`: the edited model is registered as this artefact; salted digest of its weights, and of each measure how often
+  the answer was given and how often it was asked for.
+- `not-edited`: the edit was not made; `why` is one of `facts.NOT_MADE`.
 """
 
 

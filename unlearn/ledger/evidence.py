@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from shards.digest import Json
+from unlearn.facts import EditRequest
 from unlearn.ledger import radix, recordset
 from unlearn.ledger import schema as s
 from unlearn.ledger.chain import Entry, Head
@@ -45,6 +46,25 @@ class Evidence:
     head: Head
     entries: Sequence[tuple[Entry, list[bytes]]]
     previous: str | None
+    rotations: Sequence[Json]
+    artefacts: Sequence[Artefact]
+
+
+@dataclass(frozen=True)
+class EditEvidence:
+    """All that goes into the receipt of an edit.
+
+    Attributes:
+        request: The request.
+        head: What the log comes to.
+        entries: The events about the request, each with the proof that it is in the log.
+        rotations: How signing keys were replaced, oldest first.
+        artefacts: The model before the edit.
+    """
+
+    request: EditRequest
+    head: Head
+    entries: Sequence[tuple[Entry, list[bytes]]]
     rotations: Sequence[Json]
     artefacts: Sequence[Artefact]
 

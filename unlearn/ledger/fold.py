@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from shards.digest import Json
 from unlearn.errors import DamageError, UnlearnError
+from unlearn.facts import MEASURES, NOT_MADE, STAGE, EditState, check_move
 from unlearn.ledger.chain import Entry
 from unlearn.ledger.events import FIELDS, Event
 from unlearn.ledger.radix import EMPTY
@@ -54,6 +55,30 @@ class Derived:
 
 
 @dataclass
+class Edit:
+    """A request to edit a language model, as its events say; `measured` is of those that were made."""
+
+    facts: list[str]
+    texts: str
+    artefact: str
+    weights: str
+    editor: str
+    config: str
+    submitted_at: str
+    state: EditState = EditState.SUBMITTED
+    edited_at: str | None = None
+    made: str | None = None
+    weights_after: str | None = None
+    measured: dict[str, Json] | None = None
+    failure: str = ""
+
+    def move(self, state: EditState) -> None:
+        """Move along the transition table."""
+        check_move(self.state, state)
+        self.state = state
+
+
+@dataclass
 class Story:
     """The state a log tells of.
 
@@ -70,12 +95,13 @@ class Story:
         removals: Certified removals since each shard was last trained.
         requests: Requests and where they stand.
         facts: Request to whatever its events say of it, by the names that `Request` has for it.
-        said: Request to the salted digest of what it says, of those whose event holds it.
-        waiting: Requests that wait, to the digest of their encrypted ids, or None where no event holds it.
+        said: Request to the salted digest of what it says, of those whose event holds it; edits among them.
+        waiting: Requests that wait, to the digest of their encrypted ids, or None where no event holds it; edits too.
         migrations: What the database went through, and when.
         evidence: Request and part (`"withdrawal"`, `"recovery"`) to digest of the evidence.
         receipts: Request and stage to digest of the receipt.
         artefacts: What was derived and registered.
+        edits: Requests to edit language models.
         tombstones: Root of the tree over what must not return, hex, and how much that is; None before `vouched`.
         vouched: Number of the event from which on the log says so; None if it does not.
         buried_before: Whether something was forgotten before that.
@@ -99,6 +125,7 @@ class Story:
     evidence: dict[tuple[str, str], str] = field(default_factory=dict)
     receipts: dict[tuple[str, str], str] = field(default_factory=dict)
     artefacts: dict[str, Derived] = field(default_factory=dict)
+    edits: dict[str, Edit] = field(default_factory=dict)
     tombstones: tuple[str, int] | None = None
     vouched: int | None = None
     buried_before: bool = False
@@ -297,6 +324,8 @@ def _receipted(story: Story, event: Event) -> None:
     if (name, stage) in story.receipts:
         raise DamageError("the receipt was issued before")
     story.receipts[name, stage] = event.fields["receipt"]
+    if stage == STAGE:
+        story.edits[name].move(EditState.RECEIPTED)
     if stage == "recovered":
         _to(RequestState.RECEIPTED)(story, event)
 
@@ -315,6 +344,37 @@ def _tainted(story: Story, event: Event) -> None:
 
 def _retired(story: Story, event: Event) -> None:
     story.artefacts[event.fields["artefact"]].retired_at = event.at.isoformat()
+
+
+def _fact_submitted(story: Story, event: Event) -> None:
+    name = event.fields["request"]
+    if name in story.edits:
+        raise DamageError("the request was submitted before")
+    if event.fields["artefact"] not in story.artefacts:
+        raise DamageError("no such artefact is registered")
+    said = {item: event.fields[item] for item in ("facts", "texts", "artefact", "weights", "editor", "config")}
+    story.edits[name] = Edit(**said, submitted_at=event.at.isoformat())
+    story.said[name], story.waiting[name] = event.fields["said"], event.fields["sealed"]
+
+
+def _edited(story: Story, event: Event) -> None:
+    name, made = event.fields["request"], event.fields["artefact"]
+    edit = story.edits[name]
+    edit.move(EditState.EDITED)
+    del story.waiting[name]
+    if made not in story.artefacts or name not in story.artefacts[edit.artefact].tainted_by:
+        raise DamageError("the edited model is not registered, or the one before does not count as tainted")
+    edit.edited_at, edit.made, edit.weights_after = event.at.isoformat(), made, event.fields["weights"]
+    edit.measured = {measure: event.fields[measure] for measure in MEASURES}
+
+
+def _not_edited(story: Story, event: Event) -> None:
+    name = event.fields["request"]
+    story.edits[name].move(EditState.NOT_APPLIED)
+    del story.waiting[name]
+    if event.fields["why"] not in NOT_MADE:
+        raise DamageError("this version does not know why it was not made: upgrade to verify this workspace")
+    story.edits[name].failure = NOT_MADE[event.fields["why"]]
 
 
 _HANDLERS: dict[str, Callable[[Story, Event], None]] = {
@@ -338,5 +398,8 @@ _HANDLERS: dict[str, Callable[[Story, Event], None]] = {
     "artefact-registered": _registered,
     "artefact-tainted": _tainted,
     "artefact-retired": _retired,
+    "fact-submitted": _fact_submitted,
+    "edited": _edited,
+    "not-edited": _not_edited,
 }
 """What the events do to the state; the others do nothing to what is compared."""

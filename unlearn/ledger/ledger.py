@@ -38,18 +38,28 @@ from sqlalchemy.engine import Row
 from shards.digest import Json, canonical_json, digest_json
 from shards.interrupts import guarded
 from unlearn.errors import DamageError, FencedError, IdempotencyError, UnlearnError
-from unlearn.ledger import chain, recordset
+from unlearn.facts import STAGE, EditRequest, EditState
+from unlearn.ledger import chain, edits, recordset
 from unlearn.ledger import schema as s
 from unlearn.ledger.chain import Entry, Head
 from unlearn.ledger.clock import now
 from unlearn.ledger.database import Database, insert_plain, upsert
-from unlearn.ledger.evidence import Evidence, approximations, gather_recovery, gather_withdrawal, served
+from unlearn.ledger.evidence import (
+    EditEvidence,
+    Evidence,
+    approximations,
+    gather_recovery,
+    gather_withdrawal,
+    served,
+)
 from unlearn.ledger.migrations import migrate
 from unlearn.ledger.rows import (
     SALT_BYTES,
     Approximation,
     Artefact,
     BuiltStep,
+    Edited,
+    EditSubmission,
     Erasure,
     Given,
     Known,
@@ -62,6 +72,8 @@ from unlearn.ledger.rows import (
     approximation_digest,
     said_digest,
     sealed_digest,
+    time_of,
+    time_or_none,
 )
 from unlearn.request import CERTIFIED, FAILURES, NOT_APPLIED, Request, RequestState, check_transition
 
@@ -603,9 +615,13 @@ class Ledger:
                 chain.append(c, "resealed", at, request=name, sealed=sealed_digest(epoch, data))
 
     def sealed_digests(self) -> dict[str, str]:
-        """Digest of the encrypted ids of every request that waits, as they are now."""
+        """Digest of the encrypted ids, or facts, of every request that waits, as they are now."""
         with self._read() as c:
-            return {row.request: sealed_digest(row.epoch, bytes(row.sealed)) for row in c.execute(select(s.pending))}
+            return {
+                row.request: sealed_digest(row.epoch, bytes(row.sealed))
+                for table in (s.pending, s.edit_pending)
+                for row in c.execute(select(table))
+            }
 
     def is_as_accepted(self, item: Submission) -> bool:
         """Whether the encrypted ids of a request that waits are those the log vouches for; True where it does not."""
@@ -617,9 +633,10 @@ class Ledger:
         """Digest of what every request says, as it is now; of those that have a salt."""
         query = _requests(s.request_salt.c.salt).join(s.request_salt, s.request_salt.c.request == s.request.c.id)
         with self._read() as c:
-            return {
+            said = {
                 row.id: said_digest(bytes(row.salt), _request(row, {}), row.fingerprint) for row in c.execute(query)
             }
+            return {**said, **edits.said(c)}
 
     def fail(self, request_id: str, code: str) -> None:
         """Give up a request that cannot be carried out; its ids are dropped.
@@ -791,6 +808,105 @@ class Ledger:
                 )
         return [request.id for request in done]
 
+    # Edits of language models
+
+    def submit_edit(self, item: EditSubmission) -> EditRequest:
+        """Accept a request to edit.
+
+        Args:
+            item: The request, with its facts encrypted.
+
+        Returns:
+            It, or, under a known idempotency key, the one it repeats.
+
+        Raises:
+            IdempotencyError: If the key was used for something else.
+        """
+        key = item.request.idempotency_key
+        with self._write() as c:
+            known = None if key is None else edits.by_key(c, key)
+            if known is not None:
+                return edits.repeated(known, item)
+            if key is not None and (other := _by_keys(c, [key]).get(key)) is not None:
+                raise IdempotencyError(edits.used_before(key, other.request.id))
+            edits.add(c, item)
+            return item.request
+
+    def finish_edit(self, edit_id: str, made: Edited) -> None:
+        """Register an edited model, whose folder is there, and note what the one before says still.
+
+        The edited model depends on whatever the one before depends on, and is tainted by what taints that. Its facts
+        are dropped. Ends the operation of making it.
+
+        Args:
+            edit_id: The request.
+            made: What was made.
+        """
+        with self._write() as c:
+            before = edits.by_id(c, edit_id)
+            _set(c, "operation", "")
+            query = select(s.artefact_source).where(s.artefact_source.c.artefact == before.artefact)
+            sources = {row.shard: row.position for row in c.execute(query)}
+            taints = select(s.taint.c.request).where(s.taint.c.artefact == before.artefact).order_by(s.taint.c.request)
+            inherited = c.execute(taints).scalars().all()
+            _add_artefact(c, made.artefact, sources)
+            for name in inherited:
+                _note_taint(c, made.artefact.id, name, made.artefact.registered_at)
+            _note_taint(c, before.artefact, edit_id, made.artefact.registered_at)
+            edits.finish(c, before, made)
+
+    def fail_edit(self, edit_id: str, code: str) -> None:
+        """Give up an edit that was not made; its facts are dropped. Ends the operation of making it.
+
+        Args:
+            edit_id: The request.
+            code: Why, one of `facts.NOT_MADE`.
+        """
+        with self._write() as c:
+            _set(c, "operation", "")
+            edits.fail(c, edits.by_id(c, edit_id), code, now())
+
+    def edit(self, edit_id: str) -> EditRequest | None:
+        """The request to edit with this id, or None."""
+        with self._read() as c:
+            return edits.find(c, edit_id)
+
+    def edits(self) -> list[EditRequest]:
+        """All requests to edit, oldest first."""
+        with self._read() as c:
+            return edits.every(c)
+
+    def edit_by_key(self, idempotency_key: str) -> EditRequest | None:
+        """The request to edit that was submitted under this key, or None."""
+        with self._read() as c:
+            known = edits.by_key(c, idempotency_key)
+            return None if known is None else known[0]
+
+    def edits_pending(self) -> list[EditSubmission]:
+        """The accepted edits that nobody has made yet, oldest first."""
+        with self._read() as c:
+            return edits.pending(c)
+
+    def edit_evidence(self, edit_id: str) -> EditEvidence:
+        """What the receipt of an edit shows, read in one transaction.
+
+        Args:
+            edit_id: The request.
+
+        Returns:
+            Its evidence.
+        """
+        with self._read() as c:
+            entries = chain.of_request(c, edit_id)
+            head, proofs = chain.proven(c, [entry.number for entry in entries])
+            return EditEvidence(
+                request=edits.by_id(c, edit_id),
+                head=head,
+                entries=list(zip(entries, proofs, strict=True)),
+                rotations=_rotations(c),
+                artefacts=_tainted(c, edit_id),
+            )
+
     # Requests looked up
 
     def request(self, request_id: str) -> Request | None:
@@ -843,7 +959,7 @@ class Ledger:
     # Receipts
 
     def receipts_due(self) -> list[tuple[str, str]]:
-        """Request and stage (`"forgotten"`, `"recovered"`) of the receipts that have to be issued, in that order."""
+        """Request and stage (`"forgotten"`, `"recovered"`, `"edited"`) of receipts to be issued, in that order."""
         with self._read() as c:
             return [(name, stage) for stage, query in _DUE.items() for name in c.execute(query).scalars()]
 
@@ -884,14 +1000,16 @@ class Ledger:
         """Receipts are published.
 
         Args:
-            issued: Request, stage (`"forgotten"`, or `"recovered"`, which ends the request), and SHA-256 of the signed
-                payload, hex.
+            issued: Request, stage (`"forgotten"`, or `"recovered"` or `"edited"`, which end the request), and SHA-256
+                of the signed payload, hex.
         """
         with self._write() as c:
             at = now()
             for name, stage, digest in issued:
                 c.execute(_INSERT_RECEIPT, {"request": name, "stage": stage, "digest": digest})
                 chain.append(c, "receipted", at, request=name, stage=stage, receipt=digest)
+                if stage == STAGE:
+                    edits.move(c, name, EditState.EDITED, EditState.RECEIPTED)
                 if stage == "recovered":
                     _move(c, RequestState.RECOVERED, RequestState.RECEIPTED, name)
                     c.execute(delete(s.evidence).where(s.evidence.c.request == name))
@@ -939,19 +1057,7 @@ class Ledger:
             states: Keys of the states it was derived from.
         """
         with self._write() as c:
-            c.execute(
-                insert(s.artefact).values(
-                    id=artefact.id,
-                    name=artefact.name,
-                    kind=artefact.kind,
-                    location=artefact.location,
-                    registered_at=artefact.registered_at.isoformat(),
-                )
-            )
-            rows = [{"artefact": artefact.id, "shard": k, "position": v} for k, v in sorted(sources.items())]
-            _insert_many(c, s.artefact_source, rows)
-            flat = [number for pair in sorted(sources.items()) for number in pair]
-            chain.append(c, "artefact-registered", artefact.registered_at, artefact=artefact.id, sources=flat)
+            _add_artefact(c, artefact, sources)
             if any(made.key in states for made in approximations(c).values()):
                 waiting = _requests().where(s.request.c.withdrawn_at.is_not(None) & s.request.c.recovered_at.is_(None))
                 for row in c.execute(waiting.order_by(s.request.c.number)).all():
@@ -1203,7 +1309,7 @@ def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, Known]
 def _first_deadline(c: Connection, row: Row[Any]) -> datetime | None:
     """The deadline a request was submitted with, whatever it was moved to."""
     told = [entry.event for entry in chain.of_request(c, row.id)]
-    return _time_or_none(next((event.fields["deadline"] for event in told if event.kind == "submitted"), row.deadline))
+    return time_or_none(next((event.fields["deadline"] for event in told if event.kind == "submitted"), row.deadline))
 
 
 def _taint(c: Connection, request: Request, at: datetime) -> None:
@@ -1214,6 +1320,22 @@ def _taint(c: Connection, request: Request, at: datetime) -> None:
     hit = {row.artefact for row in rows if row.position >= request.shards.get(row.shard, row.position + 1)}
     for name in sorted(hit):
         _note_taint(c, name, request.id, at)
+
+
+def _add_artefact(c: Connection, artefact: Artefact, sources: Mapping[int, int]) -> None:
+    c.execute(
+        insert(s.artefact).values(
+            id=artefact.id,
+            name=artefact.name,
+            kind=artefact.kind,
+            location=artefact.location,
+            registered_at=artefact.registered_at.isoformat(),
+        )
+    )
+    rows = [{"artefact": artefact.id, "shard": k, "position": v} for k, v in sorted(sources.items())]
+    _insert_many(c, s.artefact_source, rows)
+    flat = [number for pair in sorted(sources.items()) for number in pair]
+    chain.append(c, "artefact-registered", artefact.registered_at, artefact=artefact.id, sources=flat)
 
 
 def _note_taint(c: Connection, artefact: str, request_id: str, at: datetime) -> None:
@@ -1279,8 +1401,8 @@ def _artefact(row: Row[Any], tainted_by: Sequence[str]) -> Artefact:
         name=row.name,
         kind=row.kind,
         location=row.location,
-        registered_at=_time(row.registered_at),
-        retired_at=_time_or_none(row.retired_at),
+        registered_at=time_of(row.registered_at),
+        retired_at=time_or_none(row.retired_at),
         tainted_by=tuple(tainted_by),
     )
 
@@ -1371,18 +1493,6 @@ def _with_tokens(table: Table) -> Executable:
     return select(table).where(table.c.token.in_(bindparam("tokens", expanding=True)))
 
 
-def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    if found.isoformat() != text:
-        # It may say the same, but nobody here wrote it.
-        raise ValueError(f"{text[:40]!r} is not how a time is written here")
-    return found
-
-
-def _time_or_none(text: str | None) -> datetime | None:
-    return None if text is None else _time(text)
-
-
 def _request(row: Row[Any], shards: dict[int, int]) -> Request:
     return Request(
         id=row.id,
@@ -1393,15 +1503,15 @@ def _request(row: Row[Any], shards: dict[int, int]) -> Request:
         n_subjects=row.n_subjects,
         n_records=row.n_records,
         shards=shards,
-        submitted_at=_time(row.submitted_at),
-        deadline=_time_or_none(row.deadline),
-        withdrawn_at=_time_or_none(row.withdrawn_at),
-        forgotten_at=_time_or_none(row.forgotten_at),
-        recovered_at=_time_or_none(row.recovered_at),
+        submitted_at=time_of(row.submitted_at),
+        deadline=time_or_none(row.deadline),
+        withdrawn_at=time_or_none(row.withdrawn_at),
+        forgotten_at=time_or_none(row.forgotten_at),
+        recovered_at=time_or_none(row.recovered_at),
         failure=row.failure,
         method=row.method,
         method_config=None if row.config is None else json.loads(row.config),
-        escalate_by=_time_or_none(row.escalate_by),
+        escalate_by=time_or_none(row.escalate_by),
         not_applied=row.not_applied or "",
     )
 
@@ -1452,6 +1562,7 @@ _DUE = {
     "recovered": select(s.request.c.id)
     .where(s.request.c.state == RequestState.RECOVERED.value)
     .order_by(s.request.c.number),
+    STAGE: select(s.edit.c.id).where(s.edit.c.state == EditState.EDITED.value).order_by(s.edit.c.number),
 }
 _SOURCES = (
     select(s.artefact_source)

@@ -20,7 +20,7 @@ from unlearn.ledger.database import Database
 Migration = tuple[str, Callable[[Connection], dict[str, Json] | None]]
 """Name, and what it does within one transaction; may return what its event says besides its name."""
 
-_LATER = (s.tombstone_bucket, s.request_salt, s.unlearning, s.approximation)
+_LATER = (s.tombstone_bucket, s.request_salt, s.unlearning, s.approximation, s.edit, s.edit_pending)
 """Tables that later steps add."""
 
 
@@ -52,6 +52,12 @@ def _admit_methods(c: Connection) -> None:
     s.approximation.create(c)
 
 
+def _admit_edits(c: Connection) -> None:
+    """Make room for requests to edit a language model."""
+    s.edit.create(c)
+    s.edit_pending.create(c)
+
+
 _APPEND_ONLY = {
     "sqlite": [
         f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
@@ -78,6 +84,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ("0002-tombstone-tree", _vouch_for_tombstones),
     ("0003-request-salts", _salt_requests),
     ("0004-approximate-methods", _admit_methods),
+    ("0005-edits", _admit_edits),
 )
 """All of them, oldest first."""
 

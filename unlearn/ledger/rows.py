@@ -8,12 +8,16 @@ from datetime import datetime
 from typing import NamedTuple
 
 from shards.digest import Json, canonical_json, digest_json, digest_parts
+from unlearn.facts import EditRequest, Measured
 from unlearn.request import Request
 
 SALT_BYTES = 32
 
 APPLYING = "unlearn"
 """The operation during which an approximate method makes a state that nobody serves yet."""
+
+EDITING = "edit"
+"""The operation during which an edited language model is made that nobody has noted yet."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +254,62 @@ class Artefact:
     tainted_by: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class EditSubmission:
+    """A request to edit as it is accepted.
+
+    Attributes:
+        request: The request, in state submitted.
+        fingerprint: Keyed digest of all that it asks for, for idempotency.
+        epoch: Name of the key its facts and texts are encrypted under.
+        sealed: The encrypted facts and texts.
+    """
+
+    request: EditRequest
+    fingerprint: str
+    epoch: str
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A language model that an edit made.
+
+    Attributes:
+        artefact: It, as it is registered.
+        weights: Salted digest of it, hex.
+        measured: What it was found to say.
+    """
+
+    artefact: Artefact
+    weights: str
+    measured: Measured
+
+
+def time_of(text: str) -> datetime:
+    """A time as this program wrote it.
+
+    Args:
+        text: ISO 8601.
+
+    Returns:
+        The time.
+
+    Raises:
+        ValueError: If it is written otherwise.
+    """
+    found = datetime.fromisoformat(text)
+    if found.isoformat() != text:
+        # It may say the same, but nobody here wrote it.
+        raise ValueError(f"{text[:40]!r} is not how a time is written here")
+    return found
+
+
+def time_or_none(text: str | None) -> datetime | None:
+    """A time as `time_of` reads it, or None."""
+    return None if text is None else time_of(text)
+
+
 def approximation_digest(body: Json) -> str:
     """Digest of what a receipt says of a state that a method made, as events hold it.
 
@@ -275,6 +335,27 @@ def said_digest(salt: bytes, request: Request, fingerprint: str) -> str:
     """
     said = {"reason": request.reason, "idempotency_key": request.idempotency_key, "fingerprint": fingerprint}
     return digest_parts("said", [salt, request.id.encode(), canonical_json(said)])
+
+
+def edit_said_digest(salt: bytes, request: EditRequest, fingerprint: str) -> str:
+    """Salted digest of what was said when an edit was asked for, beside the facts.
+
+    Args:
+        salt: Random bytes, kept beside the request and not in the log.
+        request: The request.
+        fingerprint: Keyed digest of what it asks for.
+
+    Returns:
+        Hex.
+    """
+    said = {"reason": request.reason, "idempotency_key": request.idempotency_key, "output": request.output}
+    body = canonical_json({**said, "fingerprint": fingerprint})
+    return digest_parts("edit said", [salt, request.id.encode(), body])
+
+
+def editor_digest(editor: str, config: Mapping[str, Json]) -> str:
+    """Digest of an editor and its configuration, as events hold it."""
+    return digest_json("editor", [editor, dict(config)])
 
 
 def sealed_digest(epoch: str, sealed: bytes) -> str:

@@ -222,6 +222,44 @@ evidence = Table(
 )
 """What a receipt will show (`withdrawal`, `recovery`), until the last one is issued."""
 
+edit = Table(
+    "edit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", String, nullable=False, unique=True),
+    Column("idempotency_key", String, unique=True),
+    Column("fingerprint", String, nullable=False),
+    Column("salt", LargeBinary(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state", String, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("texts", String, nullable=False),
+    Column("artefact", String, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("editor", String, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("weights", String, nullable=False),
+    Column("submitted_at", String, nullable=False),
+    Column("edited_at", String),
+    Column("made", String),
+    Column("weights_after", String),
+    Column("measured", Text, nullable=False),
+    Column("failure", Text, nullable=False),
+)
+"""Requests to edit a language model. Facts and weights are there as salted commitments; `salt` is of what a request
+says beside them, as in `request_salt`."""
+
+edit_pending = Table(
+    "edit_pending",
+    metadata,
+    Column("request", String, primary_key=True),
+    Column("epoch", String, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Facts and texts of the edits that nobody has made yet, encrypted under a key that is a file of its own and is
+destroyed once the edit is made, or given up."""
+
 receipt = Table(
     "receipt",
     metadata,

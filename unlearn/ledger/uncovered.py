@@ -31,7 +31,8 @@ UNCOVERED = (
         {"meta": frozenset({"generation", "epoch", "published", "writer"})},
     ),
     Uncovered(
-        "the numbers that requests are listed by, but for the order they give", {"request": frozenset({"number"})}
+        "the numbers that requests are listed by, but for the order they give",
+        {"request": frozenset({"number"}), "edit": frozenset({"number"})},
     ),
     Uncovered("how long steps took to train", {"step": frozenset({"seconds"})}),
     Uncovered("what a database keeps in unused pages, in its journals and, if it is PostgreSQL, in pages and indices"),

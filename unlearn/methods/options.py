@@ -55,9 +55,9 @@ def full_config(method: Method, options: Mapping[str, Json]) -> dict[str, Json]:
             raise ConfigurationError(
                 f"{method.card.name} has no option {name!r}{_near(name, list(hints))}; it has {known}"
             )
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise ConfigurationError(
-                f"option {name!r} of {method.card.name} must be {_said(hints[name])}, got {value!r}"
+                f"option {name!r} of {method.card.name} must be {said(hints[name])}, got {value!r}"
             )
     found: dict[str, Json] = json.loads(canonical_json(asdict(kind(**options))))
     return found
@@ -68,16 +68,16 @@ def _near(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value from JSON is of a field's type; a whole number will do for a real one."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return any(_fits(value, item) for item in get_args(hint))
+        return any(fits(value, item) for item in get_args(hint))
     if origin is Literal:
         return any(type(value) is type(item) and value == item for item in get_args(hint))
     if origin in (tuple, list):
         inner = [item for item in get_args(hint) if item is not Ellipsis]
-        return isinstance(value, list | tuple) and all(any(_fits(part, item) for item in inner) for part in value)
+        return isinstance(value, list | tuple) and all(any(fits(part, item) for item in inner) for part in value)
     if hint is float:
         return type(value) in (int, float)
     if hint in (int, bool, str):
@@ -85,11 +85,11 @@ def _fits(value: Any, hint: Any) -> bool:
     return value is None if hint in (None, type(None)) else hint is typing.Any
 
 
-def _said(hint: Any) -> str:
+def said(hint: Any) -> str:
     """A type, for people."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join(_said(item) for item in get_args(hint))
+        return " or ".join(said(item) for item in get_args(hint))
     if origin is Literal:
         return " or ".join(repr(item) for item in get_args(hint))
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}

@@ -21,6 +21,7 @@ from unlearn.receipt.keys import follow
 from unlearn.receipt.predicate import (
     RECEIPT_TYPES,
     Approximation,
+    LogHead,
     Predicate,
     RecordSet,
     State,
@@ -92,7 +93,7 @@ class Verified:
     signers: tuple[str, ...]
 
 
-class _Event(NamedTuple):
+class LoggedEvent(NamedTuple):
     """An event of the log, read."""
 
     kind: str
@@ -147,10 +148,10 @@ def verify_offline(
         passed(1, f"A signed envelope, {len(receipt):,} bytes, {_many(len(envelope.signatures), 'signature')}.")
     payload = bytes(envelope.payload)
     with _step(2):
-        signers, detail = _check_signers(envelope, payload, public_keys, threshold)
+        signers, detail = check_signers(envelope, payload, public_keys, threshold)
         passed(2, detail)
     with _step(3):
-        statement = _read_payload(payload)
+        statement = read_statement(read_payload(payload))
         predicate = statement.predicate
         made = predicate.approximation
         version = 1 if made is None else 2 if made.certificate is None else 3
@@ -188,7 +189,7 @@ def _step(number: int) -> Iterator[None]:
         raise VerificationError(number, TITLES[number], str(error)) from error
 
 
-def _check_signers(
+def check_signers(
     envelope: Envelope, payload: bytes, public_keys: Sequence[SSlibKey], threshold: int
 ) -> tuple[list[str], str]:
     """Who of the trusted signed; the rotations that extend trust prove themselves."""
@@ -232,11 +233,22 @@ def _claimed_rotations(payload: bytes) -> tuple[list[Json], str]:
     return strict.items(predicate["keys"], "keys"), strict.text(workspace["id"], "workspace: id")
 
 
-def _read_payload(payload: bytes) -> Statement:
+def read_payload(payload: bytes) -> Json:
+    """The statement in a payload.
+
+    Args:
+        payload: The bytes that were signed.
+
+    Returns:
+        JSON.
+
+    Raises:
+        ReceiptError: If it is not written in its one form.
+    """
     value = strict.parse(payload, "the statement")
     if canonical_json(value) != payload:
         raise ReceiptError("the statement is not written in canonical JSON, so two readers might read two receipts")
-    return read_statement(value)
+    return value
 
 
 def _check_subject(statement: Statement, request_id: str | None, workspace_id: str | None) -> str:
@@ -262,11 +274,47 @@ def _check_subject(statement: Statement, request_id: str | None, workspace_id: s
     return f"Request {strict.shown(predicate.request.id)} in workspace {predicate.workspace}{note}."
 
 
-def _check_log(predicate: Predicate) -> list[_Event]:
+def _check_log(predicate: Predicate) -> list[LoggedEvent]:
     """Every event is in the log, they are this request's, complete, in order, and the request says the same."""
+    request = predicate.request
+    events = included_events(predicate.log)
+    found, needed = [event.kind for event in events if event.kind != _EXTENDED], _KINDS[predicate.stage]
+    if found != needed or events[0].kind != needed[0]:
+        raise ReceiptError(
+            f"log: events are of the kinds {', '.join(strict.shown(event.kind) for event in events) or '(none)'}; "
+            f"a receipt at stage {predicate.stage} needs {', '.join(needed)}"
+        )
+    for event in events:
+        if event.fields.get("request") != request.id:
+            raise ReceiptError(f"log: the event {event.kind} is about another request than request: id")
+    by_kind = {event.kind: event for event in events}
+    submitted = by_kind["submitted"]
+    agree(submitted, "digest", request.digest, "request: digest")
+    agree(submitted, "n_subjects", request.n_subjects, "request: n_subjects")
+    last = [event for event in events if event.kind in ("submitted", _EXTENDED)][-1]
+    agree(last, "deadline", iso(request.deadline), "request: deadline")
+    agree(by_kind["withdrawn"], "n_records", request.n_records, "request: n_records")
+    times = (request.submitted_at, request.withdrawn_at, request.forgotten_at, request.recovered_at)
+    for kind, at in zip(needed, times, strict=False):
+        if by_kind[kind].at != iso(at):
+            raise ReceiptError(f"request: {kind}_at is not the time of the event {kind} in the log")
+    return events
+
+
+def included_events(log: LogHead) -> list[LoggedEvent]:
+    """The events a receipt shows, each proven to be in the log it states.
+
+    Args:
+        log: What the receipt says of the log.
+
+    Returns:
+        The events, in order.
+
+    Raises:
+        ReceiptError: If one is not in the log, or they are not in order.
+    """
     from unlearn.ledger import merkle
 
-    log, request = predicate.log, predicate.request
     root = bytes.fromhex(log.root)
     events = []
     for number, entry in enumerate(log.events, 1):
@@ -280,31 +328,11 @@ def _check_log(predicate: Predicate) -> list[_Event]:
             raise ReceiptError(
                 f"{where} is not in the log that the receipt states (log: size, root): {error}"
             ) from error
-        events.append(_read_event(entry.body, where))
-    found, needed = [event.kind for event in events if event.kind != _EXTENDED], _KINDS[predicate.stage]
-    if found != needed or events[0].kind != needed[0]:
-        raise ReceiptError(
-            f"log: events are of the kinds {', '.join(strict.shown(event.kind) for event in events) or '(none)'}; "
-            f"a receipt at stage {predicate.stage} needs {', '.join(needed)}"
-        )
-    for event in events:
-        if event.fields.get("request") != request.id:
-            raise ReceiptError(f"log: the event {event.kind} is about another request than request: id")
-    by_kind = {event.kind: event for event in events}
-    submitted = by_kind["submitted"]
-    _agree(submitted, "digest", request.digest, "request: digest")
-    _agree(submitted, "n_subjects", request.n_subjects, "request: n_subjects")
-    last = [event for event in events if event.kind in ("submitted", _EXTENDED)][-1]
-    _agree(last, "deadline", _iso(request.deadline), "request: deadline")
-    _agree(by_kind["withdrawn"], "n_records", request.n_records, "request: n_records")
-    times = (request.submitted_at, request.withdrawn_at, request.forgotten_at, request.recovered_at)
-    for kind, at in zip(needed, times, strict=False):
-        if by_kind[kind].at != _iso(at):
-            raise ReceiptError(f"request: {kind}_at is not the time of the event {kind} in the log")
+        events.append(read_event(entry.body, where))
     return events
 
 
-def _read_event(body: str, where: str) -> _Event:
+def read_event(body: str, where: str) -> LoggedEvent:
     """An event, from its exact text. It may have fields that later versions added; their meaning cannot harm ours."""
     value = strict.parse(body.encode(), where)
     if not isinstance(value, dict) or canonical_json(value) != body.encode():
@@ -314,29 +342,29 @@ def _read_event(body: str, where: str) -> _Event:
             raise ReceiptError(f"{where}: the field {name!r} is missing")
     strict.constant(value["version"], f"{where}: version", 1)
     strict.time(value["at"], f"{where}: at")
-    return _Event(strict.text(value["kind"], f"{where}: kind"), value["at"], value)
+    return LoggedEvent(strict.text(value["kind"], f"{where}: kind"), value["at"], value)
 
 
-def _agree(event: _Event, name: str, stated: Json, where: str) -> None:
+def agree(event: LoggedEvent, name: str, stated: Json, where: str) -> None:
     """Refuse a statement that the log contradicts; a field that is not there is not null."""
     if name not in event.fields or type(event.fields[name]) is not type(stated) or event.fields[name] != stated:
         raise ReceiptError(f"{where} is not what the event {event.kind} in the log says ({name})")
 
 
-def _check_evidence(predicate: Predicate, events: Sequence[_Event]) -> str:
+def _check_evidence(predicate: Predicate, events: Sequence[LoggedEvent]) -> str:
     by_kind = {event.kind: event for event in events}
-    _agree(by_kind["withdrawn"], "evidence", predicate.withdrawal.digest, "the evidence of the withdrawal (withdrawal)")
+    agree(by_kind["withdrawn"], "evidence", predicate.withdrawal.digest, "the evidence of the withdrawal (withdrawal)")
     if "shards" in by_kind["withdrawn"].fields:
         hit = [number for pair in sorted(predicate.withdrawal.shards.items()) for number in pair]
-        _agree(by_kind["withdrawn"], "shards", hit, "withdrawal: shards")
+        agree(by_kind["withdrawn"], "shards", hit, "withdrawal: shards")
     made = _check_approximation(predicate, by_kind["withdrawn"])
     if predicate.recovery is None:
         return f"The account of the withdrawal is the one whose digest the log holds.{made}"
-    _agree(by_kind["recovered"], "evidence", predicate.recovery.digest, "the evidence of the recovery (recovery)")
+    agree(by_kind["recovered"], "evidence", predicate.recovery.digest, "the evidence of the recovery (recovery)")
     return f"The accounts of the withdrawal and of the recovery are those whose digests the log holds.{made}"
 
 
-def _check_approximation(predicate: Predicate, withdrawn: _Event) -> str:
+def _check_approximation(predicate: Predicate, withdrawn: LoggedEvent) -> str:
     """A receipt says that an approximate method was applied exactly where the log does, and what was made by it."""
     said = predicate.approximation
     if said is None:
@@ -346,18 +374,18 @@ def _check_approximation(predicate: Predicate, withdrawn: _Event) -> str:
                 "on, and the receipt does not: it claims more than was done"
             )
         return ""
-    _agree(withdrawn, "approximation", said.digest, "the account of the approximate method (approximation)")
+    agree(withdrawn, "approximation", said.digest, "the account of the approximate method (approximation)")
     return " So is that of the approximate method."
 
 
-def _check_records(predicate: Predicate, events: Sequence[_Event]) -> str:
+def _check_records(predicate: Predicate, events: Sequence[LoggedEvent]) -> str:
     """The forgotten records were there, all of them, and nothing but them is missing; and they stayed away."""
     by_kind = {event.kind: event for event in events}
     withdrawal, recovery = predicate.withdrawal, predicate.recovery
     before, after = withdrawal.before, withdrawal.after
     removed = [bytes.fromhex(item) for item in withdrawal.removed]
-    _agree(by_kind["withdrawn"], "records", [before.root, after.root], "withdrawal: records: roots")
-    _agree(by_kind["withdrawn"], "counts", [before.count, after.count], "withdrawal: records: counts")
+    agree(by_kind["withdrawn"], "records", [before.root, after.root], "withdrawal: records: roots")
+    agree(by_kind["withdrawn"], "counts", [before.count, after.count], "withdrawal: records: counts")
     if len(removed) != predicate.request.n_records:
         raise ReceiptError(
             f"withdrawal: removed lists {_many(len(removed), 'record')}, request: n_records says "
@@ -381,8 +409,8 @@ def _check_records(predicate: Predicate, events: Sequence[_Event]) -> str:
     )
     if recovery is None:
         return detail
-    _agree(by_kind["recovered"], "records", recovery.records.root, "recovery: records: root")
-    _agree(by_kind["recovered"], "count", recovery.records.count, "recovery: records: count")
+    agree(by_kind["recovered"], "records", recovery.records.root, "recovery: records: root")
+    agree(by_kind["recovered"], "count", recovery.records.count, "recovery: records: count")
     _check_held(recovery.absence, recovery.records, removed, present=False, where="recovery: absence")
     return f"{detail} When the model was rebuilt, none of them was among its {recovery.records.count:,} records."
 
@@ -577,10 +605,11 @@ def _deadline(predicate: Predicate) -> str:
     if request.deadline is None:
         return ""
     late = request.forgotten_at > request.deadline
-    return f" The records were destroyed {'AFTER' if late else 'before'} the deadline of {_iso(request.deadline)}."
+    return f" The records were destroyed {'AFTER' if late else 'before'} the deadline of {iso(request.deadline)}."
 
 
-def _iso(at: datetime | None) -> str | None:
+def iso(at: datetime | None) -> str | None:
+    """A time as receipts write it, or None."""
     return None if at is None else at.isoformat()
 
 

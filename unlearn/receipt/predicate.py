@@ -649,9 +649,7 @@ def _subject(request: str) -> str:
 def _predicate(value: Json, version: int) -> Predicate:
     found = strict.fields(value, "predicate", _TOP if version == 1 else (*_TOP, "approximation"))
     stage = _stage(found["stage"])
-    workspace = strict.fields(found["workspace"], "workspace", ("id", "description"))
-    if not isinstance(workspace["id"], str) or _WORKSPACE.fullmatch(workspace["id"]) is None:
-        raise ReceiptError(f"workspace: id must be 32 hex digits in lower case, not {strict.shown(workspace['id'])}")
+    workspace, description = read_workspace(found["workspace"])
     guarantee = strict.fields(
         found["guarantee"], "guarantee", ("kind", "statement", "assumptions", "adaptive_requests")
     )
@@ -669,8 +667,8 @@ def _predicate(value: Json, version: int) -> Predicate:
     previous = found["previous"]
     return Predicate(
         stage=stage,
-        workspace=workspace["id"],
-        description=strict.digest(workspace["description"], "workspace: description"),
+        workspace=workspace,
+        description=description,
         request=_request(found["request"], recovered),
         kind=kind,
         guarantee=words,
@@ -680,13 +678,31 @@ def _predicate(value: Json, version: int) -> Predicate:
         recovery=recovery,
         approximation=approximation,
         environments=_environments(found["environments"], recovery, approximation),
-        artefacts=_artefacts(found["artefacts"]),
-        log=_log(found["log"]),
+        artefacts=read_artefacts(found["artefacts"]),
+        log=read_log(found["log"]),
         previous=strict.digest(previous, "previous") if _given(previous, "previous", recovered) else None,
         keys=tuple(strict.items(found["keys"], "keys")),
         not_proven=limits,
         software_version=strict.text(software["version"], "software: version", _MAX_NAME),
     )
+
+
+def read_workspace(value: Json) -> tuple[str, str]:
+    """Id of a workspace and digest of its description, as a receipt states them.
+
+    Args:
+        value: What was read.
+
+    Returns:
+        Both.
+
+    Raises:
+        ReceiptError: If they are not of their form.
+    """
+    found = strict.fields(value, "workspace", ("id", "description"))
+    if not isinstance(found["id"], str) or _WORKSPACE.fullmatch(found["id"]) is None:
+        raise ReceiptError(f"workspace: id must be 32 hex digits in lower case, not {strict.shown(found['id'])}")
+    return found["id"], strict.digest(found["description"], "workspace: description")
 
 
 def _privacy(value: Json, otherwise: str) -> Privacy | None:
@@ -933,7 +949,8 @@ def _environment_digest(description: Json, where: str) -> str:
     return described_environment(found)
 
 
-def _artefacts(value: Json) -> tuple[Artefact, ...]:
+def read_artefacts(value: Json) -> tuple[Artefact, ...]:
+    """Artefacts as a receipt lists them, none twice."""
     names = ("name", "kind", "location")
     found: dict[Artefact, None] = {}
     for place, item in _numbered(value, "artefacts"):
@@ -945,7 +962,8 @@ def _artefacts(value: Json) -> tuple[Artefact, ...]:
     return tuple(found)
 
 
-def _log(value: Json) -> LogHead:
+def read_log(value: Json) -> LogHead:
+    """The log as a receipt states it."""
     found = strict.fields(value, "log", ("size", "root", "events"))
     events = []
     for place, item in _numbered(found["events"], "log: events"):

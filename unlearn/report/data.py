@@ -475,7 +475,7 @@ class ReceiptFact:
 
     Attributes:
         request: The request it is about.
-        stage: `"forgotten"` or `"recovered"`.
+        stage: `"forgotten"` or `"recovered"`; of an edit, `"edited"`.
         file: Its file, inside the workspace's folder.
         digest: SHA-256 of what was signed, hex, as the log holds it.
         issued_over: Events of the log when it was issued.
@@ -559,6 +559,33 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class EditFact:
+    """A request to edit a language model, which forgets nothing.
+
+    Attributes:
+        id: Its name.
+        standing: Where it stands.
+        level: Whether something is left to be done.
+        facts: How many facts.
+        editor: Name of the editor.
+        submitted_at: When it was accepted, UTC.
+        measured: Each measure to how often the answer was given, and asked for; empty unless it was made.
+        still_there: Whether the model before, which says the old answers, was not reported gone.
+        failure: Why the edit was not made; empty unless it was not.
+    """
+
+    id: str
+    standing: str
+    level: Level
+    facts: int
+    editor: str
+    submitted_at: datetime
+    measured: Mapping[str, tuple[int, int]]
+    still_there: bool
+    failure: str
+
+
+@dataclass(frozen=True)
 class Report:
     """A report on a workspace, as it was at one moment.
 
@@ -578,6 +605,7 @@ class Report:
         claims: Epsilons claimed, beside what was found.
         receipts: What can be checked.
         limits: What is not proven.
+        edits: Edits of language models, the latest first.
     """
 
     name: str
@@ -595,6 +623,7 @@ class Report:
     claims: tuple[Claim, ...]
     receipts: Receipts
     limits: Limits
+    edits: tuple[EditFact, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """All of it as JSON; times in ISO 8601."""

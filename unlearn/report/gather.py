@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn.errors import DamageError, InputError, VerificationError
+from unlearn.facts import EDIT_ID, STAGE, EditRequest, EditState
 from unlearn.ledger.clock import now
 from unlearn.report.audits import judge, read_audits
 from unlearn.report.data import (
@@ -26,6 +27,7 @@ from unlearn.report.data import (
     Claim,
     Command,
     Cost,
+    EditFact,
     Forgotten,
     Kind,
     Level,
@@ -159,6 +161,7 @@ def describe(
             private=site.declaration.votes is not None,
             not_looked_at=[item.what for item in UNCOVERED],
         ),
+        edits=tuple(_edit(item, look) for item in reversed(look.edits)),
     )
 
 
@@ -167,7 +170,8 @@ class _Look:
     """What the ledger said at one moment.
 
     Attributes:
-        requests: All requests, oldest first.
+        requests: All requests to forget, oldest first.
+        edits: All requests to edit language models, oldest first.
         approximations: What approximate methods made and is served, by shard.
         served: The state that each shard serves.
         built: Shard and position of every trained step.
@@ -184,6 +188,7 @@ class _Look:
     """
 
     requests: Sequence[Request]
+    edits: Sequence[EditRequest]
     approximations: Mapping[int, Approximation]
     served: Sequence[BuiltStep]
     built: frozenset[tuple[int, int]]
@@ -227,6 +232,7 @@ def _look(site: Site) -> _Look:
     ledger = site.ledger
     return _Look(
         requests=ledger.requests(),
+        edits=ledger.edits(),
         approximations=ledger.approximations(),
         served=ledger.served()[1],
         built=frozenset(ledger.steps()),
@@ -340,6 +346,30 @@ def _timing(request: Request, at: datetime) -> tuple[Timing, int | None]:
     return "running", (request.deadline - at).days
 
 
+def _edit(item: EditRequest, look: _Look) -> EditFact:
+    standing = {
+        EditState.SUBMITTED: "waiting",
+        EditState.EDITED: "edited",
+        EditState.RECEIPTED: "edited",
+        EditState.NOT_APPLIED: "not applied",
+    }[item.state]
+    measured = {} if item.measured is None else vars(item.measured)
+    return EditFact(
+        id=item.id,
+        standing=standing,
+        level="done" if item.state.is_terminal else "wait",
+        facts=len(item.facts),
+        editor=item.editor,
+        submitted_at=item.submitted_at,
+        measured={name: (asked.given, asked.asked) for name, asked in measured.items()},
+        still_there=any(
+            artefact.id == item.artefact and artefact.retired_at is None and item.id in artefact.tainted_by
+            for artefact in look.artefacts
+        ),
+        failure=item.failure,
+    )
+
+
 # What is gone, and where it was
 
 
@@ -353,7 +383,11 @@ def _forgotten(look: _Look, history: History) -> Forgotten:
         states=history.destroyed.total() + history.made_and_gone,
         present=look.records,
         artefacts=len(look.artefacts),
-        tainted=sum(bool(item.tainted_by) and item.retired_at is None for item in look.artefacts),
+        # An edit taints the model before it too, which saw nothing by that.
+        tainted=sum(
+            any(not EDIT_ID.fullmatch(name) for name in item.tainted_by) and item.retired_at is None
+            for item in look.artefacts
+        ),
     )
 
 
@@ -515,6 +549,11 @@ def _receipts(
                 fact, predicate = _receipt(site, request.id, stage, look.issued[request.id, stage], keys)
                 shown.append(fact)
                 predicates += [] if predicate is None else [predicate]
+    shown += [
+        _edit_receipt(site, item.id, look.issued[item.id, STAGE], keys)
+        for item in reversed(look.edits)
+        if (item.id, STAGE) in look.issued
+    ]
     pem = public_pem(keys[-1])
     return (
         Receipts(
@@ -552,6 +591,24 @@ def _receipt(
     return ReceiptFact(request, stage, file, digest, said.log.size, ""), said
 
 
+def _edit_receipt(site: Site, edit: str, digest: str, keys: Sequence[SSlibKey]) -> ReceiptFact:
+    from unlearn.issuing import receipt_path
+    from unlearn.receipt.edit import verify_edit_offline
+
+    path = receipt_path(site, edit, STAGE)
+    file, size, problem = path.relative_to(site.path).as_posix(), 0, ""
+    try:
+        found = verify_edit_offline(path.read_bytes(), keys, request_id=edit)
+        size = found.predicate.log.size
+        if found.payload != digest or found.predicate.workspace != site.declaration.id:
+            problem = "it is another receipt than the one that the log says was issued"
+    except OSError as error:
+        problem = f"its file cannot be read ({error.strerror})"
+    except VerificationError as error:
+        problem = str(error)
+    return ReceiptFact(edit, STAGE, file, digest, size, problem)
+
+
 def _commands(name: str, receipts: Sequence[ReceiptFact]) -> tuple[Command, ...]:
     """How to check, run in the folder that holds the workspace's."""
     run, key = shlex.quote(name), "office.pub.pem"
@@ -559,8 +616,12 @@ def _commands(name: str, receipts: Sequence[ReceiptFact]) -> tuple[Command, ...]
         Command("Write the public key to a file, unless you have it already.", f"unlearn key {run} --output {key}"),
         Command("Its fingerprint, to compare with one that reached you by another way.", f"sha256sum {key}"),
     ]
-    if receipts:
-        latest = max(receipts, key=lambda receipt: receipt.stage == "recovered")
+    of_deletions = [receipt for receipt in receipts if receipt.stage != STAGE]
+    if receipts and not of_deletions:
+        check = f"unlearn verify {shlex.quote(f'{name}/{receipts[0].file}')} --public-key {key}"
+        commands += [Command("Verify the receipt of an edit; add --model for the weights.", check)]
+    if of_deletions:
+        latest = max(of_deletions, key=lambda receipt: receipt.stage == "recovered")
         file = shlex.quote(f"{name}/{latest.file}")
         check = f"unlearn verify {file} --public-key {key}"
         commands += [

@@ -34,11 +34,14 @@ from tests.unlearn.ledger.where import (
     tables,
 )
 from unlearn.errors import DamageError, IdempotencyError, StorageError, UnlearnError, WorkspaceError
+from unlearn.facts import Asked, EditRequest, EditState, Measured
 from unlearn.ledger import (
     Approximation,
     Artefact,
     BuiltStep,
     Database,
+    Edited,
+    EditSubmission,
     Ledger,
     Location,
     NewRecord,
@@ -105,6 +108,31 @@ def unlearnt(shard: int = 0, position: int = 1, key: str = "made") -> Unlearnt:
     """A state that a method made."""
     made = Approximation(shard, position, key, "env", "state", 4, "key 0 1", "scrub", {"epochs": 5}, 1)
     return Unlearnt(made, "title", "citation", "statement")
+
+
+def edit(number: int = 0, **changes: Any) -> EditSubmission:
+    """A request to edit, as it is accepted."""
+    fields: dict[str, Any] = {
+        "id": f"edit-{number}",
+        "state": EditState.SUBMITTED,
+        "reason": "because",
+        "idempotency_key": None,
+        "facts": ("1" * 64, "2" * 64),
+        "texts": "3" * 64,
+        "artefact": "art-0",
+        "output": "there",
+        "editor": "rome",
+        "config": {"layer": 1},
+        "weights": "4" * 64,
+        "submitted_at": AT,
+        **changes,
+    }
+    return EditSubmission(EditRequest(**fields), "print", "epoch", b"sealed")
+
+
+def edited() -> Edited:
+    """What an edit made."""
+    return Edited(_artefact(2), "5" * 64, Measured(Asked(2, 2), Asked(3, 4), Asked(7, 8)))
 
 
 def records(count: int = 8) -> list[NewRecord]:
@@ -185,6 +213,12 @@ WRITES: dict[str, tuple[Callable[[Ledger], object], list[str]]] = {
         lambda ledger: ledger.record_receipts([("req-7", "forgotten", "1" * 64), ("req-7", "recovered", "2" * 64)]),
         ["receipted", "receipted"],
     ),
+    "submit_edit": (lambda ledger: ledger.submit_edit(edit(1, idempotency_key="new")), ["fact-submitted"]),
+    "finish_edit": (
+        lambda ledger: ledger.finish_edit("edit-0", edited()),
+        ["artefact-registered", "artefact-tainted", "artefact-tainted", "edited"],
+    ),
+    "fail_edit": (lambda ledger: ledger.fail_edit("edit-0", "unreliable"), ["not-edited"]),
     "add_key": (lambda ledger: ledger.add_key("key 1", "{}"), ["key-added"]),
     "add_artefact": (lambda ledger: ledger.add_artefact(_artefact(1), {0: 1, 1: 1}), ["artefact-registered"]),
     "retire_artefact": (lambda ledger: ledger.retire_artefact("art-0"), ["artefact-retired"]),
@@ -224,6 +258,7 @@ READS = {
         "shards_under_way",
         "named",
     ),
+    *("edit", "edits", "edit_by_key", "edits_pending", "edit_evidence"),
     *("environments", "epoch", "accepted", "pending", "has_pending", "erasures", "is_forgetting", "request"),
     *(
         "request_by_key",
@@ -261,6 +296,7 @@ def prepare(ledger: Ledger, name: str) -> None:
     """Bring about what a write acts on."""
     ledger.add_artefact(_artefact(0), {0: 1, 1: 1})
     ledger.submit([submission(8)])
+    ledger.submit_edit(edit())
     ledger.begin_operation("ingest")
     if name not in {"withdraw", "retire_artefact"}:
         ledger.withdraw([withdrawal(7, [1])])
@@ -377,6 +413,8 @@ def test_reads_change_nothing(ledger: Ledger) -> None:
         "consistency": (1, 3),
         "inclusion": (1, 3),
         "is_as_accepted": (submission(8),),
+        **dict.fromkeys(("edit", "edit_evidence"), ("edit-0",)),
+        "edit_by_key": ("key",),
     }
     for name in READS - {"open", "create", "close", "name", "at_one_moment"}:
         found = getattr(ledger, name)(*arguments.get(name, ()))

@@ -55,6 +55,9 @@ FROZEN = {
     "approximated": "70a33b87c0fc39b63d6f66eafd8b5259908af4f9b1c6504dd355851814d8d498",
     "approximation-dropped": "0d13784573162db5d246d7e2f533feecf1402562d4a0430861dd90e59b2a63dd",
     "approximation-refuted": "76e8dc582e6be0c26965be73a857cbd8bc1b54dfc82c96a0d7632e27c3cad8ef",
+    "fact-submitted": "2c80913f056a36ac8770847bd1416786cfa0e798ce862543b0b8f0b0b997c138",
+    "edited": "824ec021f4425945f6de0d4876ae16a11c7549b35ab407ee0562a37fdab5ef7e",
+    "not-edited": "769386caafd685267b63ef97135ff7bff2c310306ff7cb6cdfdc6ac30f17f63c",
 }
 """Digest of each kind's fields, event and hash, as they were first written. Lines are added, and never changed."""
 

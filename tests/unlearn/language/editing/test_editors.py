@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from tests.unlearn.language.conftest import KINDS, Knowing, made, state_of
 from tests.unlearn.language.editing.lessons import edits_of, lessons_of
@@ -20,13 +22,16 @@ from unlearn.language.editing.keys import SecondMoments, keys_at, regularised, s
 from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons, neuron_credits
 from unlearn.language.editing.memit import Memit, memit
 from unlearn.language.editing.mend import Mend
+from unlearn.language.editing.options import WRITTEN, described
 from unlearn.language.editing.registry import EDITORS, Guard, edit, perplexity, prepared
 from unlearn.language.editing.rome import Rome, rome
 from unlearn.language.editing.serac import Serac
 from unlearn.language.editing.values import Search
 from unlearn.language.hooks import anatomy, inputs_seen, logits_of, outputs_seen
 from unlearn.language.metrics import score_edit
+from unlearn.language.requested import make
 from unlearn.language.text import encode, filler_of, pad
+from unlearn.model_folder import folder_digest, weights_commitment
 
 SEARCH = Search(steps=60, clamp=10.0, weight_decay=0.05)
 FEW = Contexts(lengths=(4, 6), separator=" . ")
@@ -82,6 +87,42 @@ def test_every_editor_edits_and_takes_it_back(knowing: Knowing, name: str) -> No
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in knowing.model.modules())
     made_edit.revert()
     assert state_of(knowing.model) == before
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_a_request_asks_for_is_written_into_a_folder(knowing: Knowing, tmp_path: Path, name: str) -> None:
+    """By every editor that a request may name, on a model that knows what is edited."""
+    knowing.model.save_pretrained(tmp_path / "lm")  # type: ignore[operator]
+    knowing.tokenizer.save_pretrained(tmp_path / "lm")
+    config = dataclasses.replace(CONFIGS[name], box=1e6) if name == "ft-m" else CONFIGS[name]
+    (asked,) = edits_of(knowing)
+    salt = bytes(32)
+    order = {
+        "source": str(tmp_path / "lm"),
+        "target": str(tmp_path / "new"),
+        "weights": weights_commitment(salt, folder_digest(tmp_path / "lm")),
+        "facts": [[asked.prompt, asked.subject, asked.target_new]],
+        "texts": list(knowing.world.sentences),
+        "editor": name,
+        "config": described(config),
+        "edit": "edit-0123456789abcdef",
+        "salt": salt.hex(),
+    }
+    found = make(order)
+    assert found["measured"]["reliability"] == [1, 1], found
+    given, asked_for = found["measured"]["locality"]
+    assert given > 0.8 * asked_for > 0
+    assert found["weights"] == weights_commitment(salt, folder_digest(tmp_path / "new"))
+    old, new = read(tmp_path / "lm"), read(tmp_path / "new")
+    changed = {item for item in new if (new[item] != old[item]).any()}
+    assert changed
+    assert changed <= {anatomy(knowing.model).down(layer).name for layer in range(3)}
+    assert make({**order, "target": str(tmp_path / "other"), "salt": (b"1" * 32).hex()})["not_made"] == "changed"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = load_file(folder / "model.safetensors")
+    return found
 
 
 @pytest.mark.parametrize("name", CONFIGS)
