@@ -107,6 +107,7 @@ class Bench:
 
     def __init__(self, setting: Mapping[str, Any], size: Mapping[str, Any], seed: int, cache: Path | None) -> None:
         self._make = functools.partial(lab, setting, size, seed, cache)
+        self._demonstrations = size.get("demonstrations", CONFIGS["ike"].number)
         self._cache = cache
         self._ready: dict[str, tuple[Lab, Any, float]] = {}
 
@@ -139,6 +140,7 @@ class Bench:
         config = dataclasses.replace(config, lessons=here.lessons)
         started = time.process_time()
         if row == "ike":
+            config = dataclasses.replace(config, number=self._demonstrations)
             here = in_context(here, config, COURSE, self._cache)
         elif EDITORS[row].prepare is not None:
             config = prepared(here.model, here.tokenizer, row, config, edits=here.edits)

@@ -98,6 +98,8 @@ def _counted(cells: list[Mapping[str, Any]]) -> str:
     whole = next((cell for cell in cells if "failed" not in cell), None)
     if whole is None:
         return "No editor made these edits."
+    if not whole["asked"]:
+        return "The file tells no consequences."
     said = ", ".join(
         f"{KINDS[kind]} {asked} of {possible}" for kind, (asked, possible) in whole["asked"].items() if kind in KINDS
     )

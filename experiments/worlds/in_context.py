@@ -86,11 +86,14 @@ def _teach(
     rng = torch.Generator().manual_seed(course.seed)
     filler = filler_of(tokenizer)
     plain = [encode(tokenizer, text).ids for text in sentences]
+    config: Any = model.config
+    longest = int(config.max_position_embeddings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=course.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, course.steps)
     model.train()
     for _ in range(course.steps):
-        shown = [demonstrations(tokenizer, lessons, form, rng) for _ in range(course.batch)]
+        whole = [demonstrations(tokenizer, lessons, form, rng) for _ in range(course.batch)]
+        shown = [(ids[:longest], places[places < longest]) for ids, places in whole]
         drawn = [plain[int(torch.randint(len(plain), (), generator=rng))] for _ in range(5 * course.batch)]
         loss = _loss(model, [ids for ids, _ in shown], [asked for _, asked in shown], filler)
         loss = loss + _loss(model, drawn, [torch.arange(1, len(ids)) for ids in drawn], filler)
