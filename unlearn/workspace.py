@@ -1443,13 +1443,17 @@ class Workspace:
         declaration = self._site.declaration
         proba = declaration.task == "classification" and declaration.votes is None
         output = self.predict_proba(X) if proba else self.predict(X)
-        return beside(prediction_columns(output, self._features(X)[0], proba=proba), X)
+        return beside(prediction_columns(output, self._declared_task(), proba=proba), X)
 
     def _features(self, X: Any) -> tuple[Task, Features]:
+        task = self._declared_task()
+        return task, prepare_features(X, task)
+
+    def _declared_task(self) -> Task:
         task = self._server.task()
         if task is None:
             raise NotServingError(f"{self.path} holds no records and no trained state: ingest and train first")
-        return task, prepare_features(X, task)
+        return task
 
     def state_digest(self) -> str:
         """Digest of the served model: equal states, equal digests, wherever and however they came about.

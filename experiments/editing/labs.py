@@ -158,7 +158,6 @@ def _size(setting: Mapping[str, Any], size: Mapping[str, Any], seed: int) -> Siz
     return Size(
         kind=size["kind"], width=size["width"], layers=size["layers"], heads=size["heads"], seed=seed,
         batch=setting["batch"], learning_rate=size["learning_rate"], steps=size.get("steps", setting["steps"]),
-        inner=size.get("inner"),
     )  # fmt: skip
 
 

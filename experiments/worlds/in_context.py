@@ -26,7 +26,7 @@ class Course:
 
     Attributes:
         steps: So many.
-        batch: Sequences of demonstrations a step, and as many of plain sentences.
+        batch: Sequences of demonstrations a step, and five times as many plain sentences.
         learning_rate: The largest, of AdamW; it falls to nothing by a cosine.
         seed: Of all draws.
     """

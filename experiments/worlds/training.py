@@ -30,7 +30,6 @@ class Size:
         batch: Sequences a step.
         length: Tokens a sequence.
         seed: Of initial weights and order.
-        inner: Width of the MLPs; None: four times that of hidden states.
     """
 
     kind: Literal["gpt2", "llama"] = "gpt2"
@@ -42,7 +41,6 @@ class Size:
     batch: int = 24
     length: int = 40
     seed: int = 0
-    inner: int | None = None
 
 
 def knowing(
@@ -99,7 +97,6 @@ def fresh(size: Size, vocabulary: int) -> nn.Module:
                 n_embd=size.width,
                 n_layer=size.layers,
                 n_head=size.heads,
-                n_inner=size.inner,
                 resid_pdrop=0.0,
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
@@ -111,7 +108,7 @@ def fresh(size: Size, vocabulary: int) -> nn.Module:
                 vocab_size=vocabulary,
                 max_position_embeddings=256,
                 hidden_size=size.width,
-                intermediate_size=size.inner or 4 * size.width,
+                intermediate_size=4 * size.width,
                 num_hidden_layers=size.layers,
                 num_attention_heads=size.heads,
                 num_key_value_heads=size.heads,
@@ -180,6 +177,5 @@ def recall(model: nn.Module, tokenizer: Any, world: World) -> float:
 
 
 def _name(said: list[str], size: Size) -> str:
-    shape = {key: value for key, value in asdict(size).items() if value is not None}
-    whole = json.dumps([said, shape, torch.__version__], sort_keys=True)
+    whole = json.dumps([said, asdict(size), torch.__version__], sort_keys=True)
     return f"{size.kind}-{size.width}x{size.layers}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"

@@ -224,17 +224,8 @@ def edits_table(items: Iterable[EditRequest]) -> Table:
     from rich.table import Table
 
     columns = (
-        "edit",
-        "state",
-        "facts",
-        "editor",
-        "model",
-        "edited model",
-        "submitted",
-        "edited",
-        "guarantee",
-        "reason",
-    )
+        "edit", "state", "facts", "editor", "model", "edited model", "submitted", "edited", "guarantee", "reason",
+    )  # fmt: skip
     table = Table(*columns, title="edits of language models (times in UTC)", title_justify="left")
     for item in items:
         table.add_row(
@@ -247,6 +238,7 @@ def edits_table(items: Iterable[EditRequest]) -> Table:
             as_time(item.submitted_at),
             as_time(item.edited_at),
             item.guarantee or "-",
+            cell(item.reason or "-"),
         )
     return table
 

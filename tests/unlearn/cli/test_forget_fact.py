@@ -73,6 +73,7 @@ def test_a_life(home: Path) -> None:
     shown = unlearn("status", "run").stdout
     assert "edits of language models" in shown
     assert name in shown
+    assert "asked by letter" in " ".join(shown.split())
     assert re.search(r"requests +│? *none", shown), "it is no deletion request"
     one = unlearn("status", "run", name).stdout
     assert "no record is removed by it" in one
