@@ -154,6 +154,14 @@ def test_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
+def test_each_control_names_one_test() -> None:
+    """A name without the parameters in brackets names several, and says less than it seems to."""
+    named = noticing(CONTROLS)
+    command = [sys.executable, "-m", "pytest", *named, "--collect-only", "-q", "-m", "", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    assert set(filter(lambda line: "::" in line, done.stdout.splitlines())) == set(named)
+
+
 @pytest.mark.parametrize("group", ["none of some", pytest.param("none of others", marks=pytest.mark.slow)])
 def test_without_a_mistake_the_same_tests_pass(group: str, outcomes: Mapping[str, Future[Outcome]]) -> None:
     """What turns them red is the mistake, and not that `sitecustomize` is on the path."""

@@ -243,6 +243,7 @@ def _other_answer(path: Path) -> None:
         (lambda home: (home / "new" / "model.safetensors").write_bytes(b"short"), "no safetensors file, or is damaged"),
         (lambda home: _flip(home / "lm" / "model.safetensors"), "not the model from before"),
     ],
+    ids=["new_weights", "new_config", "no_note", "old_weights_again", "half_a_file", "old_weights_changed"],
 )
 def test_a_changed_folder_is_noticed(made: tuple[Path, EditRequest, str], change: Any, said: str) -> None:
     home, done, key = made
