@@ -11,6 +11,7 @@ import json
 import math
 import time
 import tomllib
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from experiments.editing.table import tables
 from experiments.readme import put_tables
 from experiments.worlds.in_context import Course
 from unlearn.errors import InputError
+from unlearn.language.editing.base import Applied
 from unlearn.language.editing.calinet import CaliNet
 from unlearn.language.editing.contexts import Contexts
 from unlearn.language.editing.fine_tuning import FineTuning
@@ -33,7 +35,7 @@ from unlearn.language.editing.ke import KnowledgeEditor
 from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons
 from unlearn.language.editing.memit import Memit
 from unlearn.language.editing.mend import Mend
-from unlearn.language.editing.registry import EDITORS, Guard, edit, prepared
+from unlearn.language.editing.registry import EDITORS, EditWarning, Guard, edit, prepared
 from unlearn.language.editing.rome import Rome
 from unlearn.language.editing.serac import Serac
 from unlearn.language.editing.t_patcher import TPatcher
@@ -54,6 +56,7 @@ _OTHERS = Search(steps=120, clamp=10.0, weight_decay=0.05, kl_weight=0.1)
 _SHORT = Contexts(lengths=(1,) * 8 + (2,) * 8 + (3,) * 8 + (5,) * 8 + (10,) * 8, separator=" ")
 _TOGETHER = Together(keep_weight=3.0, contexts=10)
 _EACH = Rome(search=_SEARCH, contexts=_CONTEXTS, ridge=0.001, keys="each")
+_LAST = dataclasses.replace(_EACH, layer=-2, site="last")
 
 CONFIGS: Mapping[str, Any] = {
     "ft-l": FineTuning(layer=0, learning_rate=5e-3, box=0.02),
@@ -61,6 +64,7 @@ CONFIGS: Mapping[str, Any] = {
     "kn": KnowledgeNeurons(contexts=_CONTEXTS),
     "rome": Rome(search=_SEARCH, contexts=_CONTEXTS, ridge=_RIDGE),
     "rome-each": _EACH,
+    "rome-last": _LAST,
     "memit": Memit(layers=(0, 1), search=_SEARCH, contexts=_CONTEXTS, moment_weight=1.0),
     "memit-together": Memit(contexts=_SHORT, moment_weight=30.0, ridge=0.001, together=_TOGETHER),
     "ike": Ike(number=8, fact="{} . ", use="{} . ", query=""),
@@ -72,13 +76,16 @@ CONFIGS: Mapping[str, Any] = {
 }
 """One configuration a row; those of FT, ROME and MEMIT were chosen on another world, the others are defaults."""
 
-VARIANT = "rome-kl"
-"""ROME that fits each context's key and keeps what the model says of the same subject's other attributes, one prompt
-each."""
+KEEPING: Mapping[str, Rome] = {
+    "rome-kl": dataclasses.replace(_EACH, search=_OTHERS),
+    "rome-last-kl": dataclasses.replace(_LAST, search=_OTHERS),
+}
+"""ROME that also keeps what the model says of the same subject's other attributes, one prompt each; so it has another
+configuration for each edit."""
 
 ROWS = (
-    "ft-l", "ft-m", "memit", "memit-together", "rome", "rome-each", VARIANT, "t-patcher", "ike", "calinet", "serac",
-    "mend", "ke", "kn",
+    "ft-l", "ft-m", "memit", "memit-together", "rome", "rome-each", "rome-last", "rome-kl", "rome-last-kl", "t-patcher",
+    "ike", "calinet", "serac", "mend", "ke", "kn",
 )  # fmt: skip
 """Editors and their variants in the order in which they are measured: the quick ones first."""
 
@@ -123,15 +130,15 @@ class Bench:
             row: Which.
 
         Returns:
-            What it edits, its configuration (None for the variant, which has another for each edit), and the processor
-            seconds that its training took, or that of the model for it.
+            What it edits, its configuration (for one of `KEEPING`, what all edits share), and the processor seconds
+            that its training took, or that of the model for it.
         """
         if row not in self._ready:
             self._ready[row] = self._taught(row)
         return self._ready[row]
 
     def _taught(self, row: str) -> tuple[Lab, Any, float]:
-        here, config = self.lab, CONFIGS.get(row)
+        here, config = self.lab, _config_of(row)
         if row == "memit-together":
             # All blocks but the last, whose output at the subject reaches no answer.
             return here, dataclasses.replace(config, layers=tuple(range(here.blocks - 1))), 0.0
@@ -155,7 +162,7 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
     Args:
         here: Model and edits.
         row: Which editor.
-        config: Its configuration, trained; None for the variant, which has another for each edit.
+        config: Its configuration, trained.
         mode: `"single"`: each edit alone; `"batch"`: all at once; `"sequence"`: one after the other.
         number: How many edits.
 
@@ -165,7 +172,6 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
     """
     chosen = list(range(number))
     groups = [[at] for at in chosen] if mode == "single" else [chosen]
-    guard = Guard(here.texts[:_WATCHED], math.inf)
     found: list[dict[str, float]] = []
     asked_of: Counter[str] = Counter()
     seconds = 0.0
@@ -177,12 +183,11 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
         started = time.process_time()
         try:
             made = [
-                edit(
-                    model, here.tokenizer, [here.edits[at] for at in step], editor_of(row),
-                    _variant(here, step[0]) if row == VARIANT else config, texts=here.texts, guard=guard,
+                _edited(
+                    model, here, step, editor_of(row), _keeping(here, config, step[0]) if row in KEEPING else config
                 )
                 for step in steps
-            ]  # fmt: skip
+            ]
         except InputError as error:
             return {"failed": str(error)}
         seconds += time.process_time() - started
@@ -219,8 +224,21 @@ def asked_after(here: Lab, group: Sequence[int]) -> list[Probe]:
     return [probe for probe in probes if probe.kind != "portability_reversed" or probe.prompt not in twice]
 
 
-def _variant(here: Lab, at: int) -> Rome:
-    return dataclasses.replace(_EACH, search=dataclasses.replace(_OTHERS, kl_prompts=here.others[at]))
+def _edited(model: torch.nn.Module, here: Lab, step: Sequence[int], editor: str, config: Any) -> Applied:
+    guard = Guard(here.texts[:_WATCHED], math.inf)
+    with warnings.catch_warnings():
+        # The table says what did not take.
+        warnings.simplefilter("ignore", EditWarning)
+        edits = [here.edits[at] for at in step]
+        return edit(model, here.tokenizer, edits, editor, config, texts=here.texts, guard=guard)
+
+
+def _keeping(here: Lab, config: Rome, at: int) -> Rome:
+    return dataclasses.replace(config, search=dataclasses.replace(config.search, kl_prompts=here.others[at]))
+
+
+def _config_of(row: str) -> Any:
+    return KEEPING[row] if row in KEEPING else CONFIGS[row]
 
 
 def measure(document: dict[str, Any], setting: Mapping[str, Any], until: float, path: Path, cache: Path | None) -> None:
@@ -283,9 +301,8 @@ def cells(setting: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     modes = [("single", setting["singles"]), *(("batch", number) for number in setting["batches"])]
     for mode, number in [*modes, ("sequence", setting["sequence"])]:
         for row in ROWS:
-            # The variant keeps a subject's other attributes, where those are known, and has another configuration for
-            # each edit, so it makes no two at once.
-            if row != VARIANT or not (mode == "batch" or "file" in setting):
+            # Of a file, a subject's other attributes are not known; and no two edits share a configuration.
+            if row not in KEEPING or not (mode == "batch" or "file" in setting):
                 yield mode, number, row
 
 
@@ -294,10 +311,9 @@ _DECIDE = ("people", "relations", "steps", "batch", "neighbours", "texts", "less
 
 
 def _digest(setting: Mapping[str, Any], size: Mapping[str, Any], row: str) -> str:
-    config = dataclasses.replace(_EACH, search=_OTHERS) if row == VARIANT else CONFIGS[row]
     model = sorted((key, value) for key, value in size.items() if key not in ("name", "seeds"))
     course = COURSE if row == "ike" else ""
-    said = f"{[setting[key] for key in _DECIDE]} {most(setting | size)} {model} {config!r} {course}"
+    said = f"{[setting[key] for key in _DECIDE]} {most(setting | size)} {model} {_config_of(row)!r} {course}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

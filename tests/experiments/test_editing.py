@@ -32,9 +32,9 @@ SETTING = {
 def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "ROWS", ("ft-m", run.VARIANT))
-    monkeypatch.setattr(run, "_EACH", Rome(contexts=Contexts(lengths=(5,)), keys="each"))
-    monkeypatch.setattr(run, "_OTHERS", Search(steps=2))
+    monkeypatch.setattr(run, "ROWS", ("ft-m", "rome-kl"))
+    quick = Rome(search=Search(steps=2), contexts=Contexts(lengths=(5,)), keys="each")
+    monkeypatch.setattr(run, "KEEPING", {"rome-kl": quick})
     path = tmp_path / "result.json"
     document = run.read(path)
     run.measure(document, SETTING, math.inf, path, None)
@@ -88,7 +88,7 @@ def test_only_what_the_model_knows_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_every_editor_is_measured() -> None:
     assert {run.editor_of(row) for row in run.ROWS} == set(EDITORS)
-    assert {*run.CONFIGS, run.VARIANT} == set(run.ROWS)
+    assert {*run.CONFIGS, *run.KEEPING} == set(run.ROWS)
 
 
 def test_facts_of_a_published_file_are_taught_and_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_facts_of_a_published_file_are_taught_and_edited(tmp_path: Path, monkeyp
     ]  # fmt: skip
     (tmp_path / "facts.json").write_text(json.dumps(rows))
     monkeypatch.setattr(labs, "DATA", tmp_path)
-    monkeypatch.setattr(run, "ROWS", ("ft-m", run.VARIANT, "ike"))
+    monkeypatch.setattr(run, "ROWS", ("ft-m", "rome-kl", "ike"))
     monkeypatch.setattr(run, "COURSE", Course(steps=2, batch=2))
     size = {**SIZE, "name": "file", "file": "facts.json", "cases": 4, "vocabulary": 300, "singles": 1, "batches": [2],
             "sequence": 1, "steps": 300}  # fmt: skip

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unlearn.language.decoding.proxy import ProxyTuner
     from unlearn.language.editing.base import Edit
+    from unlearn.language.editing.locate import locate
     from unlearn.language.editing.registry import EDITORS, edit
     from unlearn.language.hooks import ARCHITECTURES, Architecture
     from unlearn.language.metrics import Probe, score_edit
 
-__all__ = ["ARCHITECTURES", "EDITORS", "Architecture", "Edit", "Probe", "ProxyTuner", "edit", "score_edit"]
+__all__ = ["ARCHITECTURES", "EDITORS", "Architecture", "Edit", "Probe", "ProxyTuner", "edit", "locate", "score_edit"]
 
 _HOMES = {
     "decoding.proxy": ("ProxyTuner",),
     "editing.base": ("Edit",),
+    "editing.locate": ("locate",),
     "editing.registry": ("EDITORS", "edit"),
     "hooks": ("ARCHITECTURES", "Architecture"),
     "metrics": ("Probe", "score_edit"),

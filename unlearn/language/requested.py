@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from unlearn.errors import ConfigurationError, InputError
 from unlearn.facts import Asked, Fact, Measured, fact_from
 from unlearn.language.editing.base import Edit, WeightEdit
 from unlearn.language.editing.options import config_of, find_editor
-from unlearn.language.editing.registry import Guard, edit, perplexity
+from unlearn.language.editing.registry import EditWarning, Guard, edit, perplexity
 from unlearn.language.hooks import ARCHITECTURES, frozen, logits_of
 from unlearn.language.metrics import generates
 from unlearn.language.text import encode, filler_of, pad
@@ -182,8 +183,10 @@ def _edited(
     watched = tuple(_spread(texts, WATCHED))
     try:
         config = config_of(find_editor(name), options)
-        # Whether it destroys the model is asked once it is written.
-        made = edit(model, tokenizer, wanted, name, config, texts=texts, guard=Guard(watched, math.inf))
+        # Whether it destroys the model, and whether it takes, is asked once it is written; a warning would name facts.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EditWarning)
+            made = edit(model, tokenizer, wanted, name, config, texts=texts, guard=Guard(watched, math.inf))
     except (InputError, ConfigurationError) as error:
         raise _NotMadeError("editor", str(error)) from error
     assert isinstance(made, WeightEdit)  # noqa: S101 - of editors that change weights

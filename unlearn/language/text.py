@@ -1,4 +1,4 @@
-"""Text to tokens: where a subject ends in a prompt, and which tokens are the answer.
+"""Text to tokens: at which of them a fact is edited, and which are the answer.
 
 Positions come from the offsets a fast tokenizer gives, so neither leading spaces nor word-level vocabularies matter.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from unlearn.errors import ConfigurationError, InputError
+
+Site = Literal["subject_last", "last"]
+"""At which token of a prompt a fact is edited: the last one of its subject, or the last one of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +24,12 @@ class Encoded:
     Attributes:
         ids: `[T]` int64.
         start: Where the answer begins.
-        subject: Position of the subject's last token; None: there is no subject.
+        site: Position of the token at which it is edited; None: it names no subject.
     """
 
     ids: torch.Tensor
     start: int
-    subject: int | None
+    site: int | None
 
     @property
     def answer(self) -> torch.Tensor:
@@ -42,13 +45,13 @@ class Padded:
         ids: `[n, T]` int64.
         mask: `[n, T]` int64, 0 where there is padding.
         answers: `[n, T]` bool: tokens of the answers.
-        subjects: `[n]` int64: positions of subjects; -1: none.
+        sites: `[n]` int64: positions of the tokens at which they are edited; -1: none.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor
     answers: torch.Tensor
-    subjects: torch.Tensor
+    sites: torch.Tensor
 
     def to(self, device: torch.device) -> Padded:
         """The same elsewhere.
@@ -59,18 +62,27 @@ class Padded:
         Returns:
             All tensors there.
         """
-        return Padded(*(part.to(device) for part in (self.ids, self.mask, self.answers, self.subjects)))
+        return Padded(*(part.to(device) for part in (self.ids, self.mask, self.answers, self.sites)))
 
 
-def encode(tokenizer: Any, prompt: str, answer: str = "", subject: str | None = None, *, prefix: str = "") -> Encoded:
+def encode(
+    tokenizer: Any,
+    prompt: str,
+    answer: str = "",
+    subject: str | None = None,
+    *,
+    prefix: str = "",
+    site: Site = "subject_last",
+) -> Encoded:
     """Tokenize a prompt and its answer as one text.
 
     Args:
         tokenizer: A fast tokenizer of transformers, or whatever takes `return_offsets_mapping=True` as they do.
         prompt: The prompt; holds the subject, if there is one.
         answer: What follows it; a space is put between where neither has one.
-        subject: Whose last token is looked for, at its first occurrence in the prompt.
+        subject: Whose last token is looked for, at its first occurrence in the prompt; None: no token is.
         prefix: Stands before all.
+        site: Which token is looked for where there is a subject.
 
     Returns:
         The tokens.
@@ -87,7 +99,28 @@ def encode(tokenizer: Any, prompt: str, answer: str = "", subject: str | None = 
         raise InputError(f"the answer {answer!r} has no token of its own after {prompt!r}")
     if start == 0:
         raise InputError(f"the prompt {prompt!r} has no token")
-    return Encoded(torch.tensor(ids), start, None if subject is None else _last(prompt, subject, len(prefix), offsets))
+    if subject is None:
+        return Encoded(torch.tensor(ids), start, None)
+    ends = _of(subject, prompt, len(prefix), offsets)[-1]
+    return Encoded(torch.tensor(ids), start, ends if site == "subject_last" else start - 1)
+
+
+def tokens_of(tokenizer: Any, prompt: str, subject: str) -> list[int]:
+    """Where a subject stands in a prompt.
+
+    Args:
+        tokenizer: As for `encode`.
+        prompt: The prompt.
+        subject: Its first occurrence is taken.
+
+    Returns:
+        Positions of its tokens, at least one, in order.
+
+    Raises:
+        ConfigurationError: If the tokenizer gives no offsets.
+        InputError: If the subject is not in the prompt, or has no token of its own.
+    """
+    return _of(subject, prompt, 0, _tokens(tokenizer, prompt)[1])
 
 
 def pad(texts: Sequence[Encoded], filler: int) -> Padded:
@@ -108,7 +141,7 @@ def pad(texts: Sequence[Encoded], filler: int) -> Padded:
         ids[row, : len(text.ids)] = text.ids
         mask[row, : len(text.ids)] = 1
         answers[row, text.start : len(text.ids)] = True
-    return Padded(ids, mask, answers, torch.tensor([-1 if text.subject is None else text.subject for text in texts]))
+    return Padded(ids, mask, answers, torch.tensor([-1 if text.site is None else text.site for text in texts]))
 
 
 def filler_of(tokenizer: Any) -> int:
@@ -163,7 +196,7 @@ def _tokens(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
     return ids, offsets
 
 
-def _last(prompt: str, subject: str, shift: int, offsets: Sequence[tuple[int, int]]) -> int:
+def _of(subject: str, prompt: str, shift: int, offsets: Sequence[tuple[int, int]]) -> list[int]:
     at = prompt.find(subject)
     if not subject or at < 0:
         raise InputError(f"the subject {subject!r} is not in the prompt {prompt!r}: a prompt must name its subject")
@@ -171,4 +204,4 @@ def _last(prompt: str, subject: str, shift: int, offsets: Sequence[tuple[int, in
     found = [place for place, (start, stop) in enumerate(offsets) if start < end and stop > shift + at]
     if not found:
         raise InputError(f"the subject {subject!r} has no token of its own in {prompt!r}")
-    return found[-1]
+    return found

@@ -11,7 +11,7 @@ import torch
 
 from experiments.worlds.facts import tokenizer_of
 from unlearn.errors import ConfigurationError, InputError
-from unlearn.language.text import encode, pad, same_vocabulary
+from unlearn.language.text import encode, pad, same_vocabulary, tokens_of
 
 GPT2 = Path(os.environ.get("UNLEARN_DATA", Path(__file__).parents[4] / "shared" / "data")) / "tokenizers" / "gpt2"
 WORDS = tokenizer_of(["the mother tongue of Ann Lee is Dutch ."])
@@ -19,11 +19,15 @@ WORDS = tokenizer_of(["the mother tongue of Ann Lee is Dutch ."])
 
 def test_the_subjects_last_token_and_the_answer() -> None:
     found = encode(WORDS, "the mother tongue of Ann Lee is", "Dutch", "Ann Lee")
-    assert WORDS.decode(found.ids[found.subject]) == "Lee"
+    assert WORDS.decode(found.ids[found.site]) == "Lee"
     assert WORDS.decode(found.answer) == "Dutch"
     later = encode(WORDS, "the mother tongue of Ann Lee is", "Dutch", "Ann Lee", prefix="Dutch Ann Lee . ")
-    assert later.subject == (found.subject or 0) + 4
+    assert later.site == (found.site or 0) + 4
     assert torch.equal(later.answer, found.answer)
+    at_the_end = encode(WORDS, "the mother tongue of Ann Lee is", "Dutch", "Ann Lee", site="last")
+    assert WORDS.decode(at_the_end.ids[at_the_end.site]) == "is"
+    assert encode(WORDS, "the mother tongue of Ann Lee is", subject="Ann Lee", site="last").site == at_the_end.site
+    assert tokens_of(WORDS, "the mother tongue of Ann Lee is", "Ann Lee") == [4, 5]
 
 
 @pytest.mark.skipif(not GPT2.is_dir(), reason="needs UNLEARN_DATA/tokenizers/gpt2")
@@ -35,7 +39,7 @@ def test_a_byte_level_tokenizer() -> None:
         for prompt in (f"{subject} speaks", f"The tongue of {subject} is", f"{subject}, born as {subject}, speaks"):
             found = encode(tokenizer, prompt, "English", subject)
             assert tokenizer.decode(found.answer) == " English"
-            upto = tokenizer.decode(found.ids[: (found.subject or 0) + 1])
+            upto = tokenizer.decode(found.ids[: (found.site or 0) + 1])
             assert upto.endswith(subject)
             assert len(upto) <= prompt.index(subject) + len(subject)
 
@@ -45,7 +49,7 @@ def test_padding_stands_on_the_right() -> None:
     padded = pad(texts, 0)
     assert padded.mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert padded.answers.tolist() == [[False, False, True, True], [False, True, False, False]]
-    assert padded.subjects.tolist() == [1, -1]
+    assert padded.sites.tolist() == [1, -1]
 
 
 def test_bad_input() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from unlearn.language.editing.base import Task
+from unlearn.language.editing.base import Edit, Task
 from unlearn.language.hooks import frozen, logits_of
-from unlearn.language.text import Encoded, encode
+from unlearn.language.text import Encoded, Site, encode
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,24 @@ def prefixes(task: Task, contexts: Contexts) -> list[str]:
     return found
 
 
-def in_contexts(task: Task, beginnings: list[str], prompt: str, answer: str, subject: str) -> list[Encoded]:
-    """A prompt after each of the beginnings.
+def in_contexts(
+    task: Task, beginnings: Sequence[str], edit: Edit, answer: str = "", site: Site = "subject_last"
+) -> list[Encoded]:
+    """The prompt of an edit after each of the beginnings.
 
     Args:
         task: What the editor was given.
         beginnings: As `prefixes` returns them.
-        prompt: The prompt.
-        answer: What follows it.
-        subject: Its subject.
+        edit: Whose prompt.
+        answer: What follows it; none: the prompt alone.
+        site: At which token it is edited.
 
     Returns:
         One text for each beginning.
     """
-    return [encode(task.tokenizer, prompt, answer, subject, prefix=prefix) for prefix in beginnings]
+    return [
+        encode(task.tokenizer, edit.prompt, answer, edit.subject, prefix=prefix, site=site) for prefix in beginnings
+    ]
 
 
 def _continued(task: Task, ids: torch.Tensor, length: int, top_k: int, rng: torch.Generator) -> torch.Tensor:

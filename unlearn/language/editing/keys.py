@@ -25,7 +25,7 @@ _BATCH = 32
 
 
 def keys_at(anatomy: Anatomy, layer: int, texts: Sequence[Encoded], filler: int) -> torch.Tensor:
-    """Keys at the last token of each subject.
+    """Keys at the token at which each text is edited.
 
     Args:
         anatomy: Of the model.
@@ -39,7 +39,7 @@ def keys_at(anatomy: Anatomy, layer: int, texts: Sequence[Encoded], filler: int)
     padded = pad(texts, filler).to(_device(anatomy.model))
     with torch.no_grad(), inputs_seen(anatomy.down(layer).module) as seen:
         logits_of(anatomy.model, padded.ids, padded.mask)
-    return by_text(seen[0], len(texts))[torch.arange(len(texts)), padded.subjects]
+    return by_text(seen[0], len(texts))[torch.arange(len(texts)), padded.sites]
 
 
 class SecondMoments:

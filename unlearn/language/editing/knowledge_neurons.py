@@ -137,14 +137,14 @@ def _one(
         raise InputError(
             f"knowledge neurons are found by the old answer: give target_old for the edit of {edit.prompt!r}"
         )
-    texts = in_contexts(task, beginnings, edit.prompt, edit.target_old, edit.subject)
+    texts = in_contexts(task, beginnings, edit, edit.target_old)
     found = torch.stack([neuron_credits(task, body, text, config.steps) for text in texts])
     largest = found.flatten(1).amax(1)
     counted = (found >= config.threshold * largest[:, None, None]).double().mean(0) >= config.shared
     scores = torch.where(counted, found.mean(0), -torch.inf).flatten()
     chosen = scores.topk(min(config.most, int(counted.sum()))).indices.tolist()
     width = found.shape[2]
-    new = in_contexts(task, [""], edit.prompt, edit.target_new, edit.subject)[0]
+    new = in_contexts(task, [""], edit, edit.target_new)[0]
     old, target = int(texts[0].answer[0]), int(new.answer[0])
     change = config.learn_weight * embedding[target] - config.forget_weight * embedding[old]
     return change, [(at // width, at % width) for at in chosen]

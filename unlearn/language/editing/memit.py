@@ -25,7 +25,7 @@ from unlearn.language.editing.keys import SECOND_MOMENTS, keys_at, regularised
 from unlearn.language.editing.together import Together, values_together
 from unlearn.language.editing.values import Search, search
 from unlearn.language.hooks import Anatomy, anatomy, by_text, frozen, logits_of, outputs_seen
-from unlearn.language.text import encode, filler_of, pad
+from unlearn.language.text import Site, encode, filler_of, pad
 from unlearn.methods.base import Guarantee
 
 CARD = EditorCard(
@@ -57,6 +57,8 @@ class Memit:
         moment_weight: \(\lambda\): how much what the model uses otherwise counts. Published: 15,000 for GPT-J.
         ridge: So many times the mean diagonal entry of the second moment is added to its diagonal.
         together: How values are searched for all edits at once; None: each apart, as published. `search` is not used.
+        site: At which token keys and states are taken: the subject's last one, as published, or the prompt's. `locate`
+            tells at which of them a model looks its facts up.
     """
 
     layers: tuple[int, ...] = (0, 1)
@@ -65,6 +67,7 @@ class Memit:
     moment_weight: float = 15_000.0
     ridge: float = 0.1
     together: Together | None = None
+    site: Site = "subject_last"
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
@@ -100,12 +103,12 @@ def wished_states(task: Task, config: Memit) -> torch.Tensor:
         config: Its last layer, search and contexts.
 
     Returns:
-        `[n, d]`, after the last of the blocks, at the subjects' last tokens.
+        `[n, d]`, after the last of the blocks, at each edit's site.
     """
     body = anatomy(task.model, task.layout)
     beginnings = prefixes(task, config.contexts)
     last = body.block(config.layers[-1])
-    found = [search(task, edit, last, beginnings, config.search) for edit in task.edits]
+    found = [search(task, edit, last, beginnings, config.search, config.site) for edit in task.edits]
     return _states(task, body, config) + torch.stack(found)
 
 
@@ -127,7 +130,7 @@ def spread(task: Task, config: Memit, wished: torch.Tensor) -> WeightEdit:
     for place, layer in enumerate(config.layers):
         with _edit(task, body, config, made):
             missing = (wished - _states(task, body, config)) / (len(config.layers) - place)
-            keys = _keys(task, body, layer, beginnings)
+            keys = _keys(task, body, layer, beginnings, config)
             right = _inverse(regularised(moments[layer], config.ridge) * config.moment_weight, keys)
         made[body.down(layer).name] = LowRank(missing.T.contiguous(), right.to(missing))
     return _edit(task, body, config, made)
@@ -139,32 +142,32 @@ def _inverse(weighted: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
 
 
 def _states(task: Task, body: Anatomy, config: Memit) -> torch.Tensor:
-    """Hidden states `[n, d]` after the last block, at the subjects' last tokens."""
-    texts = [encode(task.tokenizer, edit.prompt, subject=edit.subject) for edit in task.edits]
+    """Hidden states `[n, d]` after the last block, at each edit's site."""
+    texts = [encode(task.tokenizer, edit.prompt, subject=edit.subject, site=config.site) for edit in task.edits]
     padded = pad(texts, filler_of(task.tokenizer)).to(task.device)
     with frozen(task.model), torch.no_grad(), outputs_seen(body.block(config.layers[-1])) as seen:
         logits_of(task.model, padded.ids, padded.mask)
-    return by_text(seen[0], len(texts))[torch.arange(len(texts)), padded.subjects]
+    return by_text(seen[0], len(texts))[torch.arange(len(texts)), padded.sites]
 
 
 def _reads(task: Task, body: Anatomy, layer: int, beginnings: list[str], config: Memit) -> torch.Tensor:
-    """What reads each subject, `[n, in]` float64: 1 after each of its contexts, 0 after those of all other edits."""
+    """What reads each edit, `[n, in]` float64: 1 after each of its contexts, 0 after those of all other edits."""
     moment = regularised(SECOND_MOMENTS.get(body, task.tokenizer, layer, task.texts), config.ridge)
-    every = [_keys_of(task, body, layer, edit, beginnings) for edit in task.edits]
+    every = [_keys_of(task, body, layer, edit, beginnings, config) for edit in task.edits]
     keys = torch.cat(every)
     fitted = config.moment_weight * moment + keys.T @ keys / len(beginnings)
     return torch.as_tensor(torch.linalg.solve(fitted, torch.stack([one.mean(0) for one in every]).T).T)
 
 
-def _keys(task: Task, body: Anatomy, layer: int, beginnings: list[str]) -> torch.Tensor:
+def _keys(task: Task, body: Anatomy, layer: int, beginnings: list[str], config: Memit) -> torch.Tensor:
     """Keys `[n, in]` float64 of all edits, averaged over contexts."""
-    return torch.stack([_keys_of(task, body, layer, edit, beginnings).mean(0) for edit in task.edits])
+    return torch.stack([_keys_of(task, body, layer, edit, beginnings, config).mean(0) for edit in task.edits])
 
 
-def _keys_of(task: Task, body: Anatomy, layer: int, edit: Edit, beginnings: list[str]) -> torch.Tensor:
+def _keys_of(task: Task, body: Anatomy, layer: int, edit: Edit, beginnings: list[str], config: Memit) -> torch.Tensor:
     """Keys `[contexts, in]` float64 of one edit."""
     with frozen(task.model):
-        texts = in_contexts(task, beginnings, edit.prompt, "", edit.subject)
+        texts = in_contexts(task, beginnings, edit, site=config.site)
         return keys_at(body, layer, texts, filler_of(task.tokenizer)).double().cpu()
 
 

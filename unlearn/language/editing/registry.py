@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ from unlearn.language.editing import (
 )
 from unlearn.language.editing.base import Applied, Edit, EditorCard, Task
 from unlearn.language.hooks import Architecture, frozen, logits_of
+from unlearn.language.metrics import answered
 from unlearn.language.text import encode, filler_of, pad
 
 
@@ -63,6 +65,10 @@ _ALL = (
 
 EDITORS: Mapping[str, Editor] = MappingProxyType({editor.card.name: editor for editor in _ALL})
 """Every editor by name."""
+
+
+class EditWarning(RuntimeWarning):
+    """An edit was made, and the model still does not give a new answer."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,9 @@ def edit(
     Returns:
         The edit, made. `revert()` takes it back, bytes and all; as a context manager it does so at the end.
 
+    Warns:
+        EditWarning: If the model still does not give every new answer after its own prompt.
+
     Raises:
         ConfigurationError: If there is no such editor, its configuration is another's, or the model's inside is not
             known.
@@ -123,6 +132,7 @@ def edit(
     try:
         made.apply()
         after = perplexity(model, tokenizer, watched)
+        given = answered(model, tokenizer, [(one.prompt, one.target_new) for one in edits])
     except BaseException:
         made.revert()
         raise
@@ -133,7 +143,21 @@ def edit(
             f"{after:.3g}, and at most {guard.largest:g} is allowed. Edit fewer facts at once, search with a smaller "
             "clamp, give more texts, or edit another layer"
         )
+    _warn([one for one, right in zip(edits, given.tolist(), strict=True) if not right], len(edits), method)
     return made
+
+
+def _warn(missed: Sequence[Edit], number: int, method: str) -> None:
+    """Say which edits did not take."""
+    if missed:
+        first = f"after {missed[0].prompt!r} the model still does not say {missed[0].target_new!r}"
+        where = " unlearn.language.locate tells at which token and in which block the model looks a fact up."
+        warnings.warn(
+            f"{len(missed)} of {number} edits did not take: {first}. Search longer, edit another layer, or take "
+            f"another editor.{where if method in ('rome', 'memit') else ''}",
+            EditWarning,
+            stacklevel=3,
+        )
 
 
 def prepared(

@@ -29,7 +29,7 @@ from unlearn.language.editing.contexts import Contexts, in_contexts, prefixes
 from unlearn.language.editing.keys import SECOND_MOMENTS, keys_at, regularised
 from unlearn.language.editing.values import Search, search
 from unlearn.language.hooks import Anatomy, Projection, anatomy, frozen
-from unlearn.language.text import filler_of
+from unlearn.language.text import Site, filler_of
 from unlearn.methods.base import Guarantee
 
 CARD = EditorCard(
@@ -63,6 +63,8 @@ class Rome:
             averaged keys.
         keys: Whether the keys of all contexts are averaged, as published, or each is fitted.
         moment_weight: \(\lambda\): how much what the model uses otherwise counts where each key is fitted.
+        site: At which token key and value are taken: the subject's last one, as published, or the prompt's. `locate`
+            tells at which of them a model looks its facts up.
 
     Raises:
         InputError: If the weight is not positive.
@@ -75,6 +77,7 @@ class Rome:
     divide_by: Literal["prompt", "average"] = "prompt"
     keys: Literal["average", "each"] = "average"
     moment_weight: float = 0.01
+    site: Site = "subject_last"
 
     def __post_init__(self) -> None:
         if not self.moment_weight > 0:
@@ -105,14 +108,14 @@ def rome(task: Task, config: Rome) -> WeightEdit:
 
 def _one(task: Task, edit: Edit, body: Anatomy, factor: torch.Tensor, beginnings: list[str], config: Rome) -> LowRank:
     with frozen(task.model):
-        texts = in_contexts(task, beginnings, edit.prompt, "", edit.subject)
+        texts = in_contexts(task, beginnings, edit, site=config.site)
         keys = keys_at(body, config.layer, texts, filler_of(task.tokenizer)).double().cpu()
     right = _fitted(keys, factor, config) if config.keys == "each" else _averaged(keys, factor, config)
     if right is None:
         raise InputError(
             f"the subject of {edit.prompt!r} reaches no neuron of layer {config.layer}: edit another layer"
         )
-    delta = search(task, edit, body.down(config.layer).module, beginnings, config.search)
+    delta = search(task, edit, body.down(config.layer).module, beginnings, config.search, config.site)
     return LowRank(delta[:, None], right.to(delta)[None])
 
 

@@ -8,9 +8,9 @@ in the model that holds them all, while what the user's texts say is kept:
    + \lambda \, \mathrm{KL}\bigl(P_0(\cdot \mid t) \,\Vert\, P_d(\cdot \mid t)\bigr),
    \qquad W_l \leftarrow W_l + \sum_i d_{l,i} w_{l,i}^\top , \]
 
-over contexts \(x_j\) and texts \(t\). What reads a subject, \(w_{l,i}\), is MEMIT's: the regularised least squares in
-which the keys of all its contexts give 1 and those of all other edits 0. The idea of optimising values jointly is this
-project's; no published figures belong to it.
+over contexts \(x_j\) and texts \(t\). What reads an edit's key, \(w_{l,i}\), is MEMIT's: the regularised least squares
+in which the keys of all its contexts give 1 and those of all other edits 0. The idea of optimising values jointly is
+this project's; no published figures belong to it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def values_together(
     Args:
         task: What the editor was given.
         body: Of the model.
-        reads: Block to what reads the subjects, `[n, in]`.
+        reads: Block to what reads the edits' keys, `[n, in]`.
         beginnings: Contexts; the first is the empty one.
         how: How to search.
 
@@ -77,7 +77,7 @@ def values_together(
     """
     rng = torch.Generator().manual_seed(how.seed)
     filler = filler_of(task.tokenizer)
-    asked = [in_contexts(task, list(beginnings), edit.prompt, edit.target_new, edit.subject) for edit in task.edits]
+    asked = [in_contexts(task, beginnings, edit, edit.target_new) for edit in task.edits]
     kept = [encode(task.tokenizer, text) for text in to_keep(task)]
     reads = {layer: rows.to(task.device, torch.float32) for layer, rows in reads.items()}
     writes = {

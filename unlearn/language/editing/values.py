@@ -1,4 +1,4 @@
-r"""Which output a module should have at a subject's last token, so that the model gives the new answer.
+r"""Which output a module should have at one token of a prompt, so that the model gives the new answer.
 
 A vector \(\delta\) is added there and chosen, with all weights frozen, to minimise
 
@@ -23,7 +23,7 @@ from unlearn.language.editing.base import Edit, Task
 from unlearn.language.editing.contexts import in_contexts
 from unlearn.language.editing.fine_tuning import answer_loss
 from unlearn.language.hooks import by_text, frozen, logits_of, output_changed
-from unlearn.language.text import Padded, encode, filler_of, pad
+from unlearn.language.text import Padded, Site, encode, filler_of, pad
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,14 @@ class _Asked:
     kept: Padded | None
 
 
-def search(task: Task, edit: Edit, module: nn.Module, beginnings: Sequence[str], how: Search) -> torch.Tensor:
+def search(
+    task: Task,
+    edit: Edit,
+    module: nn.Module,
+    beginnings: Sequence[str],
+    how: Search,
+    site: Site = "subject_last",
+) -> torch.Tensor:
     """Find the vector.
 
     Args:
@@ -73,14 +80,15 @@ def search(task: Task, edit: Edit, module: nn.Module, beginnings: Sequence[str],
         module: To whose output it is added.
         beginnings: Contexts; the first is the empty one.
         how: How to search.
+        site: At which token it is added.
 
     Returns:
-        `[out]`, what is to be added to the output at the subject's last token in the prompt without a context.
+        `[out]`, what is to be added to the output at that token in the prompt without a context.
 
     Raises:
         InputError: If the model's loss is not finite, or does not depend on the vector.
     """
-    asked = _asked(task, edit, beginnings, how)
+    asked = _asked(task, edit, beginnings, how, site)
     with frozen(task.model):
         start, stay = _before(task, module, asked)
         delta = torch.zeros_like(start, requires_grad=True)
@@ -101,7 +109,7 @@ def search(task: Task, edit: Edit, module: nn.Module, beginnings: Sequence[str],
             if step == 0 and not bool(torch.as_tensor(delta.grad).any()):
                 raise InputError(
                     f"what this layer writes at {edit.subject!r} does not reach the answer to {edit.prompt!r}: edit a "
-                    "layer that has another one above it"
+                    "layer that has another one above it, or at site='last'"
                 )
             optimizer.step()
             with torch.no_grad():
@@ -109,17 +117,18 @@ def search(task: Task, edit: Edit, module: nn.Module, beginnings: Sequence[str],
     return delta.detach()
 
 
-def _asked(task: Task, edit: Edit, beginnings: Sequence[str], how: Search) -> _Asked:
+def _asked(task: Task, edit: Edit, beginnings: Sequence[str], how: Search, site: Site) -> _Asked:
     filler = filler_of(task.tokenizer)
-    answers = in_contexts(task, list(beginnings), edit.prompt, edit.target_new, edit.subject)
+    answers = in_contexts(task, beginnings, edit, edit.target_new, site)
     kept = [
-        encode(task.tokenizer, prompt.replace("{}", edit.subject), subject=edit.subject) for prompt in how.kl_prompts
+        encode(task.tokenizer, prompt.replace("{}", edit.subject), subject=edit.subject, site=site)
+        for prompt in how.kl_prompts
     ]
     return _Asked(pad(answers, filler).to(task.device), pad(kept, filler).to(task.device) if kept else None)
 
 
 def _before(task: Task, module: nn.Module, asked: _Asked) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The output at the subject in the first context, and what follows the prompts that are to stay."""
+    """The output at the site in the first context, and what follows the prompts that are to stay."""
     outputs: list[torch.Tensor] = []
 
     def watched(out: torch.Tensor) -> torch.Tensor:
@@ -128,7 +137,7 @@ def _before(task: Task, module: nn.Module, asked: _Asked) -> tuple[torch.Tensor,
 
     with torch.no_grad(), output_changed(module, watched):
         logits_of(task.model, asked.answers.ids, asked.answers.mask)
-        start = by_text(outputs[0], len(asked.answers.ids))[0, asked.answers.subjects[0]].clone()
+        start = by_text(outputs[0], len(asked.answers.ids))[0, asked.answers.sites[0]].clone()
         if asked.kept is None:
             return start, None
         return start, _ends(logits_of(task.model, asked.kept.ids, asked.kept.mask), asked.kept)
@@ -139,7 +148,7 @@ def _said(task: Task, module: nn.Module, texts: Padded, delta: torch.Tensor) -> 
 
     def added(out: torch.Tensor) -> torch.Tensor:
         found = by_text(out, len(rows)).clone()
-        found[rows, texts.subjects] = found[rows, texts.subjects] + delta
+        found[rows, texts.sites] = found[rows, texts.sites] + delta
         return found.view(out.shape)
 
     with output_changed(module, added):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons, neuron_
 from unlearn.language.editing.memit import Memit, memit
 from unlearn.language.editing.mend import Mend
 from unlearn.language.editing.options import WRITTEN, described
-from unlearn.language.editing.registry import EDITORS, Guard, edit, perplexity, prepared
+from unlearn.language.editing.registry import EDITORS, EditWarning, Guard, edit, perplexity, prepared
 from unlearn.language.editing.rome import Rome, rome
 from unlearn.language.editing.serac import Serac
 from unlearn.language.editing.values import Search
 from unlearn.language.hooks import anatomy, inputs_seen, logits_of, outputs_seen
 from unlearn.language.metrics import score_edit
 from unlearn.language.requested import make
-from unlearn.language.text import encode, filler_of, pad
+from unlearn.language.text import Site, encode, filler_of, pad
 from unlearn.model_folder import folder_digest, weights_commitment
 
 SEARCH = Search(steps=60, clamp=10.0, weight_decay=0.05)
@@ -157,12 +158,16 @@ def test_rome_is_the_least_change_that_gives_the_value(knowing: Knowing) -> None
     assert torch.allclose(found.dense().double(), dense, rtol=1e-3, atol=1e-6 * float(dense.abs().max()))
 
 
-def test_rome_writes_the_value_it_searched_for(knowing: Knowing) -> None:
+@pytest.mark.parametrize("site", ["subject_last", "last"])
+def test_rome_writes_the_value_it_searched_for(knowing: Knowing, site: Site) -> None:
     task = task_of(knowing)
     body = anatomy(knowing.model)
-    prepared = rome(task, Rome(search=SEARCH, contexts=FEW))
+    prepared = rome(task, Rome(search=SEARCH, contexts=FEW, site=site))
     ids = encode(knowing.tokenizer, task.edits[0].prompt).ids[None]
-    place = encode(knowing.tokenizer, task.edits[0].prompt, subject=task.edits[0].subject).subject
+    place = ids.shape[1] - 1
+    if site == "subject_last":
+        place = encode(knowing.tokenizer, task.edits[0].prompt, subject=task.edits[0].subject).site or 0
+        assert place < ids.shape[1] - 1
     outputs = []
     for moment in ("before", "after"):
         if moment == "after":
@@ -308,6 +313,26 @@ def test_a_model_that_says_nan(knowing: Knowing) -> None:
     with pytest.raises(InputError, match="not finite before any edit"):
         edit(knowing.model, knowing.tokenizer, edits_of(knowing), "ft-m")
     assert state_of(knowing.model) == before
+
+
+def test_an_edit_that_does_not_take_is_warned_of(knowing: Knowing) -> None:
+    asked, texts = edits_of(knowing, 2), knowing.world.sentences
+    short = Rome(search=Search(steps=1, learning_rate=1e-6), contexts=FEW)
+    with pytest.warns(EditWarning, match=r"2 of 2 edits did not take: after .* the model still does not say .*locate"):
+        edit(knowing.model, knowing.tokenizer, asked, "rome", short, texts=texts).revert()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        edit(knowing.model, knowing.tokenizer, asked[:1], "rome", CONFIGS["rome"], texts=texts).revert()
+
+
+@pytest.mark.parametrize("name", ["rome", "memit"])
+def test_a_fact_is_edited_at_the_last_token(knowing: Knowing, name: str) -> None:
+    """In the last block too, from which nothing reaches the answer at the subject."""
+    asked, texts = edits_of(knowing), knowing.world.sentences
+    where = {"rome": {"layer": 2}, "memit": {"layers": (1, 2)}}[name]
+    config = dataclasses.replace(CONFIGS[name], site="last", **where)
+    with edit(knowing.model, knowing.tokenizer, asked, name, config, texts=texts, guard=Guard(largest=1e6)):
+        assert score_edit(knowing.model, knowing.tokenizer, asked).accuracy == {"reliability": 1}
 
 
 def test_errors_leave_the_model_as_it_was(knowing: Knowing) -> None:
