@@ -15,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from unlearn.language.editing.fine_tuning import FineTuning
 from unlearn.language.editing.ike import Ike
 from unlearn.language.editing.ke import KnowledgeEditor
 from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons
+from unlearn.language.editing.locate import locate
 from unlearn.language.editing.memit import Memit
 from unlearn.language.editing.mend import Mend
 from unlearn.language.editing.registry import EDITORS, EditWarning, Guard, edit, prepared
@@ -42,6 +43,7 @@ from unlearn.language.editing.t_patcher import TPatcher
 from unlearn.language.editing.together import Together
 from unlearn.language.editing.values import Search
 from unlearn.language.metrics import Probe, accuracies
+from unlearn.language.text import Site
 
 HERE = Path(__file__).parent
 RESULT = HERE / "result.json"
@@ -66,7 +68,13 @@ CONFIGS: Mapping[str, Any] = {
     "rome-each": _EACH,
     "rome-last": _LAST,
     "memit": Memit(layers=(0, 1), search=_SEARCH, contexts=_CONTEXTS, moment_weight=1.0),
+    "memit-last": Memit(
+        layers=(-2, -1), search=_SEARCH, contexts=_CONTEXTS, moment_weight=300.0, ridge=_RIDGE, site="last"
+    ),
     "memit-together": Memit(contexts=_SHORT, moment_weight=30.0, ridge=0.001, together=_TOGETHER),
+    "memit-last-together": Memit(
+        layers=(-2, -1), contexts=_SHORT, moment_weight=30.0, ridge=0.001, together=_TOGETHER, site="last"
+    ),
     "ike": Ike(number=8, fact="{} . ", use="{} . ", query=""),
     "t-patcher": TPatcher(),
     "serac": Serac(),
@@ -84,14 +92,17 @@ KEEPING: Mapping[str, Rome] = {
 configuration for each edit."""
 
 ROWS = (
-    "ft-l", "ft-m", "memit", "memit-together", "rome", "rome-each", "rome-last", "rome-kl", "rome-last-kl", "t-patcher",
-    "ike", "calinet", "serac", "mend", "ke", "kn",
+    "ft-l", "ft-m", "memit", "memit-together", "memit-last", "memit-last-together", "rome", "rome-each", "rome-kl",
+    "rome-last", "rome-last-kl", "t-patcher", "ike", "calinet", "serac", "mend", "ke", "kn",
 )  # fmt: skip
 """Editors and their variants in the order in which they are measured: the quick ones first."""
 
 COURSE = Course()
 """How the model learns to use what stands before a question, before IKE edits it."""
 
+
+_TRACED = 20
+"""So many facts of a model are traced."""
 
 _MANY = 30
 """More edits than these take long."""
@@ -205,6 +216,20 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
     }
 
 
+def traced(here: Lab) -> dict[str, Any]:
+    """Where the model looks up the facts that are edited.
+
+    Args:
+        here: Model and edits.
+
+    Returns:
+        Mean effect of each block's MLP at the two tokens that can be edited, and probabilities of the answers.
+    """
+    found = locate(here.model, here.tokenizer, here.edits[:_TRACED])
+    effects = {site: found.at(site).tolist() for site in get_args(Site)}
+    return {"effects": effects, "clean": found.clean, "corrupted": found.corrupted, "facts": found.facts}
+
+
 def asked_after(here: Lab, group: Sequence[int]) -> list[Probe]:
     """What is asked after some edits.
 
@@ -263,6 +288,9 @@ def measure(document: dict[str, Any], setting: Mapping[str, Any], until: float, 
         bench = benches.setdefault(model, Bench(setting, size, seed, cache))
         here, config, training = bench.ready(row)
         document["recall"][model] = bench.lab.recall
+        traces = document.setdefault("traces", {})
+        if traces.get(model, {}).get("digest") != _digest(setting, size):
+            traces[model] = traced(bench.lab) | {"digest": _digest(setting, size)}
         if here is not bench.lab:
             document["recall"][f"{model}, for {row}"] = here.recall
         found = cell(here, row, config, mode, number) | {"training_seconds": training}
@@ -310,10 +338,12 @@ _DECIDE = ("people", "relations", "steps", "batch", "neighbours", "texts", "less
 """Entries of the configuration that decide what a cell says; the others say which cells there are."""
 
 
-def _digest(setting: Mapping[str, Any], size: Mapping[str, Any], row: str) -> str:
+def _digest(setting: Mapping[str, Any], size: Mapping[str, Any], row: str | None = None) -> str:
+    """Of all that decides a cell; without a row, of all that decides what is edited."""
     model = sorted((key, value) for key, value in size.items() if key not in ("name", "seeds"))
+    config = None if row is None else _config_of(row)
     course = COURSE if row == "ike" else ""
-    said = f"{[setting[key] for key in _DECIDE]} {most(setting | size)} {model} {_config_of(row)!r} {course}"
+    said = f"{[setting[key] for key in _DECIDE]} {most(setting | size)} {model} {config!r} {course}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

@@ -52,6 +52,8 @@ def tables(document: Mapping[str, Any]) -> str:
         lines += [f"### {size}: {_TITLES[mode].format(number)}", "", _head(), "| --- |" + " --: |" * (len(KINDS) + 4)]
         lines += [_row(row, rows[row]) for row in sorted(rows, key=_order)]
         lines += ["", _counted([cell for cells in rows.values() for cell in cells]), ""]
+    if "traces" in document:
+        lines += ["### Where a model looks its facts up", "", *_traces(document["traces"]), ""]
     lines += ["### Published, of other and larger models", "", *_published(), ""]
     if SPREAD.exists():
         lines += [spread_table(json.loads(SPREAD.read_text(encoding="utf-8"))), ""]
@@ -104,6 +106,17 @@ def _counted(cells: list[Mapping[str, Any]]) -> str:
         f"{KINDS[kind]} {asked} of {possible}" for kind, (asked, possible) in whole["asked"].items() if kind in KINDS
     )
     return f"Consequences asked for, in the first seed, of those there are: {said}."
+
+
+def _traces(traces: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    columns = {"subject_last": "subject's last token", "last": "prompt's last token"}
+    lines = [f"| model / seed | known | disturbed | {' | '.join(columns.values())} |", "| --- |" + " --: |" * 4]
+    for model in sorted(traces, key=_width):
+        one = traces[model]
+        best = [max((effect, block) for block, effect in enumerate(one["effects"][site])) for site in columns]
+        effects = " | ".join(f"{effect:.3f}, block {block}" for effect, block in best)
+        lines.append(f"| {model} | {one['clean']:.2f} | {one['corrupted']:.2f} | {effects} |")
+    return lines
 
 
 def _published() -> list[str]:

@@ -46,6 +46,9 @@ def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
     for cell in document["cells"].values():
         assert 0 <= cell["reliability"] <= 1
         assert cell["seconds"] > 0
+    (trace,) = document["traces"].values()
+    assert set(trace["effects"]) == {"subject_last", "last"}
+    assert all(len(effects) == SIZE["layers"] for effects in trace["effects"].values())
     again = run.read(path)
     assert again == json.loads(json.dumps(document))
     monkeypatch.setattr(run.Bench, "ready", None)  # nothing is made again, nor if other cells are asked for
@@ -58,6 +61,7 @@ def test_cells_are_measured_once_and_again_if_what_decides_them_changed(
     put_tables(tables(document), readme)
     assert "| `ft-m` |" in readme.read_text()
     assert "stale" not in readme.read_text()
+    assert "| tiny/0 |" in readme.read_text()
 
 
 def test_an_editor_that_learns_does_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
