@@ -27,6 +27,9 @@ KINDS = {
 SPREAD = Path(__file__).parent / "spread.json"
 """What `spread.py` measured."""
 
+_BYTES = 4
+"""Of a number of an edit, in float32."""
+
 _TITLES = {"single": "each edit alone", "batch": "{} edits at once", "sequence": "{} edits, one after the other"}
 
 
@@ -75,7 +78,7 @@ def _order(row: str) -> tuple[int, str]:
 
 
 def _head() -> str:
-    return f"| editor | {' | '.join(KINDS.values())} | s to train | s an edit | numbers an edit | seeds |"
+    return f"| editor | {' | '.join(KINDS.values())} | s to train | s an edit | kB an edit | seeds |"
 
 
 def _row(row: str, cells: list[Mapping[str, Any]]) -> str:
@@ -91,7 +94,7 @@ def _row(row: str, cells: list[Mapping[str, Any]]) -> str:
         float(np.mean([cell[key] for cell in whole])) for key in ("training_seconds", "seconds", "numbers")
     )
     trained = f"{training:.0f}" if training else ""
-    cost = f"{trained} | {seconds:.1f} | {numbers:,.0f} | {len(whole)} of {len(cells)}"
+    cost = f"{trained} | {seconds:.1f} | {numbers * _BYTES / 1000:,.1f} | {len(whole)} of {len(cells)}"
     return f"| `{row}` | {' | '.join(shares)} | {cost} |"
 
 
