@@ -1,6 +1,7 @@
-"""The register of deletion requests, for a data-protection officer: CSV for a spreadsheet, JSON for a program.
+"""The registers of requests, for a data-protection officer: CSV for a spreadsheet, JSON for a program.
 
-One row a request, no ids of anybody: counts, times, deadlines, where it stands. Pure.
+One of deletions and one of edits, never one of both: an edit removes nothing. One row a request, no ids and no facts of
+anybody: counts, times, deadlines, where it stands. Pure.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from shards.digest import Json
+from unlearn.facts import EditRequest
 from unlearn.request import Request
 
 COLUMNS = (
@@ -42,6 +44,29 @@ COLUMNS = (
 served since: "empirical" or "certified" from an approximate method until the model is retrained, else "exact"; empty
 before."""
 
+EDIT_COLUMNS = (
+    "edit",
+    "idempotency_key",
+    "state",
+    "submitted_at",
+    "edited_at",
+    "facts",
+    "editor",
+    "model",
+    "edited_model",
+    "output",
+    "answers_given",
+    "rephrasings_given",
+    "rephrasings_asked",
+    "texts_unchanged",
+    "texts_asked",
+    "reason",
+    "failure",
+    "guarantee",
+)
+"""What a row of an edit holds. What was given, asked and left unchanged was measured of the edited model, and is empty
+unless the edit was made, as its id and the guarantee are."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet would take for a formula."""
 
@@ -59,17 +84,44 @@ def rows(requests: Sequence[Request], at: datetime) -> list[dict[str, Json]]:
     return [dict(zip(COLUMNS, _row(request, at), strict=True)) for request in requests]
 
 
-def as_json(requests: Sequence[Request], at: datetime) -> str:
-    """The register as a JSON list."""
-    return json.dumps(rows(requests, at), indent=2, ensure_ascii=False) + "\n"
+def edit_rows(edits: Sequence[EditRequest]) -> list[dict[str, Json]]:
+    """Edits of language models as rows.
+
+    Args:
+        edits: The requests.
+
+    Returns:
+        One mapping of `EDIT_COLUMNS` a request; times in ISO 8601, UTC.
+    """
+    return [dict(zip(EDIT_COLUMNS, _edit_row(edit), strict=True)) for edit in edits]
 
 
-def as_csv(requests: Sequence[Request], at: datetime) -> str:
-    """The register as CSV; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+def as_json(register: Sequence[Mapping[str, Json]]) -> str:
+    """A register as a JSON list.
+
+    Args:
+        register: Its rows.
+
+    Returns:
+        The text of the file.
+    """
+    return json.dumps(list(register), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_csv(register: Sequence[Mapping[str, Json]], columns: Sequence[str] = COLUMNS) -> str:
+    """A register as CSV; text that a spreadsheet would run as a formula is quoted with an apostrophe.
+
+    Args:
+        register: Its rows.
+        columns: Their keys, in order.
+
+    Returns:
+        The text of the file.
+    """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for row in rows(requests, at):
+    for row in register:
         writer.writerow({name: _harmless(value) for name, value in row.items()})
     return text.getvalue()
 
@@ -98,6 +150,30 @@ def _row(request: Request, at: datetime) -> tuple[Json, ...]:
         request.method if request.is_approximate else None,
         _time(request.escalate_by),
         request.is_due(at),
+    )
+
+
+def _edit_row(edit: EditRequest) -> tuple[Json, ...]:
+    found = edit.measured
+    return (
+        edit.id,
+        edit.idempotency_key,
+        edit.state.value,
+        _time(edit.submitted_at),
+        _time(edit.edited_at),
+        len(edit.facts),
+        edit.editor,
+        edit.artefact,
+        edit.made,
+        edit.output,
+        None if found is None else found.reliability.given,
+        None if found is None else found.generalization.given,
+        None if found is None else found.generalization.asked,
+        None if found is None else found.locality.given,
+        None if found is None else found.locality.asked,
+        edit.reason,
+        edit.failure,
+        edit.guarantee,
     )
 
 

@@ -50,7 +50,8 @@ Example:
 EXPORT = """\b
 Examples:
   unlearn export runs/people --output requests.csv
-  unlearn export runs/people --output - --json"""
+  unlearn export runs/people --output - --json
+  unlearn export runs/people --edits --output edits.csv"""
 
 
 def register(app: typer.Typer) -> None:
@@ -167,20 +168,20 @@ def export(
     run: Run,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .csv or .json; - for the screen.")],
     *,
+    edits: Annotated[bool, typer.Option("--edits", help="Edits of language models, instead of deletions.")] = False,
     json: AsJson = False,
 ) -> None:
     """Write the register of requests."""
-    from unlearn.export import as_csv, as_json
+    from unlearn.export import COLUMNS, EDIT_COLUMNS, as_csv, as_json, edit_rows, rows
 
     with opened(run) as workspace:
-        requests = workspace.requests()
-    write = as_json if json or output.suffix == ".json" else as_csv
-    text = write(requests, datetime.now(UTC))
+        found = edit_rows(workspace.edits()) if edits else rows(workspace.requests(), datetime.now(UTC))
+    text = as_json(found) if json or output.suffix == ".json" else as_csv(found, EDIT_COLUMNS if edits else COLUMNS)
     if str(output) == "-":
         typer.echo(text, nl=False)
         return
     output.write_text(text, encoding="utf-8")
-    say(f"{counted(len(requests), 'request')} written to {output}")
+    say(f"{counted(len(found), 'edit' if edits else 'request')} written to {output}")
 
 
 def as_utc(deadline: datetime | None) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -82,6 +83,15 @@ def test_a_life(home: Path) -> None:
     for told in (document("status", "run", name), document("status", "run")["edits"][0]):
         assert (told["state"], told["guarantee"], told["opening"]) == ("receipted", "empirical", None)
         assert fact().prompt not in json.dumps(told)
+
+    assert unlearn("export", "run", "--edits", "-o", "edits.csv").stdout.startswith("1 edit written")
+    (row,) = csv.DictReader((home / "edits.csv").open(newline=""))
+    assert (row["edit"], row["state"], row["guarantee"]) == (name, "receipted", "empirical")
+    assert (row["facts"], row["answers_given"], row["editor"]) == ("2", "2", "ft-m")
+    (plain,) = document("export", "run", "--edits", "-o", "-")
+    assert {key: "" if value is None else str(value) for key, value in plain.items()} == row
+    assert fact().subject not in json.dumps(plain)
+    assert document("export", "run", "-o", "-") == [], "no deletion"
 
     unlearn("key", "run", "--output", "office.pem")
     verified = unlearn(
