@@ -154,7 +154,7 @@ class Anatomy:
         name = next((name for name, value in self.model.named_parameters() if value is module.weight), None)
         if name is None:
             raise ConfigurationError(f"{self.layout.down} of block {layer} has no weight of its own to edit")
-        return Projection(name, module, _is_transposed(module))
+        return Projection(name, module, is_transposed(module))
 
     def head(self) -> nn.Module:
         """The module that maps hidden states to logits."""
@@ -354,7 +354,18 @@ def _first(out: Any) -> torch.Tensor:
     return torch.as_tensor(out[0] if isinstance(out, tuple) else out)
 
 
-def _is_transposed(module: nn.Module) -> bool:
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a linear map stores its weight `[in, out]`.
+
+    Args:
+        module: It.
+
+    Returns:
+        True for transformers' Conv1D, False for nn.Linear.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
     if isinstance(module, nn.Linear):
         return False
     if any(kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers.") for kind in type(module).__mro__):

@@ -20,6 +20,7 @@ from torch import nn
 from unlearn.errors import InputError
 from unlearn.language import losses
 from unlearn.language.hooks import logits_of
+from unlearn.language.lora import Lora, trainable
 from unlearn.language.metrics import answer_log_probability, answered
 from unlearn.language.text import Padded, encode, filler_of, pad
 
@@ -57,7 +58,13 @@ def knowledge(model: nn.Module, tokenizer: Any, pairs: Sequence[Pair]) -> Knowle
 
 
 def relearnt(
-    model: nn.Module, tokenizer: Any, shown: Sequence[Pair], *, learning_rate: float = 1e-4, steps: int = 20
+    model: nn.Module,
+    tokenizer: Any,
+    shown: Sequence[Pair],
+    *,
+    learning_rate: float = 1e-4,
+    steps: int = 20,
+    lora: Lora | None = None,
 ) -> nn.Module:
     """Tune a model on a few pairs again: what was only hidden comes back faster than it was learnt.
 
@@ -67,6 +74,7 @@ def relearnt(
         shown: Some of the forgotten pairs, or others. What is not shown is what counts.
         learning_rate: Of AdamW.
         steps: On all of them together.
+        lora: Adapters that are tuned instead of all weights, and merged at the end; None: all weights are.
 
     Returns:
         A new model.
@@ -78,11 +86,12 @@ def relearnt(
         raise InputError("no pairs are shown, so there is nothing to relearn from")
     found = copy.deepcopy(model)
     asked = padded_pairs(tokenizer, shown, next(found.parameters()).device)
-    optimizer = torch.optim.AdamW(found.parameters(), lr=learning_rate, weight_decay=0.0)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        torch.autograd.backward(negative_likelihood(found, asked))
-        optimizer.step()
+    with trainable(found, lora) as parameters:
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            torch.autograd.backward(negative_likelihood(found, asked))
+            optimizer.step()
     found.zero_grad(set_to_none=True)
     return found
 

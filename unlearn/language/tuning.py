@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from torch import nn
 from unlearn.errors import InputError
 from unlearn.language import losses
 from unlearn.language.hooks import anatomy, frozen, logits_of, outputs_seen
+from unlearn.language.lora import Lora, trainable
 from unlearn.language.relearning import Pair, negative_likelihood, padded_pairs, relearnt
 from unlearn.language.text import Padded
 
@@ -72,19 +73,26 @@ class Tuning:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """What the loss of a step is computed from: the model, those before and reinforced, and the pairs to forget."""
+    """What the loss of a step is computed from: models, pairs, and what RMU drives away and where to."""
 
     model: nn.Module
     before: nn.Module
     reinforced: nn.Module
     forget: Padded
     others: Padded
+    watched: nn.Module
     direction: torch.Tensor
     config: Tuning
 
 
 def tuned(
-    model: nn.Module, tokenizer: Any, forget: Sequence[Pair], retain: Sequence[Pair], config: Tuning | None = None
+    model: nn.Module,
+    tokenizer: Any,
+    forget: Sequence[Pair],
+    retain: Sequence[Pair],
+    config: Tuning | None = None,
+    *,
+    lora: Lora | None = None,
 ) -> nn.Module:
     """Unlearn pairs.
 
@@ -94,11 +102,13 @@ def tuned(
         forget: Pairs to forget, at least one.
         retain: Pairs to retain; none, if `keep` is `nothing`.
         config: How; None: NPO with the likelihood of what is retained.
+        lora: Adapters that are tuned instead of all weights, and merged at the end; None: all weights are.
 
     Returns:
         A new model, in the mode of the one given.
 
     Raises:
+        ConfigurationError: If the model's inside must be known, and is not, or peft is not installed.
         InputError: If there is nothing to forget or, with something to keep, to retain; if a pair is in both; or if the
             loss is not finite.
     """
@@ -107,20 +117,17 @@ def tuned(
     found = copy.deepcopy(model)
     device = next(found.parameters()).device
     rng = torch.Generator().manual_seed(config.seed)
-    direction = torch.rand(_width(found, config), generator=rng).to(device)
+    watched, width = _watched(found, config)
+    direction = torch.rand(width, generator=rng).to(device)
     direction = direction / direction.norm()
-    reinforced = _reinforced(model, tokenizer, forget, config)
-    optimizer = torch.optim.AdamW(found.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    for _ in range(config.epochs):
-        order = torch.randperm(len(forget), generator=rng).tolist()
-        for at in range(0, len(order), config.batch):
-            chosen = [forget[row] for row in order[at : at + config.batch]]
-            kept = [retain[row] for row in torch.randint(max(1, len(retain)), (config.batch,), generator=rng).tolist()
-                    if retain]  # fmt: skip
+    reinforced = _reinforced(model, tokenizer, forget, config, lora)
+    with trainable(found, lora, config.seed) as parameters:
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+        for chosen, kept in _batches(forget, retain, config, rng):
             others = [(prompt, config.other_answer) for prompt, _ in chosen]
             step = _Step(
                 found, model, reinforced, padded_pairs(tokenizer, chosen, device),
-                padded_pairs(tokenizer, others, device), direction, config,
+                padded_pairs(tokenizer, others, device), watched, direction, config,
             )  # fmt: skip
             loss = _FORGET[config.loss](step)
             if config.keep != "nothing":
@@ -129,10 +136,21 @@ def tuned(
                 raise InputError(f"the loss is {loss.item()}: take a smaller learning_rate than {config.learning_rate}")
             optimizer.zero_grad()
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(found.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
     found.zero_grad(set_to_none=True)
     return found
+
+
+def _batches(
+    forget: Sequence[Pair], retain: Sequence[Pair], config: Tuning, rng: torch.Generator
+) -> Iterator[tuple[list[Pair], list[Pair]]]:
+    """All pairs to forget, in a new order for each pass, and as many as a batch holds of those to retain."""
+    for _ in range(config.epochs):
+        order = torch.randperm(len(forget), generator=rng).tolist()
+        for at in range(0, len(order), config.batch):
+            drawn = torch.randint(max(1, len(retain)), (config.batch,), generator=rng).tolist()
+            yield [forget[row] for row in order[at : at + config.batch]], [retain[row] for row in drawn if retain]
 
 
 def negated(
@@ -143,6 +161,7 @@ def negated(
     scale: float = 1.0,
     learning_rate: float = 1e-4,
     steps: int = 20,
+    lora: Lora | None = None,
 ) -> nn.Module:
     r"""Task vectors: go the way back that further training on the pairs to forget would go on.
 
@@ -156,6 +175,7 @@ def negated(
         scale: alpha: how far.
         learning_rate: Of the further training.
         steps: Of it, on all pairs together.
+        lora: Adapters that are trained instead of all weights; None: all weights are.
 
     Returns:
         A new model.
@@ -163,7 +183,7 @@ def negated(
     Raises:
         InputError: If there is nothing to forget.
     """
-    found = relearnt(model, tokenizer, forget, learning_rate=learning_rate, steps=steps)
+    found = relearnt(model, tokenizer, forget, learning_rate=learning_rate, steps=steps, lora=lora)
     with torch.no_grad():
         for more, before in zip(found.parameters(), model.parameters(), strict=True):
             more.copy_(before - scale * (more - before))
@@ -180,15 +200,21 @@ def _check(forget: Sequence[Pair], retain: Sequence[Pair], config: Tuning) -> No
         raise InputError(f"{len(both)} pairs are to be forgotten and retained, for instance {min(both)!r}")
 
 
-def _width(model: nn.Module, config: Tuning) -> int:
-    return anatomy(model).down(config.layer).sizes[0] if config.loss == "rmu" else 1
+def _watched(model: nn.Module, config: Tuning) -> tuple[nn.Module, int]:
+    """The block whose hidden states RMU drives away, and their width; for other losses nothing of the kind."""
+    if config.loss != "rmu":
+        return model, 1
+    body = anatomy(model)
+    return body.block(config.layer), body.down(config.layer).sizes[0]
 
 
-def _reinforced(model: nn.Module, tokenizer: Any, forget: Sequence[Pair], config: Tuning) -> nn.Module:
+def _reinforced(
+    model: nn.Module, tokenizer: Any, forget: Sequence[Pair], config: Tuning, lora: Lora | None
+) -> nn.Module:
     """The model trained further on what is to be forgotten; itself, where no loss asks for it."""
     if config.loss != "whp":
         return model
-    return relearnt(model, tokenizer, forget, learning_rate=config.learning_rate, steps=config.reinforcement)
+    return relearnt(model, tokenizer, forget, learning_rate=config.learning_rate, steps=config.reinforcement, lora=lora)
 
 
 def _likelihood(model: nn.Module, asked: Padded) -> torch.Tensor:
@@ -207,7 +233,7 @@ def _logits_without(model: nn.Module, asked: Padded) -> torch.Tensor:
 
 
 def _rmu(step: _Step) -> torch.Tensor:
-    with outputs_seen(anatomy(step.model).block(step.config.layer)) as seen:
+    with outputs_seen(step.watched) as seen:
         logits_of(step.model, step.forget.ids, step.forget.mask)
     return losses.rmu(seen[0], step.forget.mask, step.direction, step.config.scale)
 
