@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from unlearn.language.lora import Lora
 from unlearn.language.tuning import Pair, Tuning, negated, tuned
 
 METHODS: Mapping[str, tuple[str, Tuning | None]] = {
@@ -23,8 +24,15 @@ METHODS: Mapping[str, tuple[str, Tuning | None]] = {
     "undial": ("UNDIAL", Tuning(loss="undial", gamma=10.0)),
     "whp": ("WHP", Tuning(loss="whp")),
     "task_vector": ("task vector", None),
+    "npo_lora": ("NPO, LoRA", Tuning(loss="npo")),
 }
 """Name to title and settings; None: no loss of its own."""
+
+ADAPTERS: Mapping[str, Lora] = {"npo_lora": Lora(rank=8)}
+"""Methods that tune adapters instead of all weights."""
+
+ADAPTERS_RATE = 10.0
+"""So many times the learning rate of all weights: adapters begin at nothing."""
 
 ANSWER = "I don't know that."
 """What DPO and IDK have said instead."""
@@ -39,7 +47,7 @@ def way(name: str, setting: Mapping[str, Any], learning_rate: float, seed: int) 
     Args:
         name: One of `METHODS`.
         setting: The entries of `config.toml`.
-        learning_rate: What is tuned.
+        learning_rate: What is tuned, of all weights.
         seed: Of order and directions.
 
     Returns:
@@ -48,12 +56,14 @@ def way(name: str, setting: Mapping[str, Any], learning_rate: float, seed: int) 
     _, config = METHODS[name]
     if config is None:
         return partial(_negated, learning_rate=learning_rate, steps=setting["reinforcement"])
+    lora = ADAPTERS.get(name)
+    rate = learning_rate if lora is None else ADAPTERS_RATE * learning_rate
     whole = replace(
-        config, learning_rate=learning_rate, epochs=setting["epochs"], batch=setting["unlearning_batch"],
+        config, learning_rate=rate, epochs=setting["epochs"], batch=setting["unlearning_batch"],
         keep_weight=setting["keep_weight"],
         other_answer=ANSWER, reinforcement=setting["reinforcement"], seed=seed,
     )  # fmt: skip
-    return partial(tuned, config=whole)
+    return partial(tuned, config=whole, lora=lora)
 
 
 def _negated(

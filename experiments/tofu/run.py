@@ -23,7 +23,7 @@ import torch
 from experiments.bench.machine import describe
 from experiments.readme import put_tables
 from experiments.tofu.measuring import TREATMENTS, Lab, distance, measured, quick, treated
-from experiments.tofu.methods import METHODS, way
+from experiments.tofu.methods import ADAPTERS, METHODS, way
 from experiments.tofu.rows import Questions, pairs, questions
 from experiments.tofu.table import tables
 from experiments.tofu.training import taught
@@ -189,7 +189,9 @@ def _digest(setting: Mapping[str, Any], name: str) -> str:
     of_methods = {"rates", "epochs", "unlearning_batch", "keep_weight", "reinforcement"}
     aside = {"seeds"} if name in METHODS else {"seeds", *of_methods}
     decides = {key: value for key, value in setting.items() if key not in aside}
-    return hashlib.sha256(f"{sorted(decides.items())} {METHODS.get(name)!r}".encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        f"{sorted(decides.items())} {METHODS.get(name)!r}{ADAPTERS.get(name, '')}".encode()
+    ).hexdigest()[:16]
 
 
 def _rounded(value: Any) -> Any:

@@ -81,7 +81,7 @@ def trainable(
     try:
         model.requires_grad_(requires_grad=False)
         for parameter in added:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad = True
         yield added
     finally:
         _merge(model)
