@@ -31,7 +31,6 @@ from unlearn.errors import (
     ConfigurationError,
     DamageError,
     EnvironmentMismatchError,
-    IdempotencyError,
     InputError,
     StorageError,
     UnknownIdError,
@@ -144,24 +143,6 @@ def draft_edit(
         opening=opening.hex(),
     )
     return EditDraft(request, fingerprint, tuple(facts), tuple(texts), salt)
-
-
-def refuse_key_of_edit(site: Site, idempotency_key: str | None) -> None:
-    """Refuse, for a request to forget, a key that was used for an edit.
-
-    Args:
-        site: The workspace.
-        idempotency_key: The key, or None.
-
-    Raises:
-        IdempotencyError: If it was.
-    """
-    known = None if idempotency_key is None else site.ledger.edit_by_key(idempotency_key)
-    if known is not None:
-        raise IdempotencyError(
-            f"the idempotency key {idempotency_key!r} was used for another request ({known.id}, an edit): choose "
-            "another key; nothing was changed"
-        )
 
 
 def accept_edit(site: Site, draft: EditDraft) -> EditRequest:

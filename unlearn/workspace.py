@@ -53,7 +53,6 @@ from unlearn.editing import (
     end_keys,
     has_stale_keys,
     make_pending,
-    refuse_key_of_edit,
     remove_unnoted,
 )
 from unlearn.erasure import purge_checkpoints, undo_ingest
@@ -866,7 +865,6 @@ class Workspace:
         _check_text("reason", reason)
         if idempotency_key is not None:
             _check_text("idempotency_key", idempotency_key)
-            refuse_key_of_edit(self._site, idempotency_key)
         if deadline is not None:
             _check_deadline(deadline)
         drafted = draft(

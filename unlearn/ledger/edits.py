@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -62,6 +63,12 @@ def by_key(c: Connection, idempotency_key: str) -> Known | None:
     """The request submitted under a key, or None."""
     row = c.execute(select(s.edit).where(s.edit.c.idempotency_key == idempotency_key)).first()
     return None if row is None else (_request(row), row.fingerprint)
+
+
+def holders(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, str]:
+    """Those of some keys that edits were submitted under, with the ids of these."""
+    query = select(s.edit.c.idempotency_key, s.edit.c.id).where(s.edit.c.idempotency_key.in_(idempotency_keys))
+    return {row.idempotency_key: row.id for row in c.execute(query)}
 
 
 def every(c: Connection) -> list[EditRequest]:

@@ -686,6 +686,9 @@ class Ledger:
     def _withdraw(self, c: Connection, item: Withdrawal, unlearnt: Unlearnt | None, not_applied: str | None) -> None:
         request, at = item.request, now()
         if c.execute(_REQUEST, {"this": request.id}).first() is None:
+            key = request.idempotency_key
+            if key is not None and (taken := _edits_by_keys(c, [key])):
+                raise IdempotencyError(edits.used_before(key, taken[key]))
             _add_requests(c, [(request, item.fingerprint, {})])
         c.execute(_SERVED, {"this": request.id})
         found_out = {"n_subjects": request.n_subjects, "n_records": len(item.gone), "withdrawn_at": at.isoformat()}
@@ -1153,7 +1156,8 @@ def _check_tables(database: Database) -> None:
 
 def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Request | UnlearnError | None]:
     """Add the requests that are new, with few statements for many."""
-    known = _by_keys(c, sorted({key for item in items if (key := item.request.idempotency_key) is not None}))
+    keys = sorted({key for item in items if (key := item.request.idempotency_key) is not None})
+    known, of_edits = _by_keys(c, keys), _edits_by_keys(c, keys)
     there = _there(c, [item.request.id for item in items])
     results: list[Request | UnlearnError | None] = []
     new: list[Submission] = []
@@ -1164,6 +1168,8 @@ def _accept(c: Connection, items: Sequence[Submission], epoch: str) -> list[Requ
         elif key is not None and key in known:
             given = Given(item.dated, item.escalated)
             results.append(check_repeat(known[key], request, item.fingerprint, given))
+        elif key is not None and key in of_edits:
+            results.append(IdempotencyError(edits.used_before(key, of_edits[key])))
         elif item.epoch != epoch:
             results.append(None)
         else:
@@ -1293,6 +1299,14 @@ def _requests(*more: ColumnElement[Any]) -> Select[Any]:
 
 def _under_way() -> Any:
     return (s.request.c.state == RequestState.SUBMITTED.value) & s.request.c.withdrawn_at.is_not(None)
+
+
+def _edits_by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, str]:
+    """Those of some keys that stand for an edit, with its id: a key stands for one request, of whatever kind."""
+    found: dict[str, str] = {}
+    for part in _chunks(idempotency_keys):
+        found |= edits.holders(c, part)
+    return found
 
 
 def _by_keys(c: Connection, idempotency_keys: Sequence[str]) -> dict[str, Known]:
