@@ -18,7 +18,7 @@ from itertools import accumulate, groupby, pairwise, product
 
 import numpy as np
 
-from shards.cost_expected import Chain, Expected, RiskClass, Spread, Work, blind, expected_recovery, spread_over
+from shards.cost_expected import Chain, RiskClass, Spread, Work, blind, expected_recovery, spread_over
 from shards.placement import Region
 from unlearn.desk import DAY, Desk, Simulated, simulate
 from unlearn.errors import ConfigurationError
@@ -173,7 +173,10 @@ class Constraints:
             raise ConfigurationError(
                 "measured accuracies and the worst accuracy tolerated belong together: give both or neither"
             )
-        scores = [*(score for _, score in self.accuracy), *([] if self.worst_accuracy is None else [self.worst_accuracy])]
+        scores = [
+            *(score for _, score in self.accuracy),
+            *([] if self.worst_accuracy is None else [self.worst_accuracy]),
+        ]
         if not all(map(math.isfinite, scores)):
             raise ConfigurationError(f"accuracies must be numbers, got {scores}")
         counts = [count for count, _ in self.accuracy]
