@@ -260,7 +260,9 @@ def expected_recovery(spread: Spread, classes: Sequence[RiskClass], hours: float
         visits=visits,
         of_training=visits / training if training else 0.0,
         compute_seconds=seconds,
-        anybody=-math.expm1(sum(group.subjects * math.log1p(-min(group.asks_within(hours), _MOST)) for group in classes)),
+        anybody=-math.expm1(
+            sum(group.subjects * math.log1p(-min(group.asks_within(hours), _MOST)) for group in classes)
+        ),
         least_seconds=max(seconds / cores, longest),
         most_seconds=most,
         behind=_behind(spread, classes, hours, most / 3600, whole_seconds.sum(axis=1) / 3600),
@@ -289,14 +291,8 @@ def _longest(shards: np.ndarray, spared: np.ndarray, seconds: np.ndarray) -> flo
     return float((np.diff(levels) * -np.expm1(log_below[:-1])).sum())
 
 
-def _behind(
-    spread: Spread, classes: Sequence[RiskClass], hours: float, recovery: float, chains: np.ndarray
-) -> float:
-    """From the first request that hits a shard until the recovery that ends its window.
-
-    A recovery in which a shard of the group is hit takes, in the mean, no longer than one of any window and its chain,
-    `chains` hours `[G]`; nor, times the chance of a hit, than one of any window.
-    """
+def _behind(spread: Spread, classes: Sequence[RiskClass], hours: float, recovery: float, chains: np.ndarray) -> float:
+    """From the first request that hits a shard until the recovery that ends its window."""
     times = np.append(hours / 2 * (_NODES + 1), hours)
     asks = -np.expm1(-times[:, None] * np.array([group.rate for group in classes]))
     within = spread.chance.sum(axis=2)
@@ -305,5 +301,7 @@ def _behind(
     hit = -np.expm1(
         np.einsum("c,tcg->tg", subjects, np.log1p(-np.minimum(asks[:, :, None] * within[None, :, :], _MOST)))
     )
+    # Where a shard of a group is hit, a recovery takes no longer in the mean than one of any window and that shard's
+    # chain; and times the chance of that, no longer than one of any window.
     share = _WEIGHTS / 2 @ hit[:-1] + np.minimum(recovery, hit[-1] * (recovery + chains)) / hours
     return float((spread.shards * np.minimum(share, 1)).sum() / spread.shards.sum())
