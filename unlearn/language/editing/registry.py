@@ -128,7 +128,8 @@ def edit(
         raise InputError(
             "the model's logits are not finite before any edit: load it in float32, and look at its weights"
         )
-    made = editor.function(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
+    with torch.enable_grad():
+        made = editor.function(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
     try:
         made.apply()
         after = perplexity(model, tokenizer, watched)
@@ -191,7 +192,8 @@ def prepared(
     editor, config = _found(method, config)
     if editor.prepare is None:
         return config
-    return editor.prepare(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
+    with torch.enable_grad():
+        return editor.prepare(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
 
 
 def _found(method: str, config: Any) -> tuple[Editor, Any]:

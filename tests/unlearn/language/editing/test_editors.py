@@ -335,6 +335,16 @@ def test_a_fact_is_edited_at_the_last_token(knowing: Knowing, name: str) -> None
         assert score_edit(knowing.model, knowing.tokenizer, asked).accuracy == {"reliability": 1}
 
 
+@pytest.mark.parametrize("name", ["ft-m", "rome"])
+def test_gradients_are_nobodys_business(knowing: Knowing, name: str) -> None:
+    """Neither those there are, nor that none are asked for where the edit is made."""
+    for parameter in knowing.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with torch.no_grad():
+        edit(knowing.model, knowing.tokenizer, edits_of(knowing), name, CONFIGS[name], texts=knowing.world.sentences)
+    assert all(bool((torch.as_tensor(one.grad) == 1).all()) for one in knowing.model.parameters())
+
+
 def test_errors_leave_the_model_as_it_was(knowing: Knowing) -> None:
     before, asked = state_of(knowing.model), edits_of(knowing)
     with pytest.raises(ConfigurationError, match="did you mean 'rome'"):
