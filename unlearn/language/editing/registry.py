@@ -144,7 +144,12 @@ def edit(
             f"{after:.3g}, and at most {guard.largest:g} is allowed. Edit fewer facts at once, search with a smaller "
             "clamp, give more texts, or edit another layer"
         )
-    _warn([one for one, right in zip(edits, given.tolist(), strict=True) if not right], len(edits), method)
+    try:
+        _warn([one for one, right in zip(edits, given.tolist(), strict=True) if not right], len(edits), method)
+    except EditWarning:
+        # Where warnings are errors, nobody gets the edit to take it back.
+        made.revert()
+        raise
     return made
 
 

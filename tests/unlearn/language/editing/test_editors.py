@@ -323,6 +323,10 @@ def test_an_edit_that_does_not_take_is_warned_of(knowing: Knowing) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         edit(knowing.model, knowing.tokenizer, asked[:1], "rome", CONFIGS["rome"], texts=texts).revert()
+        before = state_of(knowing.model)
+        with pytest.raises(EditWarning, match="did not take"):
+            edit(knowing.model, knowing.tokenizer, asked, "rome", short, texts=texts)
+    assert state_of(knowing.model) == before
 
 
 @pytest.mark.parametrize("name", ["rome", "memit"])
