@@ -117,6 +117,7 @@ def edit(
         ConfigurationError: If there is no such editor, its configuration is another's, or the model's inside is not
             known.
         InputError: If there are no edits, or the edit would destroy the model, which is then as it was.
+        EditWarning: Where warnings are errors; the model is then as it was.
     """
     editor, config = _found(method, config)
     if not edits:
