@@ -19,6 +19,7 @@ more than one with a single record, since all lie in one slice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -140,8 +141,9 @@ class Expected:
         visits: Record-visits.
         of_training: The visits as a share of those of training everything that is left.
         compute_seconds: Seconds of work, over all cores.
-        least_seconds: Lower bound of the wall-clock seconds.
-        most_seconds: Upper bound of the wall-clock seconds, longest chain first.
+        anybody: Probability that there is a request at all.
+        least_seconds: Lower bound of the wall-clock seconds, none where there is no request.
+        most_seconds: Upper bound of the wall-clock seconds, longest chain first; none where there is no request.
         behind: Share of the shards that, at a moment, serve less than all of their records, if requests take effect at
             once and windows follow each other; an upper bound.
     """
@@ -152,6 +154,7 @@ class Expected:
     visits: float
     of_training: float
     compute_seconds: float
+    anybody: float
     least_seconds: float
     most_seconds: float
     behind: float
@@ -247,7 +250,8 @@ def expected_recovery(spread: Spread, classes: Sequence[RiskClass], hours: float
     steps = float((shards * hit).sum())
     training = float((shards * whole).sum())
     seconds = visits * work.seconds_per_visit + steps * work.seconds_per_step
-    longest = _longest(spread.shards, spared, whole * work.seconds_per_visit + work.seconds_per_step)
+    whole_seconds = whole * work.seconds_per_visit + work.seconds_per_step
+    longest = _longest(spread.shards, spared, whole_seconds)
     most = seconds / cores + (1 - 1 / cores) * longest
     return Expected(
         requests=sum(group.subjects * group.asks_within(hours) for group in classes),
@@ -256,9 +260,12 @@ def expected_recovery(spread: Spread, classes: Sequence[RiskClass], hours: float
         visits=visits,
         of_training=visits / training if training else 0.0,
         compute_seconds=seconds,
+        anybody=-math.expm1(
+            sum(group.subjects * math.log1p(-min(group.asks_within(hours), _MOST)) for group in classes)
+        ),
         least_seconds=max(seconds / cores, longest),
         most_seconds=most,
-        behind=_behind(spread, classes, hours, most / 3600),
+        behind=_behind(spread, classes, hours, most / 3600, whole_seconds.sum(axis=1) / 3600),
     )
 
 
@@ -284,7 +291,7 @@ def _longest(shards: np.ndarray, spared: np.ndarray, seconds: np.ndarray) -> flo
     return float((np.diff(levels) * -np.expm1(log_below[:-1])).sum())
 
 
-def _behind(spread: Spread, classes: Sequence[RiskClass], hours: float, recovery: float) -> float:
+def _behind(spread: Spread, classes: Sequence[RiskClass], hours: float, recovery: float, chains: np.ndarray) -> float:
     """From the first request that hits a shard until the recovery that ends its window."""
     times = np.append(hours / 2 * (_NODES + 1), hours)
     asks = -np.expm1(-times[:, None] * np.array([group.rate for group in classes]))
@@ -294,5 +301,7 @@ def _behind(spread: Spread, classes: Sequence[RiskClass], hours: float, recovery
     hit = -np.expm1(
         np.einsum("c,tcg->tg", subjects, np.log1p(-np.minimum(asks[:, :, None] * within[None, :, :], _MOST)))
     )
-    share = _WEIGHTS / 2 @ hit[:-1] + hit[-1] * recovery / hours
+    # Where a shard of a group is hit, a recovery takes no longer in the mean than one of any window and that shard's
+    # chain; and times the chance of that, no longer than one of any window.
+    share = _WEIGHTS / 2 @ hit[:-1] + np.minimum(recovery, hit[-1] * (recovery + chains)) / hours
     return float((spread.shards * np.minimum(share, 1)).sum() / spread.shards.sum())

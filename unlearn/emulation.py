@@ -176,8 +176,10 @@ def emulate(
 def _check(epsilon: float, delta: float, n: int, per_subject: int) -> None:
     if not (math.isfinite(epsilon) and epsilon > 0 and 0 < delta < 1):
         raise ConfigurationError(f"epsilon must be above 0 and delta between 0 and 1, got {epsilon!r} and {delta!r}")
-    if n < 1 or per_subject < 1:
-        raise ConfigurationError(f"n and per_subject must be at least 1, got {n!r} and {per_subject!r}")
+    if n < 1 or per_subject < 1 or n % 1 or per_subject % 1:
+        raise ConfigurationError(
+            f"n and per_subject must be at least 1, and whole numbers, got {n!r} and {per_subject!r}"
+        )
 
 
 def _bounds(bounds: tuple[npt.ArrayLike, npt.ArrayLike], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from itertools import accumulate, groupby, pairwise, product
 
 import numpy as np
 
-from shards.cost_expected import Chain, Expected, RiskClass, Spread, Work, blind, expected_recovery, spread_over
+from shards.cost_expected import Chain, RiskClass, Spread, Work, blind, expected_recovery, spread_over
 from shards.placement import Region
 from unlearn.desk import DAY, Desk, Simulated, simulate
 from unlearn.errors import ConfigurationError
@@ -132,6 +132,19 @@ class Constraints:
         for name, value in positive.items():
             if not (value > 0 and math.isfinite(value)):
                 raise ConfigurationError(f"{name} must be a number above 0, got {value!r}")
+        for name, value in {"records": self.records, "subjects": self.people, "cores": self.cores}.items():
+            if value % 1:
+                raise ConfigurationError(f"{name} must be a whole number, got {value!r}")
+        amounts = {
+            "seconds_per_step": self.seconds_per_step,
+            "record_bytes": self.record_bytes,
+            "checkpoint_bytes": self.checkpoint_bytes,
+            "store_bytes": 0 if self.store_bytes is None else self.store_bytes,
+            "memory_bytes": 0 if self.memory_bytes is None else self.memory_bytes,
+        }
+        for name, value in amounts.items():
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigurationError(f"{name} must be a number of 0 or more, got {value!r}")
         if self.records < 2:
             raise ConfigurationError("a single record cannot be spread over anything: records must be at least 2")
         if not 1 <= self.people <= self.records:
@@ -160,8 +173,14 @@ class Constraints:
             raise ConfigurationError(
                 "measured accuracies and the worst accuracy tolerated belong together: give both or neither"
             )
+        scores = [
+            *(score for _, score in self.accuracy),
+            *([] if self.worst_accuracy is None else [self.worst_accuracy]),
+        ]
+        if not all(map(math.isfinite, scores)):
+            raise ConfigurationError(f"accuracies must be numbers, got {scores}")
         counts = [count for count, _ in self.accuracy]
-        if len(set(counts)) < len(counts) or any(count < 1 for count in counts):
+        if len(set(counts)) < len(counts) or any(count < 1 or count % 1 for count in counts):
             raise ConfigurationError(f"accuracies are given for distinct numbers of shards from 1 on, got {counts}")
         if counts and min(counts) > self.people:
             raise ConfigurationError(
@@ -223,7 +242,8 @@ class Predicted:
         visits_per_day: Record-visits.
         compute_hours_per_day: Hours of work, over all cores.
         utilisation: Share of the cores' time that is work.
-        recovery_hours: Of one window, by the clock; an upper bound of the mean.
+        recovering: Share of the time in which a recovery is under way; an upper bound of the mean.
+        recovery_hours: Of one window with a request, by the clock; likewise.
         latest_hours: From a request to the end of its recovery, at the latest, if each recovery takes so long.
         of_retraining: Record-visits as a share of those of training everything again each such window.
         behind: Share of the shards that, on average, serve less than all of their records; an upper bound.
@@ -237,6 +257,7 @@ class Predicted:
     visits_per_day: float
     compute_hours_per_day: float
     utilisation: float
+    recovering: float
     recovery_hours: float
     latest_hours: float
     of_retraining: float
@@ -472,7 +493,8 @@ def predict(constraints: Constraints, family: Family, design: Design) -> Predict
     spread = design.spread(len(classes))
     found = expected_recovery(spread, classes, design.window_hours, work, cores)
     a_day = DAY / design.window_hours
-    recovery = found.most_seconds / 3600
+    # A deadline is kept for whoever asks: windows without a request make no recovery shorter.
+    recovery = found.most_seconds / 3600 / found.anybody if found.anybody else 0.0
     each = (
         _largest(spread, classes)
         if design.regions
@@ -485,10 +507,12 @@ def predict(constraints: Constraints, family: Family, design: Design) -> Predict
         visits_per_day=found.visits * a_day,
         compute_hours_per_day=found.compute_seconds / 3600 * a_day,
         utilisation=found.compute_seconds / 3600 / design.window_hours / cores,
+        recovering=found.most_seconds / 3600 / design.window_hours,
         recovery_hours=recovery,
         # A request waits for its window's end, or for a longer recovery that was under way, and then for its own.
         latest_hours=max(design.window_hours, recovery) + recovery,
-        of_retraining=_of_retraining(found, classes, design.window_hours),
+        # Training everything again is needed in windows with a request only.
+        of_retraining=found.of_training / found.anybody if found.anybody else 0.0,
         behind=found.behind,
         training_hours=chain * math.ceil(design.shards / cores) / 3600,
         store_bytes=constraints.records * constraints.record_bytes
@@ -502,13 +526,6 @@ def _largest(spread: Spread, classes: Sequence[RiskClass]) -> np.ndarray:
     records = np.array([group.subjects * group.records for group in classes])
     within: np.ndarray = np.einsum("c,cgr->gr", records, spread.chance)
     return np.asarray(within[within.sum(axis=1).argmax()])
-
-
-def _of_retraining(found: Expected, classes: Sequence[RiskClass], hours: float) -> float:
-    """Training everything again is needed in windows with a request only."""
-    nobody = sum(group.subjects * math.log1p(-min(group.asks_within(hours), 1 - 2.0**-53)) for group in classes)
-    anybody = -math.expm1(nobody)
-    return found.of_training / anybody if anybody else 0.0
 
 
 def _shard_counts(constraints: Constraints, family: Family) -> list[int]:
@@ -608,7 +625,7 @@ def _unmet(
     if predicted.latest_hours > constraints.deadline_hours:
         deadline = spelled(constraints.deadline_hours)
         yield f"recovered after up to {spelled(predicted.latest_hours)}, the deadline is {deadline}"
-    if predicted.recovery_hours > design.window_hours:
+    if predicted.recovering > 1:
         window = spelled(design.window_hours)
         yield f"a recovery takes {spelled(predicted.recovery_hours)}, longer than its window of {window}"
     if family is Family.RETRAINING:

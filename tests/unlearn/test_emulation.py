@@ -156,6 +156,7 @@ def test_a_workspace_trains_on_it(tmp_path: Path) -> None:
         ({"epsilon": 0.0}, ConfigurationError, "epsilon must be above 0"),
         ({"delta": 1.0}, ConfigurationError, "delta between 0 and 1"),
         ({"n": 0}, ConfigurationError, "n and per_subject"),
+        ({"n": 1.5}, ConfigurationError, "n and per_subject"),
         ({"bounds": (1.0, 1.0)}, ConfigurationError, "each least value below the largest"),
         ({"bounds": ([0, 0], [1, 1])}, ConfigurationError, r"two arrays \[3\]"),
         ({"classes": [0]}, InputError, "not declared classes"),

@@ -74,7 +74,7 @@ def test_the_recommendation_is_the_cheapest_that_keeps_the_constraints() -> None
     for shards, slices, hours in product((1, 2, 5, 10, 20), SLICES, (0.25, 0.5, 1, 2, 4, 8, 12, 22)):
         predicted = predict(SMALL, Family.SHARDED, Design(shards, slices, hours))
         latest = max(hours, predicted.recovery_hours) + predicted.recovery_hours
-        if latest <= 24 and predicted.recovery_hours <= hours and predicted.behind <= 0.5 and shards * slices > 1:
+        if latest <= 24 and predicted.recovering <= 1 and predicted.behind <= 0.5 and shards * slices > 1:
             costs[shards, slices, hours] = predicted.compute_hours_per_day
     assert found.chosen.design == Design(*min(key for key in costs if costs[key] <= 1.02 * min(costs.values())))
     assert found.chosen.accuracy == pytest.approx(0.93)
@@ -109,6 +109,22 @@ def test_predictions_come_true_on_the_simulated_desk(constraints: Constraints) -
 
 
 SKEWED = replace(SMALL, risks=(Risk(0.05, 0.8),))
+
+
+def test_a_deadline_is_kept_for_whoever_asks_however_rarely_that_is() -> None:
+    """A request in three months, and a training of 28 hours: most windows ask for nothing, the others for all of it."""
+    rare = Constraints(records=10_000_000, requests_per_day=0.01, visits_per_second=1000.0, deadline_hours=72.0)
+    (retrained,) = (option for option in plan(rare).options if option.family is Family.RETRAINING)
+    assert retrained.predicted.recovery_hours == pytest.approx(retrained.predicted.training_hours, rel=1e-3)
+    assert retrained.predicted.recovery_hours < retrained.predicted.latest_hours <= 72
+    daily = replace(retrained, design=Design(1, 1, 24.0))
+    predicted, found = predict(rare, Family.RETRAINING, daily.design), rehearse(rare, daily, days=30_000)
+    assert found.requests > 200
+    assert found.p99_hours <= predicted.latest_hours
+    assert found.behind <= predicted.behind * 1.1
+    assert found.late == 0
+    soon = plan(replace(rare, deadline_hours=1.0))
+    assert any("the deadline is 60 min" in why for why in soon.options[-1].unmet)
 
 
 def test_who_asks_often_is_kept_apart_where_that_is_cheaper() -> None:
@@ -320,6 +336,17 @@ def test_risk_classes_hold_all_subjects_and_all_requests() -> None:
         ({"risks": (Risk(0.1, 0.6), Risk(0.1, 0.6))}, "requests of all risk classes"),
         ({"risks": (Risk(0.0, 0.6),)}, "a share of the subjects above 0"),
         ({"risks": (Risk(1.0, 0.6),)}, "not all requests"),
+        ({"cores": 1.5}, "cores must be a whole number"),
+        ({"records": 50_000.5}, "records must be a whole number"),
+        ({"subjects": 2.5}, "subjects must be a whole number"),
+        ({"seconds_per_step": -1.0}, "seconds_per_step must be"),
+        ({"seconds_per_step": float("inf")}, "seconds_per_step must be"),
+        ({"record_bytes": float("nan")}, "record_bytes must be"),
+        ({"store_bytes": float("nan")}, "store_bytes must be"),
+        ({"memory_bytes": -1.0}, "memory_bytes must be"),
+        ({"worst_accuracy": float("nan")}, "accuracies must be numbers"),
+        ({"accuracy": ((1, 0.9), (20, float("nan")))}, "accuracies must be numbers"),
+        ({"accuracy": ((1.5, 0.9),)}, "distinct numbers of shards"),
         ({"current_regions": (Region(), Region())}, "places 2 risk classes"),
         ({"current": (20, 5), "current_regions": (Region(), Region())}, "places 2 risk classes"),
     ],

@@ -59,7 +59,8 @@ class EditScores:
         accuracy: Kind of probe, and `reliability`, to the share of answers given, teacher-forced.
         generated: The same by greedy generation.
         success: Kind to the share of prompts after which the new answer is likelier than the old; of reliability and
-            generalization alone, and only if every edit says what the old answer is.
+            generalization alone, and only if every edit says what the old answer is. Where edits with one new answer
+            have several old ones, the subject in a probe says which is meant; probes without one are left out.
         numbers: Kind to how many prompts were asked.
     """
 
@@ -215,11 +216,10 @@ def generates(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]]
 def _success(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], probes: Sequence[Probe]) -> dict[str, float]:
     if any(edit.target_old is None for edit in edits):
         return {}
-    old = {edit.target_new: edit.target_old for edit in edits}
     asked = {
         "reliability": [(edit.prompt, edit.target_new, edit.target_old) for edit in edits],
         "generalization": [
-            (probe.prompt, probe.answer, old.get(probe.answer)) for probe in probes if probe.kind == "generalization"
+            (probe.prompt, probe.answer, _old(probe, edits)) for probe in probes if probe.kind == "generalization"
         ],
     }
     found = {}
@@ -230,6 +230,15 @@ def _success(model: nn.Module, tokenizer: Any, edits: Sequence[Edit], probes: Se
             before = answer_log_probability(model, tokenizer, [(prompt, was) for prompt, _, was in known])
             found[kind] = _mean(after > before)
     return found
+
+
+def _old(probe: Probe, edits: Sequence[Edit]) -> str | None:
+    """The old answer to a probe; None: none is known, or it is not clear which."""
+    same = [edit for edit in edits if edit.target_new == probe.answer]
+    found = {edit.target_old for edit in same}
+    if len(found) > 1:
+        found = {edit.target_old for edit in same if edit.subject in probe.prompt}
+    return found.pop() if len(found) == 1 else None
 
 
 def _read(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch: int) -> Any:

@@ -65,9 +65,11 @@ def rounded(weight: torch.Tensor, bits: int, axis: int) -> torch.Tensor:
         The same shape and dtype.
     """
     largest = 2 ** (bits - 1) - 1
-    step = weight.abs().amax(axis, keepdim=True) / largest
+    # In 16 bits, steps and quotients would be off by whole steps.
+    exact = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    step = exact.abs().amax(axis, keepdim=True) / largest
     step = torch.where(step > 0, step, torch.ones_like(step))
-    return (weight / step).round() * step
+    return ((exact / step).round() * step).to(weight)
 
 
 def _inputs(module: nn.Module) -> int | None:

@@ -80,7 +80,8 @@ def encode(
         tokenizer: A fast tokenizer of transformers, or whatever takes `return_offsets_mapping=True` as they do.
         prompt: The prompt; holds the subject, if there is one.
         answer: What follows it; a space is put between where neither has one.
-        subject: Whose last token is looked for, at its first occurrence in the prompt; None: no token is.
+        subject: Whose last token is looked for, at its first occurrence in the prompt that is no part of another word;
+            spaces around it do not count. None: no token is.
         prefix: Stands before all.
         site: Which token is looked for where there is a subject.
 
@@ -111,7 +112,7 @@ def tokens_of(tokenizer: Any, prompt: str, subject: str) -> list[int]:
     Args:
         tokenizer: As for `encode`.
         prompt: The prompt.
-        subject: Its first occurrence is taken.
+        subject: Its first occurrence is taken, as by `encode`.
 
     Returns:
         Positions of its tokens, at least one, in order.
@@ -197,11 +198,19 @@ def _tokens(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
 
 
 def _of(subject: str, prompt: str, shift: int, offsets: Sequence[tuple[int, int]]) -> list[int]:
-    at = prompt.find(subject)
-    if not subject or at < 0:
+    name = subject.strip()
+    found_at = [at for at in range(len(prompt)) if prompt.startswith(name, at)]
+    if not name or not found_at:
         raise InputError(f"the subject {subject!r} is not in the prompt {prompt!r}: a prompt must name its subject")
-    end = shift + at + len(subject)
+    at = next((at for at in found_at if _apart(prompt, at, at + len(name))), found_at[0])
+    end = shift + at + len(name)
     found = [place for place, (start, stop) in enumerate(offsets) if start < end and stop > shift + at]
     if not found:
         raise InputError(f"the subject {subject!r} has no token of its own in {prompt!r}")
     return found
+
+
+def _apart(text: str, start: int, end: int) -> bool:
+    """Whether a part of a text is no part of a word: "Ann" of "Ann's", not of "annual"."""
+    joined = (text[start - 1 : start] + text[start], text[end - 1] + text[end : end + 1])
+    return not any(len(pair) == 2 and pair.isalnum() for pair in joined)

@@ -1,9 +1,10 @@
 """The metrics of TOFU: questions about people who do not exist, before and after some of them are forgotten.
 
 Maini, Feng, Schwarzschild, Lipton, Kolter, *TOFU: a task of fictitious unlearning for LLMs*, COLM 2024 (arXiv
-2401.06121). Written from its definitions as recalled, to be re-checked against the paper and its code before
-figures are compared: above all how a ratio's wrong answers are averaged (here: their mean), and whether a choice counts
-lengths (here it does). "Forgotten" is a comparison with a model that was trained without the questions, so
+2401.06121). Written from its definitions as recalled. Read in its public code were that a choice counts lengths, as it
+does here; that a ratio's wrong answers are averaged by their mean for the utility, as here, but by the mean of their
+logarithms for the forget quality; and that ROUGE compares stems of words, where it compares words here. Re-check before
+figures are compared. "Forgotten" is a comparison with a model that was trained without the questions, so
 `forget_quality` needs that model's ratios, and beside it the same between two such models (`unlearn.audit` has tests
 with a stated power; this is a score).
 """
@@ -11,6 +12,7 @@ with a stated power; this is a score).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +30,10 @@ from unlearn.language.text import encode
 
 Options = Literal["open", "choice"]
 """`"open"`: an answer's own probability counts; `"choice"`: its share among itself and the wrong answers."""
+
+
+_LARGEST = math.log(np.finfo(np.float64).max) - 1
+"""Of the logarithm of a ratio."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ class Scores:
 
     @property
     def truth(self) -> float:
-        """Mean of 1 - ratio, at least 0 each: what the model knows to be true."""
-        return float(np.maximum(0.0, 1.0 - self.truth_ratios).mean())
+        """Mean of 1 - ratio, at least 0 each: what the model knows to be true; NaN without ratios."""
+        return float(np.maximum(0.0, 1.0 - self.truth_ratios).mean()) if len(self.truth_ratios) else math.nan
 
 
 def load_rows(path: Path | str) -> list[Row]:
@@ -119,15 +125,15 @@ def score_rows(
     if options == "choice" and not rows[0].wrong:
         raise InputError("a choice needs wrong answers: these questions have none")
     prompts = [template.format(question=row.question) for row in rows]
-    right = _likelihoods(model, tokenizer, [(p, row.answer) for p, row in zip(prompts, rows, strict=True)])
+    right = _log_likelihoods(model, tokenizer, [(p, row.answer) for p, row in zip(prompts, rows, strict=True)])
     ratios = np.empty(0)
-    probability = right
+    probability = np.exp(right)
     if rows[0].wrong:
         wrong = _wrong(model, tokenizer, rows, prompts)
         ratios = _ratios(model, tokenizer, rows, prompts, wrong)
         if options == "choice":
-            total = right + np.array([some.sum() for some in wrong])
-            probability = right / np.maximum(total, np.finfo(np.float64).tiny)
+            total = [np.logaddexp.reduce([one, *some]) for one, some in zip(right, wrong, strict=True)]
+            probability = np.exp(right - total)
     lengths = [len(encode(tokenizer, p, row.answer).answer) for p, row in zip(prompts, rows, strict=True)]
     said = greedy(model, tokenizer, prompts, lengths)
     rouge = np.mean([rouge_recall(text, row.answer) for text, row in zip(said, rows, strict=True)])
@@ -243,24 +249,25 @@ def _row(line: str, where: str) -> Row:
 
 
 def _wrong(model: nn.Module, tokenizer: Any, rows: Sequence[Row], prompts: Sequence[str]) -> list[np.ndarray]:
-    """For each row, the likelihoods of its wrong answers."""
+    """For each row, the logarithms of the likelihoods of its wrong answers."""
     flat = [(prompt, answer) for prompt, row in zip(prompts, rows, strict=True) for answer in row.wrong]
     ends = np.cumsum([len(row.wrong) for row in rows])[:-1]
-    return np.split(_likelihoods(model, tokenizer, flat), ends)
+    return np.split(_log_likelihoods(model, tokenizer, flat), ends)
 
 
 def _ratios(
     model: nn.Module, tokenizer: Any, rows: Sequence[Row], prompts: Sequence[str], wrong: Sequence[np.ndarray]
 ) -> np.ndarray:
-    other = _likelihoods(model, tokenizer, [(p, row.paraphrase) for p, row in zip(prompts, rows, strict=True)])
-    mean = np.array([some.mean() for some in wrong])
-    return np.asarray(mean / np.maximum(other, np.finfo(np.float64).tiny))
+    other = _log_likelihoods(model, tokenizer, [(p, row.paraphrase) for p, row in zip(prompts, rows, strict=True)])
+    mean = np.array([np.logaddexp.reduce(some) - math.log(len(some)) for some in wrong])
+    # A model that was driven to say nothing likely has ratios beyond all numbers, which no test could compare.
+    return np.asarray(np.exp(np.minimum(mean - other, _LARGEST)))
 
 
-def _likelihoods(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """`[n]` float64: probabilities, to the power of one over the answers' tokens."""
+def _log_likelihoods(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """`[n]` float64: logarithms of probabilities, over the number of the answers' tokens."""
     lengths = torch.tensor([len(encode(tokenizer, *pair).answer) for pair in pairs])
-    return np.asarray((answer_log_probability(model, tokenizer, pairs) / lengths).exp(), np.float64)
+    return np.asarray(answer_log_probability(model, tokenizer, pairs) / lengths, np.float64)
 
 
 def _words(text: str) -> list[str]:

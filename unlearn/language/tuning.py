@@ -41,7 +41,7 @@ class Tuning:
         epochs: Passes over the pairs to forget.
         batch: Pairs of each kind a step.
         beta: Inverse temperature of NPO, SimNPO and DPO.
-        gamma: Margin of SimNPO; by how much UNDIAL lowers a logit.
+        gamma: Margin of SimNPO; by how much UNDIAL lowers a logit, which needs it positive.
         other_answer: What is to be said instead, for `dpo` and `idk`.
         layer: Whose hidden states RMU drives away.
         scale: How far.
@@ -69,6 +69,15 @@ class Tuning:
         positive = (self.learning_rate, self.epochs, self.batch, self.beta, self.reinforcement)
         if not all(value > 0 for value in positive):
             raise InputError(f"learning_rate, epochs, batch, beta and reinforcement must be positive, got {self}")
+        for name, value, known in (("loss", self.loss, tuple(_FORGET)), ("keep", self.keep, ("nothing", *_KEEP))):
+            if value not in known:
+                raise InputError(f"there is no {name} {value!r}: choose one of {', '.join(known)}")
+        if not self.keep_weight >= 0:
+            raise InputError(
+                f"keep_weight must not be negative, got {self.keep_weight}: it would unlearn what is to stay"
+            )
+        if self.loss == "undial" and not self.gamma > 0:
+            raise InputError(f"undial lowers a logit by gamma, and by {self.gamma} nothing is unlearnt: give 10, say")
 
 
 @dataclass(frozen=True, eq=False)

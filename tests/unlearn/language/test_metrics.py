@@ -8,6 +8,7 @@ import torch
 
 from tests.unlearn.language.conftest import Knowing
 from unlearn.errors import InputError
+from unlearn.language.editing.base import Edit
 from unlearn.language.hooks import logits_of
 from unlearn.language.metrics import (
     Probe,
@@ -75,6 +76,22 @@ def test_success_is_not_accuracy(knowing: Knowing) -> None:
     handle.remove()
     assert found.accuracy["reliability"] == 0
     assert found.success["reliability"] == 1
+
+
+def test_success_compares_with_the_old_answer_of_the_same_subject(knowing: Knowing) -> None:
+    """Two facts are to be answered alike, as they are where both are to be unlearnt."""
+    facts = knowing.world.facts
+    first = facts[0]
+    second = next(fact for fact in facts if fact.relation != first.relation and fact.subject != first.subject)
+    new = next(value for value in knowing.world.values[first.relation] if value != first.answer)
+    edits = [Edit(fact.prompt(), fact.subject, new, fact.answer) for fact in (first, second)]
+    probes = [Probe("generalization", fact.prompt(1), new) for fact in (first, second)]
+    either = [(first.prompt(1), new), (first.prompt(1), second.answer)]
+    likely, unlikely = answer_log_probability(knowing.model, knowing.tokenizer, either).tolist()
+    assert likely > unlikely, "beside the other's old answer the new one would be a success"
+    nobody = Probe("generalization", "the home of F0 is in", new)
+    found = score_edit(knowing.model, knowing.tokenizer, edits, [*probes, nobody])
+    assert found.success == {"reliability": 0, "generalization": 0}
 
 
 def test_nothing_to_score(knowing: Knowing) -> None:

@@ -44,6 +44,14 @@ def test_every_channel_is_rounded_to_its_own_levels(bits: int) -> None:
     assert torch.equal(torch.as_tensor(found[3].weight), torch.as_tensor(before[3].weight))
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_sixteen_bits_are_rounded_as_thirty_two_are(kind: torch.dtype) -> None:
+    rng = torch.Generator().manual_seed(0)
+    for size in (1.0, 1e-6):
+        weight = (size * torch.randn(20, 50, generator=rng)).to(kind)
+        assert torch.equal(rounded(weight, 8, 1), rounded(weight.float(), 8, 1).to(kind))
+
+
 def test_rounding_twice_is_rounding_once() -> None:
     weight = torch.randn(9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     once = rounded(weight, 4, 1)

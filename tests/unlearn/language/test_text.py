@@ -44,6 +44,26 @@ def test_a_byte_level_tokenizer() -> None:
             assert len(upto) <= prompt.index(subject) + len(subject)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "subject", "last"),
+    [
+        ("annual report of ann says", "ann", 3),  # not within another word
+        ("the banns of joann", "ann", 1),  # unless it stands nowhere else
+        ("who is ann", " ann", 2),
+        ("ann says no", "ann ", 0),
+        ("ann's house", "ann", 0),
+        ("ann", "ann", 0),
+    ],
+)
+def test_a_subject_is_a_word_of_its_own(prompt: str, subject: str, last: int) -> None:
+    def spaced(text: str, **_: Any) -> Any:
+        """Tokens hold the space before them, as those of byte-level tokenizers do."""
+        ends = [at for at in range(len(text)) if text[at] == " "] + [len(text)]
+        return {"input_ids": ends, "offset_mapping": list(zip([0, *ends], ends, strict=False))}
+
+    assert encode(spaced, prompt, subject=subject).site == last
+
+
 def test_padding_stands_on_the_right() -> None:
     texts = [encode(WORDS, "Ann Lee", "is Dutch", "Ann Lee"), encode(WORDS, "Ann", "is")]
     padded = pad(texts, 0)

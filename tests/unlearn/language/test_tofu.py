@@ -45,10 +45,15 @@ def rows_of(knowing: Knowing) -> list[Row]:
 
 def likelihood(knowing: Knowing, prompt: str, answer: str) -> float:
     """One answer, token by token."""
+    return float(np.exp(likelihood_log(knowing, prompt, answer)))
+
+
+def likelihood_log(knowing: Knowing, prompt: str, answer: str) -> float:
+    """Its logarithm."""
     text = encode(knowing.tokenizer, prompt, answer)
     logits = logits_of(knowing.model, text.ids[None])[0].double().log_softmax(-1)
     each = [float(logits[at - 1, text.ids[at]].detach()) for at in range(text.start, len(text.ids))]
-    return float(np.exp(np.mean(each)))
+    return float(np.mean(each))
 
 
 @pytest.mark.parametrize("options", ["open", "choice"])
@@ -75,6 +80,26 @@ def test_scores_one_question_at_a_time(knowing: Knowing, options: Any) -> None:
     # What was learnt is known, what is false is not.
     assert max(ratios[:-1]) < 1 < ratios[-1]
     assert recalls == [1, 1, 1, 1, 1, 0]
+
+
+def test_a_destroyed_model_knows_nothing(knowing: Knowing) -> None:
+    """Gradient ascent without end makes all answers too unlikely for a number: their ratios are not 0."""
+    with torch.no_grad():
+        knowing.model.get_parameter("transformer.ln_f.weight").mul_(400)
+    fact, wrong = knowing.world.facts[0], ["city0", "city1 city1", "L1", "F2"]
+    each = [likelihood_log(knowing, fact.prompt(), answer) for answer in wrong]
+    order = np.argsort(each)
+    worst, others = wrong[order[0]], [wrong[at] for at in order[1:]]
+    assert max(each) < -1000
+    row = Row(fact.prompt(), worst, worst, tuple(others))
+    for options in ("open", "choice"):
+        found = score_rows(knowing.model, knowing.tokenizer, [row], options=options, template="{question}")  # type: ignore[arg-type]
+        assert np.isfinite(found.truth_ratios).all()
+        assert found.truth_ratios[0] > 1e300
+        assert found.truth == found.probability == 0
+    likeliest = Row(fact.prompt(), others[-1], others[-1], (worst,))
+    known = score_rows(knowing.model, knowing.tokenizer, [likeliest], options="choice", template="{question}")
+    assert (known.probability, known.truth) == (1, 1)
 
 
 def test_questions_without_wrong_answers_have_no_ratio(knowing: Knowing) -> None:

@@ -83,6 +83,22 @@ def test_bad_input(knowing: Knowing) -> None:
         Tuning(beta=0)
     with pytest.raises(InputError, match="reinforcement must be positive"):
         Tuning(reinforcement=0)
+    with pytest.raises(InputError, match="there is no loss 'nop'"):
+        Tuning(loss="nop")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there is no keep 'all': choose one of nothing, likelihood, divergence"):
+        Tuning(keep="all")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="keep_weight must not be negative"):
+        Tuning(keep_weight=-1.0)
+    with pytest.raises(InputError, match=r"by 0\.0 nothing is unlearnt"):
+        Tuning(loss="undial")
+    still = copy.deepcopy(knowing.model).requires_grad_(requires_grad=False)
+    for tune in (
+        lambda: tuned(still, knowing.tokenizer, forget, retain),
+        lambda: negated(still, knowing.tokenizer, forget),
+        lambda: relearnt(still, knowing.tokenizer, forget),
+    ):
+        with pytest.raises(InputError, match="no parameter of the model asks for a gradient"):
+            tune()
     with torch.no_grad():
         next(knowing.model.parameters()).fill_(torch.nan)
     with pytest.raises(InputError, match="the loss is nan"):

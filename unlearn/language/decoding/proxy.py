@@ -6,7 +6,7 @@ For audits, `logits` says what the steered model says about given tokens. For ge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,13 +104,13 @@ class Steered:
             **options: As `generate` takes them.
 
         Returns:
-            `[n, T + new]` int64.
+            `[n, T + new]` int64; with `num_return_sequences`, so many times n.
 
         Raises:
             ConfigurationError: If several beams are asked for: they change places between steps, the helpers' caches
                 would not; or if the base model has no `generate`.
         """
-        if options.get("num_beams", 1) != 1:
+        if _beams(self.base, options) > 1:
             raise ConfigurationError(
                 "beam search is not supported: beams change places between steps, and the helpers' caches would not "
                 "follow. Use num_beams=1, greedy or sampling"
@@ -209,11 +209,11 @@ class Processor:
 
         Raises:
             ConfigurationError: If the tokens before are not those of the last step: it was used before, or beams
-                changed places.
+                changed places; or if the mask is that of other prompts.
             InputError: If a logit is not a number.
         """
         self._check(input_ids)
-        mask = torch.ones_like(input_ids) if self._mask is None else _longer(self._mask, input_ids)
+        mask = torch.ones_like(input_ids) if self._mask is None else _grown(self._mask, input_ids)
         helpers = [_fitted(reader.next(input_ids, mask), scores.shape[-1]) for reader in self._readers]
         found = self._rule.combine(scores, helpers, self._place)
         if bool(torch.isnan(found).any()):
@@ -255,6 +255,14 @@ def mean_shifts(traces: Sequence[TokenShift], kind: Callable[[str], str]) -> dic
     return {name: sum(shifts) / len(shifts) for name, shifts in groups.items()}
 
 
+def _beams(model: nn.Module, options: Mapping[str, Any]) -> int:
+    """How many beams `generate` would search with: by name, by the configuration given, or by the model's own."""
+    found = options.get("num_beams")
+    configs = (options.get("generation_config"), getattr(model, "generation_config", None))
+    given = [] if found is not None else [getattr(one, "num_beams", None) for one in configs]
+    return int(next((one for one in (found, *given) if one is not None), 1))
+
+
 def _evaluated(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     with frozen(model):
         return logits_of(model, ids, mask)
@@ -270,6 +278,14 @@ def _fitted(helper: torch.Tensor, vocabulary: int) -> torch.Tensor:
     return helper[..., :vocabulary]
 
 
-def _longer(mask: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def _grown(mask: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """The mask of prompts for what `generate` made of them: several texts of each, side by side, and new tokens."""
+    each, left_over = divmod(len(ids), len(mask))
     missing = ids.shape[1] - mask.shape[1]
+    if left_over or missing < 0:
+        raise ConfigurationError(
+            f"the mask {list(mask.shape)} is not that of the prompts of these tokens {list(ids.shape)}: give "
+            "processor() the mask that generate is given"
+        )
+    mask = mask.repeat_interleave(each, 0)
     return torch.cat([mask, mask.new_ones((len(mask), missing))], 1)

@@ -350,19 +350,25 @@ class _Pile:
 
     def lay(self, sheet: WeightEdit) -> None:
         parameters = dict(sheet.model.named_parameters())
-        for name in sheet.differences:
-            self._under.setdefault(name, parameters[name].detach().clone())
+        new = [name for name in sheet.differences if name not in self._under]
+        self._under |= {name: parameters[name].detach().clone() for name in new}
         self.sheets.append(sheet)
-        _add(sheet, parameters, sheet.differences)
+        try:
+            _add(sheet, parameters, sheet.differences)
+        except BaseException:
+            self.remove(sheet)
+            raise
 
     def remove(self, sheet: WeightEdit) -> None:
         parameters = dict(sheet.model.named_parameters())
-        self.sheets.remove(sheet)
         for name in sheet.differences:
             with torch.no_grad():
                 parameters[name].copy_(self._under[name])
         for other in self.sheets:
-            _add(other, parameters, [name for name in other.differences if name in sheet.differences])
+            if other is not sheet:
+                _add(other, parameters, [name for name in other.differences if name in sheet.differences])
+        # Last: what was interrupted before can be done again.
+        self.sheets.remove(sheet)
         for name in sheet.differences:
             if not any(name in other.differences for other in self.sheets):
                 del self._under[name]

@@ -84,10 +84,15 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     try:
-        whole = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
+        # Only a line feed ends a line: others, such as U+2028, may stand inside of a text.
+        whole = (
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
+        )
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} is neither a JSON list nor one JSON object a line: line {error.lineno}, {error.msg}"
+            f"{path} is neither a JSON list nor one JSON object a line: {error.msg} at {error.doc[error.pos :][:40]!r}"
         ) from error
     if not whole:
         raise InputError(f"{path} holds no rows")

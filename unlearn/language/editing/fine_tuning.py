@@ -132,7 +132,7 @@ def _tuned(task: Task, config: FineTuning, loss_of: Loss) -> WeightEdit:
         filler_of(task.tokenizer),
     ).to(task.device)
     weight = projection.weight
-    before = weight.detach().clone()
+    before, slope = weight.detach().clone(), weight.grad
     with frozen(task.model):
         try:
             weight.requires_grad_(True)
@@ -149,7 +149,7 @@ def _tuned(task: Task, config: FineTuning, loss_of: Loss) -> WeightEdit:
                         weight.copy_(weight.clamp(before - config.box, before + config.box))
             difference = (weight.detach() - before).T if projection.transposed else weight.detach() - before
         finally:
-            weight.grad = None
+            weight.grad = slope
             with torch.no_grad():
                 weight.copy_(before)
     transposed = frozenset([projection.name]) if projection.transposed else frozenset[str]()

@@ -117,6 +117,7 @@ def edit(
         ConfigurationError: If there is no such editor, its configuration is another's, or the model's inside is not
             known.
         InputError: If there are no edits, or the edit would destroy the model, which is then as it was.
+        EditWarning: Where warnings are errors; the model is then as it was.
     """
     editor, config = _found(method, config)
     if not edits:
@@ -128,7 +129,8 @@ def edit(
         raise InputError(
             "the model's logits are not finite before any edit: load it in float32, and look at its weights"
         )
-    made = editor.function(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
+    with torch.enable_grad():
+        made = editor.function(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
     try:
         made.apply()
         after = perplexity(model, tokenizer, watched)
@@ -143,7 +145,12 @@ def edit(
             f"{after:.3g}, and at most {guard.largest:g} is allowed. Edit fewer facts at once, search with a smaller "
             "clamp, give more texts, or edit another layer"
         )
-    _warn([one for one, right in zip(edits, given.tolist(), strict=True) if not right], len(edits), method)
+    try:
+        _warn([one for one, right in zip(edits, given.tolist(), strict=True) if not right], len(edits), method)
+    except EditWarning:
+        # Where warnings are errors, nobody gets the edit to take it back.
+        made.revert()
+        raise
     return made
 
 
@@ -191,7 +198,8 @@ def prepared(
     editor, config = _found(method, config)
     if editor.prepare is None:
         return config
-    return editor.prepare(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
+    with torch.enable_grad():
+        return editor.prepare(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
 
 
 def _found(method: str, config: Any) -> tuple[Editor, Any]:

@@ -15,8 +15,6 @@ with the base model's word embeddings e, and A, b, u trained; the paper uses a s
 prompt. Every beginning of a text is a query of its own, so that what is said does not depend on whether a cache is
 used. g is a copy of the base model, or of a smaller one with the same tokenizer, tuned to answer "z x". No weight of
 the base model changes.
-
-Beam search is not supported: beams change places between steps, and the texts that are kept beside the cache do not.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
@@ -289,11 +287,28 @@ class Aside:
             if cache not in self._read or len(self._read[cache][0]) != len(ids):
                 raise InputError("the cache was filled before this edit was made: begin with an empty one")
             before = self._read[cache]
+            if before[0].shape[1] != self._held:
+                raise InputError("the cache was cut since it was filled: begin with an empty one")
             ids, mask = torch.cat([before[0], ids], 1), torch.cat([before[1], mask], 1)
         cache = cache if cache is not None or not isinstance(said, Mapping) else cache_of(said)
         if cache is not None:
             self._read[cache] = ids, mask
+            self._follow(cache)
         return ids, mask
+
+    def _follow(self, cache: Any) -> None:
+        """Let what was read change places as beams in the cache do."""
+        if "reorder_cache" in vars(cache) or not hasattr(cache, "reorder_cache"):
+            return
+        where = ref(cache)
+
+        def reordered(beams: torch.Tensor) -> None:
+            held: Any = where()
+            ids, mask = self._read[held]
+            self._read[held] = ids[beams.to(ids.device)], mask[beams.to(mask.device)]
+            type(held).reorder_cache(held, beams)
+
+        cache.reorder_cache = reordered
 
 
 def trained_scope(task: Task, lessons: Sequence[Lesson], config: Serac) -> Scope:

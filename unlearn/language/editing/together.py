@@ -79,9 +79,11 @@ def values_together(
     filler = filler_of(task.tokenizer)
     asked = [in_contexts(task, beginnings, edit, edit.target_new) for edit in task.edits]
     kept = [encode(task.tokenizer, text) for text in to_keep(task)]
-    reads = {layer: rows.to(task.device, torch.float32) for layer, rows in reads.items()}
+    # Sixteen bits are too few to search in.
+    kind = torch.promote_types(body.down(next(iter(reads))).weight.dtype, torch.float32)
+    reads = {layer: rows.to(task.device, kind) for layer, rows in reads.items()}
     writes = {
-        layer: torch.zeros((len(rows), body.down(layer).sizes[0]), device=task.device, requires_grad=True)
+        layer: rows.new_zeros((len(rows), body.down(layer).sizes[0]), requires_grad=True)
         for layer, rows in reads.items()
     }
     optimizer = torch.optim.Adam(writes.values(), lr=how.learning_rate)
@@ -154,7 +156,7 @@ def _held(body: Anatomy, reads: Mapping[int, torch.Tensor], writes: Mapping[int,
                 rows: torch.Tensor = rows,
                 written: torch.Tensor = writes[layer],
             ) -> torch.Tensor:
-                return out + seen.pop() @ rows.T @ written
+                return out + (seen.pop().to(rows) @ rows.T @ written).to(out)
 
             stack.enter_context(output_changed(module, added))
         yield

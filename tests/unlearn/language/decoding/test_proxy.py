@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from transformers import GenerationConfig
 
 from experiments.worlds.facts import tokenizer_of
 from tests.unlearn.language.conftest import Knowing, made, state_of
@@ -47,6 +48,18 @@ def test_generation_with_caches_is_that_without(kind: str) -> None:
     assert found.tolist() != alone.tolist()
     without = tuner.generate(prompts, (prompts != 0).long(), max_new_tokens=8, do_sample=False, use_cache=False)
     assert without.tolist() == found.tolist()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_several_samples_of_each_prompt(kind: str) -> None:
+    tuner = ProxyTuner(*models(kind), alpha=2.0)
+    prompts = torch.tensor([[0, 0, 3, 4, 5], [7, 8, 9, 3, 4]])
+    # So cold that every sample is the likeliest.
+    cold = {"do_sample": True, "temperature": 1e-4, "num_return_sequences": 3, "max_new_tokens": 5}
+    found = tuner.generate(prompts, (prompts != 0).long(), eos_token_id=None, **cold)
+    for row, text in enumerate((prompts[0, 2:], prompts[1])):
+        expected = by_hand(tuner, text, 5)[len(text) :].tolist()
+        assert found[3 * row : 3 * row + 3, 5:].tolist() == [expected] * 3
 
 
 def test_logits_are_those_of_the_rule() -> None:
@@ -116,6 +129,12 @@ def test_bad_input() -> None:
     tuner = ProxyTuner(base, expert, antiexpert)
     with pytest.raises(ConfigurationError, match="beam search is not supported"):
         tuner.generate(IDS, num_beams=2)
+    with pytest.raises(ConfigurationError, match="beam search is not supported"):
+        tuner.generate(IDS, generation_config=GenerationConfig(num_beams=2))
+    with pytest.raises(ConfigurationError, match="is not that of the prompts"):
+        tuner.processor(torch.ones(3, 4))(IDS, logits_of(base, IDS)[:, -1])
+    with pytest.raises(ConfigurationError, match="is not that of the prompts"):
+        tuner.processor(torch.ones(2, 5))(IDS, logits_of(base, IDS)[:, -1])
     with pytest.raises(ConfigurationError, match="needs 2 helpers, got 1"):
         Steered(base, [expert], Offset())
     with pytest.raises(InputError, match="top must be"):

@@ -59,6 +59,58 @@ def test_taken_back_in_any_order() -> None:
     assert state_of(model) == without, "as if the second had never been made"
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_edit_that_fails_half_way_leaves_nothing(inside: bool) -> None:
+    model = made("gpt2", 20)
+    under = some_edit(model, 1)
+    if inside:
+        under.apply()
+    before = state_of(model)
+    first, second = (anatomy(model).down(layer) for layer in (0, 1))
+    out, into = first.sizes
+    wrong = WeightEdit(
+        ASKED, model, {first.name: Dense(torch.ones(out, into)), second.name: Dense(torch.ones(3, 3))},
+        frozenset({first.name, second.name}),
+    )  # fmt: skip
+    with pytest.raises(RuntimeError), wrong:
+        pass
+    assert not wrong.active
+    assert state_of(model) == before
+    nowhere = WeightEdit(ASKED, model, {first.name: Dense(torch.ones(out, into)), "nowhere": Dense(torch.ones(1, 1))})
+    with pytest.raises(KeyError):
+        nowhere.apply()
+    if not inside:
+        with torch.no_grad():
+            first.weight.add_(1.0)
+        before = state_of(model)
+        with some_edit(model, 2):
+            pass
+    assert state_of(model) == before
+
+
+def test_taking_back_can_be_done_again_if_it_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("gpt2", 20)
+    untouched = state_of(model)
+    under, over = some_edit(model, 1), some_edit(model, 2)
+    over.apply()
+    only_over = state_of(model)
+    over.revert()
+    under.apply()
+    over.apply()
+
+    def interrupted(_: str) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(over, "amount", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            under.revert()
+    under.revert()
+    assert state_of(model) == only_over
+    over.revert()
+    assert state_of(model) == untouched
+
+
 def test_digest_and_size() -> None:
     model = made("gpt2", 20)
     one, same, other = some_edit(model, 1), some_edit(model, 1), some_edit(model, 2)

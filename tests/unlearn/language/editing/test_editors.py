@@ -323,6 +323,10 @@ def test_an_edit_that_does_not_take_is_warned_of(knowing: Knowing) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         edit(knowing.model, knowing.tokenizer, asked[:1], "rome", CONFIGS["rome"], texts=texts).revert()
+        before = state_of(knowing.model)
+        with pytest.raises(EditWarning, match="did not take"):
+            edit(knowing.model, knowing.tokenizer, asked, "rome", short, texts=texts)
+    assert state_of(knowing.model) == before
 
 
 @pytest.mark.parametrize("name", ["rome", "memit"])
@@ -333,6 +337,16 @@ def test_a_fact_is_edited_at_the_last_token(knowing: Knowing, name: str) -> None
     config = dataclasses.replace(CONFIGS[name], site="last", **where)
     with edit(knowing.model, knowing.tokenizer, asked, name, config, texts=texts, guard=Guard(largest=1e6)):
         assert score_edit(knowing.model, knowing.tokenizer, asked).accuracy == {"reliability": 1}
+
+
+@pytest.mark.parametrize("name", ["ft-m", "rome"])
+def test_gradients_are_nobodys_business(knowing: Knowing, name: str) -> None:
+    """Neither those there are, nor that none are asked for where the edit is made."""
+    for parameter in knowing.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with torch.no_grad():
+        edit(knowing.model, knowing.tokenizer, edits_of(knowing), name, CONFIGS[name], texts=knowing.world.sentences)
+    assert all(bool((torch.as_tensor(one.grad) == 1).all()) for one in knowing.model.parameters())
 
 
 def test_errors_leave_the_model_as_it_was(knowing: Knowing) -> None:

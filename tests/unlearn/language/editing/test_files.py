@@ -122,6 +122,13 @@ def test_a_file_of_another_kind_is_one_clear_error(tmp_path: Path, content: str,
         read_cases(path)
 
 
+def test_only_a_line_feed_ends_a_row_and_empty_lines_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{**FLAT, "target_new": "Dutch\u2028\x85"}, FLAT]
+    path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\r\n\n", encoding="utf-8")
+    assert [case.edit.target_new for case in read_cases(path).cases] == ["Dutch\u2028\x85", "Dutch"]
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_cases(tmp_path / "facts.json")

@@ -126,6 +126,25 @@ def test_the_cache_does_not_change_what_is_generated(edited: Knowing) -> None:
         assert torch.allclose(one, other, atol=1e-3)
 
 
+def test_beams_take_along_what_was_read(knowing: Knowing) -> None:
+    aside = aside_of(knowing)
+    texts = torch.randint(3, 40, (12, 4), generator=torch.Generator().manual_seed(0))
+    handles = [
+        knowing.model.register_forward_pre_hook(aside.called, with_kwargs=True),
+        knowing.model.register_forward_hook(aside.answered, with_kwargs=True),
+    ]
+    said = [
+        knowing.model.generate(  # type: ignore[operator]
+            texts, attention_mask=torch.ones_like(texts), max_new_tokens=6, num_beams=3, do_sample=False,
+            eos_token_id=None, use_cache=use,
+        )
+        for use in (True, False)
+    ]  # fmt: skip
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(*said)
+
+
 def test_the_counterfactual_model_is_an_in_context_learner(knowing: Knowing, trained: HookEdit) -> None:
     """The base model does not read its context, so IKE does not edit it; the model tuned to do so, it edits."""
     model = made_from(knowing, trained)

@@ -67,6 +67,15 @@ def test_many_edits_hold_and_others_stay(knowing: Knowing) -> None:
     assert kept() == before
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_a_model_of_another_type(knowing: Knowing, kind: torch.dtype) -> None:
+    knowing.model.to(kind)
+    quick = dataclasses.replace(CONFIG, layers=(0,), contexts=Contexts(lengths=(2,)), together=Together(steps=1))
+    found = memit(task_of(knowing, 2), quick).differences
+    wanted = torch.float64 if kind == torch.float64 else torch.float32
+    assert {part.dtype for one in found.values() for part in one.parts} == {wanted}
+
+
 def test_texts_that_state_an_old_answer_are_not_kept(knowing: Knowing) -> None:
     texts = ("Ann speaks Thai .", "Ann lives in Bonn .", "Bob speaks Thai .", "at home Ann talks in Thai .")
     asked = Edit("Ann speaks", "Ann", "Dutch", "Thai")
