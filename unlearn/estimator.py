@@ -406,8 +406,8 @@ class SISAClassifier(ClassifierMixin, _SISAEstimator):  # type: ignore[misc]  # 
 
     Args:
         learner: What each shard trains: a scikit-learn estimator, a learner of `shards.learners`, a reference
-            `"package.module:function"` to a torch module's factory, `"mlp"` or `"cnn"`. None:
-            `LogisticRegression(max_iter=1000)`.
+            `"package.module:function"` to a torch module's factory, or a name such as `"mlp"` or `"sgd"` (see
+            `shards.learners.as_learner`). None: `LogisticRegression(max_iter=1000)`.
         n_shards: S: into how many isolated models the records are spread; forgetting costs about 1/S of a
             training.
         n_slices: R: into how many increments each shard's part of a batch is cut; forgetting goes back no
@@ -520,7 +520,8 @@ class SISARegressor(RegressorMixin, _SISAEstimator):  # type: ignore[misc]  # sc
 
     Args:
         learner: What each shard trains: a scikit-learn estimator, a learner of `shards.learners`, a reference
-            `"package.module:function"` to a torch module's factory, `"mlp"` or `"cnn"`. None: `Ridge()`.
+            `"package.module:function"` to a torch module's factory, or a name such as `"mlp"` or `"ridge"` (see
+            `shards.learners.as_learner`). None: `Ridge()`.
         n_shards: S: into how many isolated models the records are spread; forgetting costs about 1/S of a
             training.
         n_slices: R: into how many increments each shard's part of a batch is cut.

@@ -231,7 +231,8 @@ class Workspace:
 
         Args:
             path: A folder that does not exist yet, or is empty.
-            learner: A learner, a scikit-learn estimator, or a torch module's factory (see `as_learner`).
+            learner: A learner, a scikit-learn estimator, a torch module's factory, or a name as on the command line,
+                such as `"logistic"` (see `as_learner`).
             n_shards: S: into how many isolated models the data is spread.
             n_slices: R: into how many increments each shard's part of a batch is cut.
             task: What is predicted; None: as the estimator says, else classification.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any
 
@@ -11,8 +12,18 @@ from shards.digest import Json
 from shards.errors import CodeError, ConfigurationError
 from shards.learners.base import Learner
 
-READY_MADE = ("mlp", "cnn")
-"""Names of ready-made networks: `MLPLearner`, and a torch module."""
+_CLASSES = {
+    "mlp": "shards.learners.mlp:MLPLearner",
+    "ridge": "shards.learners.ridge:RidgeLearner",
+    "knn": "shards.learners.neighbours:NeighboursLearner",
+    "lda": "shards.learners.discriminant:LDALearner",
+    "gaussian_nb": "shards.learners.naive_bayes:GaussianNBLearner",
+    "multinomial_nb": "shards.learners.naive_bayes:MultinomialNBLearner",
+    "random_trees": "shards.learners.random_trees:RandomTreesLearner",
+}
+
+NAMES = ("cnn", "logistic", "sgd", *_CLASSES)
+"""Short names of learners, here and on the command line."""
 
 
 def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
@@ -20,7 +31,10 @@ def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
 
     Args:
         what: A `Learner`; a scikit-learn estimator; a class or function that makes a `torch.nn.Module`; the class
-            of a learner or estimator; a reference `"package.module:name"` to any of these; `"mlp"` or `"cnn"`.
+            of a learner or estimator; a reference `"package.module:name"` to any of these; or one of `NAMES`: `"mlp"`
+            (`MLPLearner`), `"cnn"` (a torch module), `"logistic"` and `"sgd"` (scikit-learn's `LogisticRegression`
+            and logistic `SGDClassifier`), or a learner whose shards make one exact model: `"ridge"`, `"lda"`,
+            `"gaussian_nb"`, `"multinomial_nb"`, `"knn"`, `"random_trees"`.
         options: Further arguments of the learner that is made.
 
     Returns:
@@ -28,11 +42,11 @@ def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
 
     Raises:
         ConfigurationError: If it is none of these, or does not take the options.
-        CodeError: If a reference leads nowhere.
+        CodeError: If there is no learner of that name, or a reference leads nowhere.
     """
     given = dict(options or {})
     if isinstance(what, str):
-        found = what if what in READY_MADE else _referenced(what)
+        found = _named(what)
         # A factory stays the name it was given as: that is what a recipe can hold.
         what = found if _is_learner(found) or _is_estimator(found) else what
     if isinstance(what, Learner):
@@ -54,10 +68,6 @@ def _made(what: Any, options: dict[str, Json]) -> Learner:
         from shards.learners.sklearn import SklearnLearner
 
         return SklearnLearner(what() if isinstance(what, type) else what, **options)
-    if what == "mlp":
-        from shards.learners.mlp import MLPLearner
-
-        return MLPLearner(**options)
     if isinstance(what, str) or callable(what):
         from shards.learners.torch import TorchLearner
 
@@ -68,19 +78,35 @@ def _made(what: Any, options: dict[str, Json]) -> Learner:
     )
 
 
-def _referenced(text: str) -> Any:
-    """What a reference leads to."""
-    module, colon, path = text.partition(":")
+def _named(text: str) -> Any:
+    """What a name or a reference stands for."""
+    if text == "cnn":
+        return text
+    if text == "logistic":
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(max_iter=1000)
+    if text == "sgd":
+        from sklearn.linear_model import SGDClassifier
+
+        return SGDClassifier(loss="log_loss")
+    module, colon, path = _CLASSES.get(text, text).partition(":")
     if not colon or not module or not path or module.startswith("."):
-        raise CodeError(
-            f'{text!r} is neither a ready-made network ({", ".join(READY_MADE)}) nor a reference "package.module:name"'
-        )
+        raise CodeError(f"there is no learner {text!r}: {_meant(text)}")
     try:
         return attrgetter(path)(importlib.import_module(module))
     except (ImportError, AttributeError, SyntaxError) as error:
         raise CodeError(
             f"{text!r} leads nowhere ({error}): check the name, and that its file can be imported from here"
         ) from error
+
+
+def _meant(name: str) -> str:
+    """What somebody may have meant by a name that is none."""
+    package, _, last = name.rpartition(".")
+    near = [f"{package}:{last}"] if package and ":" not in name else get_close_matches(name, NAMES, 1)
+    said = "".join(f"did you mean {meant}? " for meant in near)
+    return f"{said}Give one of {', '.join(NAMES)}, or package.module:name"
 
 
 def _is_learner(found: Any) -> bool:

@@ -57,19 +57,6 @@ RiskClasses: TypeAlias = Annotated[
 
 _NUMBERS = re.compile(r"\*|[0-9]{1,9}(-[0-9]{1,9})?")
 
-PRESETS = ("mlp", "cnn", "logistic", "sgd")
-"""Learners in shards, by name."""
-
-EXACT = {
-    "ridge": "shards.learners.ridge:RidgeLearner",
-    "knn": "shards.learners.neighbours:NeighboursLearner",
-    "lda": "shards.learners.discriminant:LDALearner",
-    "gaussian_nb": "shards.learners.naive_bayes:GaussianNBLearner",
-    "multinomial_nb": "shards.learners.naive_bayes:MultinomialNBLearner",
-    "random_trees": "shards.learners.random_trees:RandomTreesLearner",
-}
-"""Learners whose shards make one exact model, by name."""
-
 _RAISED = (
     ArithmeticError,
     AssertionError,
@@ -201,8 +188,7 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
     """Make the learner that a name stands for.
 
     Args:
-        name: `"mlp"`, `"cnn"`, `"logistic"`, `"sgd"`, one of `EXACT`, or `"package.module:name"` of a module factory,
-            a learner or an estimator.
+        name: One of `shards.learners.NAMES`, or `"package.module:name"` of a module factory, a learner or an estimator.
         options: Options of the learner.
 
     Returns:
@@ -216,7 +202,7 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
     from shards.learners import as_learner
 
     try:
-        return as_learner(_preset(name), options)
+        return as_learner(name, options)
     except UnlearnError:
         raise
     except _RAISED as error:
@@ -224,35 +210,6 @@ def make_learner(name: str, options: dict[str, Json]) -> Any:
             f"{name!r}: your file raised {type(error).__name__} while it was imported ({error}): repair it; `unlearn "
             "--debug …` shows where"
         ) from error
-
-
-def _preset(name: str) -> Any:
-    from shards.errors import CodeError
-
-    if name == "logistic":
-        from sklearn.linear_model import LogisticRegression
-
-        return LogisticRegression(max_iter=1000)
-    if name in EXACT:
-        return EXACT[name]
-    if name == "sgd":
-        from sklearn.linear_model import SGDClassifier
-
-        return SGDClassifier(loss="log_loss")
-    if name not in PRESETS and ":" not in name:
-        raise CodeError(f"there is no learner {name!r}: {_meant(name)}")
-    return name
-
-
-def _meant(name: str) -> str:
-    """What somebody may have meant by a name that is none."""
-    from difflib import get_close_matches
-
-    known = (*PRESETS, *EXACT)
-    package, dot, last = name.rpartition(".")
-    near = [f"{package}:{last}"] if dot else get_close_matches(name, known, 1)
-    said = "".join(f"did you mean {meant}? " for meant in near)
-    return f"{said}Give one of {', '.join(known)}, or package.module:name"
 
 
 def _json_or_text(text: str) -> Json:
