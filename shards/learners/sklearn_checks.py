@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from shards.errors import ConfigurationError
-from shards.learners.trusted import check_trusted
+from shards.learners.trusted import check_trusted, root_of
+from shards.records import TEXT
 from shards.task import Task
 
 
@@ -55,6 +56,7 @@ def check_task(task: Task, estimator: Any) -> None:
         wanted = "a classifier" if task.kind == "classification" else "a regressor"
         raise ConfigurationError(f"{name} is not {wanted}, which a {task.kind} task needs; use one that is")
     _check_features(task)
+    _check_text(task, estimator)
     _check_target(task, estimator)
 
 
@@ -69,6 +71,24 @@ def _check_features(task: Task) -> None:
         raise ConfigurationError(
             f"features {wide} of a table have more than one value per record; a table takes one value per"
             " column: split them into columns, or use a single feature named 'x'"
+        )
+
+
+def _check_text(task: Task, estimator: Any) -> None:
+    """Refuse text for an estimator of scikit-learn's own that takes numbers alone."""
+    from sklearn.utils import get_tags
+
+    text = [name for name, schema in task.features.items() if schema.dtype == TEXT]
+    if not text or root_of(type(estimator).__module__) != "sklearn":
+        return
+    tags = get_tags(estimator)
+    # What an estimator is made of, such as a pipeline's steps, or a function given to it may take text.
+    made_of = any("__" in name or callable(value) for name, value in estimator.get_params(deep=True).items())
+    takes = tags.no_validation or tags.input_tags.string or tags.input_tags.categorical
+    if not made_of and not takes:
+        raise ConfigurationError(
+            f"{type(estimator).__name__} takes numbers and no text ({', '.join(text)}): encode it inside the learner, "
+            "in a pipeline that begins with a ColumnTransformer of a OneHotEncoder, or name other features"
         )
 
 

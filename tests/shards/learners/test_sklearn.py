@@ -373,11 +373,29 @@ def test_constructors_that_change_parameters_are_refused(package: Any) -> None:
         (GaussianNB(), Task("classification", CLASSES.features, FieldSchema((), "<i8"), ("a",)), "at least two"),
         (GaussianNB(), Task("classification", CLASSES.features, FieldSchema((2,), "<i8"), ("a", "b")), "scalar"),
         (Ridge(), Task("regression", {"a": FieldSchema((2,), "<f8")}, FieldSchema((), "<f8")), r"\['a'\]"),
+        (LogisticRegression(), TABLE, r"no text \(word, text\): encode it inside the learner"),
+        (HistGradientBoostingClassifier(), TABLE, r"no text \(word, text\)"),
     ],
 )
 def test_tasks_that_do_not_fit_are_refused(estimator: Any, task: Task, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         SklearnLearner(estimator).check(task)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()),
+        DummyClassifier(),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_estimators_that_take_text_do(estimator: Any) -> None:
+    learner = SklearnLearner(estimator)
+    learner.check(TABLE)
+    table = data(task=TABLE, classes=(0, 1))
+    found = learner.predictor(learner.train_step(None, table, context(task=TABLE)), TABLE)(table.features)
+    assert found.shape == (50, 2)
 
 
 def test_kinds() -> None:
