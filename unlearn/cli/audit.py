@@ -11,6 +11,7 @@ import typer
 from unlearn.cli.arguments import AsJson, Columns, RecordId, RiskColumn, Run, Subject, Target, opened, split_names
 from unlearn.cli.attack_output import list_attacks, say_attacks
 from unlearn.cli.output import counted, print_json, say
+from unlearn.cli.predict import declared_columns
 
 if TYPE_CHECKING:
     from shards.records import Records
@@ -42,7 +43,8 @@ def audit(
         Path,
         typer.Option(
             metavar="FILE",
-            help="The forgotten records as they were ingested: .csv, .parquet, or .npz of X, y, subjects, record_ids.",
+            help="The forgotten records as they were ingested: .csv, .parquet, or .npz of X, y, subjects, record_ids. "
+            "The declared columns are found by name, beside whatever others.",
         ),
     ],
     request: Annotated[
@@ -121,12 +123,15 @@ def audit(
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise typer.BadParameter(f"--out {out}: give a file in a folder that is there; nothing was tested")
 
-    def read(file: Path) -> Records:
-        return from_file(
-            file, target=target, subject=subject, record_id=record_id, features=split_names(features), risk=risk
-        )
-
     with opened(run) as workspace:
+        task = workspace.task
+
+        def read(file: Path) -> Records:
+            names = split_names(features)
+            if names is None and task is not None:
+                names = declared_columns(file, task)
+            return from_file(file, target=target, subject=subject, record_id=record_id, features=names, risk=risk)
+
         presented = read(records)
         batches = workspace.status().batches
         plan, others = None, None

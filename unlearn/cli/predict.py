@@ -91,16 +91,30 @@ def read_features(
     from shards.sources import features_from_file
     from unlearn.errors import InputError
 
-    stacked = list(task.features) == ["x"] and task.features["x"].shape != ()
     if names is not None and task.columns and len(names) != len(task.columns):
         raise InputError(
             f"--features names {len(names)} of the {len(task.columns)} columns that the model takes: give "
             f"{', '.join(task.columns)}, or leave the option out"
         )
-    if names is None and file.suffix != ".npz":
-        names = list(task.columns) or (None if stacked else list(task.features))
+    if names is None:
+        names = declared_columns(file, task)
     text = [name for name, schema in task.features.items() if schema.dtype == "str"]
     return features_from_file(file, features=names, leave_out=leave_out, text=text)
+
+
+def declared_columns(file: Path, task: Task) -> list[str] | None:
+    """The columns of a table that are features of a workspace.
+
+    Args:
+        file: The table, or an `.npz` file, which has no columns.
+        task: The declared task.
+
+    Returns:
+        Their names; None where the task names none: its features came as arrays.
+    """
+    if file.suffix == ".npz" or (not task.columns and list(task.features) == ["x"] and task.features["x"].shape):
+        return None
+    return list(task.columns) or list(task.features)
 
 
 def _csv(columns: dict[str, list[Any]]) -> str:
