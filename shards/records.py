@@ -580,12 +580,17 @@ def _check_dtype(array: np.ndarray, what: str) -> None:
     raise InputError(f"{what} holds {_kind_name(array)}, which cannot be trained on; {advice}")
 
 
+def _of_rows(shape: Sequence[int]) -> str:
+    """The shape of many records, for a message."""
+    return f"[{', '.join(map(str, ('n', *shape)))}]"
+
+
 def _fit(name: str, array: np.ndarray, declared: FieldSchema) -> np.ndarray:
     """One feature in its declared shape and dtype."""
     found = field_schema(array)
     if found.shape != tuple(declared.shape):
         raise InputError(
-            f"feature {name!r}: expected shape [n, *{list(declared.shape)}], got [n, *{list(found.shape)}]; "
+            f"feature {name!r}: expected shape {_of_rows(declared.shape)}, got {_of_rows(found.shape)}; "
             "give records of the declared shape"
         )
     if found.dtype == declared.dtype:

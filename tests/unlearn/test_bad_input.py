@@ -114,7 +114,7 @@ BAD_BATCHES: dict[str, tuple[dict[str, Any], type[UnlearnError], str]] = {
     "no y": ({"y": None}, InputError, "y is missing"),
     "an undeclared class": ({"y": [0, 1, 0, 1, 0, 7]}, InputError, r"not declared classes: 7.*declared are 0, 1"),
     "labels as text": ({"y": list("010101")}, InputError, "not declared classes: '0', '1'"),
-    "a wider record": ({"X": np.zeros((6, 4))}, InputError, r"expected shape \[n, \*\[3\]\], got \[n, \*\[4\]\]"),
+    "a wider record": ({"X": np.zeros((6, 4))}, InputError, r"expected shape \[n, 3\], got \[n, 4\]"),
     "text": ({"X": np.array(list("abcdef"))}, InputError, "expected shape"),
     "bool features": ({"X": np.ones((6, 3), dtype=bool)}, InputError, "expected dtype <f8, got |b1"),
     "complex features": ({"X": np.ones((6, 3), dtype=complex)}, InputError, "complex"),

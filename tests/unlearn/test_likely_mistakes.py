@@ -29,6 +29,8 @@ FILES = {
     "missing.csv": HEADER + "n1,x1,,0.5,no\n",
     "unlabelled.csv": HEADER + "n1,x1,30,0.5,\nn2,x2,30,0.5,no\n",
     "words.csv": HEADER + "n1,x1,old,0.5,no\n",
+    "not_available.csv": HEADER + "n1,x1,30,0.5,no\nn2,NA,30,0.5,no\nn3,,30,0.5,no\n",
+    "cities.csv": "row,person,city,buys\nn1,x1,Leeds,a\nn2,x2,Rome,b\n",
     "third.csv": HEADER + "n1,x1,30,0.5,perhaps\n",
     "wider.csv": "row,person,age,income,height,buys\nn1,x1,30,0.5,180,no\n",
     "no_target.csv": "row,person,age,income\nn1,x1,30,0.5\n",
@@ -124,6 +126,14 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("did you mean sklearn.linear_model:SGDClassifier?",),
     ),
     "a missing value": ("ingest run missing.csv {roles}", ("'age' misses a value in row 0", "fill in or drop")),
+    "a value called NA": (
+        "ingest run not_available.csv {roles}",
+        ("'person' misses a value in row 1 and 1 more, counted from 0", "NA, N/A, null and nan without quotes"),
+    ),
+    "a column of words": (
+        "ingest fresh cities.csv {roles}",
+        ("SGDClassifier takes numbers and no text (city)", "a pipeline that begins with a ColumnTransformer"),
+    ),
     "words among numbers": ("ingest run words.csv {roles}", ("hold text", "'age'", "correct those values")),
     "another shape in a later batch": (
         "ingest run wider.csv {roles}",
