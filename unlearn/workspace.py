@@ -71,7 +71,7 @@ from unlearn.errors import (
     WorkspaceError,
 )
 from unlearn.exported import KIND, check_exportable, write_program
-from unlearn.facts import EDIT_ID, LANGUAGE_MODEL, EditRequest, EditState, Fact
+from unlearn.facts import EDIT_ID, LANGUAGE_MODEL, NOT_MADE, EditRequest, EditState, Fact
 from unlearn.forgetting import (
     Draft,
     Instead,
@@ -969,7 +969,9 @@ class Workspace:
             raise made.damaged[0]
         if done.state is EditState.NOT_APPLIED:
             why = made.failures.get(done.id, done.failure)
-            raise NotAppliedError(f"the edit {done.id} was not applied: {why}; the model is as it was")
+            tried = done.failure in (NOT_MADE["unreliable"], NOT_MADE["destroyed"])
+            hint = ": try other options of the editor, or another one" if tried else ""
+            raise NotAppliedError(f"the edit {done.id} was not applied: {why}{hint}; the model is as it was")
         return replace(done, opening=accepted.opening)
 
     def edit(self, edit_id: str) -> EditRequest:
@@ -1717,7 +1719,10 @@ def _described(artefact: Artefact, task: Task, aggregation: str, members: Sequen
 
 def _check_deadline(deadline: object) -> None:
     if not isinstance(deadline, datetime) or deadline.tzinfo is None:
-        raise InputError(f"a deadline is a datetime with a time zone, got {deadline!r}; nothing was changed")
+        raise InputError(
+            "a deadline is a datetime with a time zone, such as datetime(2027, 1, 31, tzinfo=UTC), got "
+            f"{deadline!r}; nothing was changed"
+        )
 
 
 def _check_text(name: str, value: object) -> None:

@@ -474,7 +474,7 @@ def _not_applied(known: tuple[Workspace, str], tmp_path: Path, code: str, said: 
 
 def test_an_answer_that_is_not_given(known: tuple[Workspace, str], tmp_path: Path) -> None:
     few = {**OPTIONS, "steps": 1, "learning_rate": 1e-6}
-    _not_applied(known, tmp_path, "unreliable", "would not give every new answer .it gives 0 of 1", editor_options=few)
+    _not_applied(known, tmp_path, "unreliable", "it gives 0 of 1.: try other options", editor_options=few)
 
 
 def test_a_model_that_would_be_destroyed(known: tuple[Workspace, str], model: Path, tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def edit(
     if json:
         print_json({"edit": done, "seconds": seconds, "receipts": paths})
         return
-    say(f"{done.id}: edited {counted(len(done.facts), 'fact')} by {done.editor} in {as_duration(seconds)}; nothing was")
-    say("forgotten: no record was removed, and the model before says what it said until you destroy it")
+    say(f"{done.id}: edited {counted(len(done.facts), 'fact')} by {done.editor} in {as_duration(seconds)}")
+    say("nothing was forgotten: no record was removed, and the model before says what it said until you destroy it")
     say_measured(done)
     say(f"the edited model is {done.made}, in {done.output}")
     if done.opening is not None:

@@ -13,7 +13,7 @@ import typer
 from unlearn.cli.arguments import AsJson, MethodOptions, Run, opened, parse_options
 from unlearn.cli.build import say_built
 from unlearn.cli.facts import EditorName, EditorOptions, Facts, Model, Output, Texts, check_usage, edit
-from unlearn.cli.output import as_duration, as_time, counted, print_json, say
+from unlearn.cli.output import as_duration, as_time, counted, passed, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def say_method(request: Request) -> None:
         else:
             say(f"unlearnt by {request.method}: empirical; the served model is NOT the one that retraining gives")
         if request.escalate_by is not None:
-            say(f"to be retrained by {as_time(request.escalate_by)} UTC")
+            say(f"to be retrained by {as_time(request.escalate_by)} UTC{passed(request.escalate_by)}")
     elif request.not_applied:
         say(f"{request.method} was not applied: {request.not_applied}")
 

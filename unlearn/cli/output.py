@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,11 @@ def print_table(table: Table) -> None:
 def as_time(value: datetime | None) -> str:
     """A moment in UTC to the second, or a dash."""
     return "-" if value is None else value.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def passed(until: datetime | None) -> str:
+    """What to add to a deadline that is in the past."""
+    return ", which has passed" if until is not None and until < datetime.now(UTC) else ""
 
 
 def as_duration(seconds: float) -> str:

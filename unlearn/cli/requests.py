@@ -25,7 +25,7 @@ from unlearn.cli.forget import (
     say_method,
     say_opening,
 )
-from unlearn.cli.output import as_time, counted, print_json, say
+from unlearn.cli.output import as_time, counted, passed, print_json, say
 from unlearn.cli.where import trains
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def submit(
     if json:
         print_json(request)
         return
-    passed = ", which has passed" if request.deadline is not None and request.deadline < datetime.now(UTC) else ""
-    say(f"{request.id}: accepted, {request.state.value}; its deadline is {as_time(request.deadline)} UTC{passed}")
+    late = passed(request.deadline)
+    say(f"{request.id}: accepted, {request.state.value}; its deadline is {as_time(request.deadline)} UTC{late}")
     say_opening(request)
     say(f"it takes effect with the next: unlearn process {run}")
 

@@ -74,8 +74,11 @@ def test_a_method_for_one_request(tmp_path: Path, people: Path) -> None:
     assert said.exit_code == 0, said.stderr
     assert f"gradient_ascent was not applied: {NOT_APPLIED['failed']}" in said.stdout
     assert unlearn("recover", run).exit_code == 0
-    assert unlearn("submit", run, "--subject", "w4", "--method", "fine_tune").exit_code == 0
-    assert "unlearnt by fine_tune: empirical" in unlearn("process", run).stdout
+    submit = ("submit", run, "--subject", "w4", "--method", "fine_tune", "--escalate-by", "2020-01-31")
+    assert unlearn(*submit).exit_code == 0
+    said = unlearn("process", run)
+    assert "unlearnt by fine_tune: empirical" in said.stdout
+    assert "to be retrained by 2020-01-31 00:00:00 UTC, which has passed" in said.stdout
 
 
 def test_what_does_not_fit_is_one_line(tmp_path: Path, people: Path) -> None:
