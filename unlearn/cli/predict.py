@@ -112,7 +112,8 @@ def declared_columns(file: Path, task: Task) -> list[str] | None:
     Returns:
         Their names; None where the task names none: its features came as arrays.
     """
-    if file.suffix == ".npz" or (not task.columns and list(task.features) == ["x"] and task.features["x"].shape):
+    unnamed = not task.columns and list(task.features) == ["x"] and task.features["x"].shape
+    if unnamed or file.suffix.lower() == ".npz":
         return None
     return list(task.columns) or list(task.features)
 
