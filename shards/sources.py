@@ -204,6 +204,7 @@ def from_file(
     record_id: str | None = None,
     features: Sequence[str] | None = None,
     risk: str | None = None,
+    text: Sequence[str] = (),
     batch: int = 0,
 ) -> Records:
     """Records from a file, read according to its suffix.
@@ -218,6 +219,7 @@ def from_file(
         record_id: Column of the record ids; for tables only.
         features: Feature columns; for tables only. None takes all that have no other role.
         risk: Column of the subjects' risk classes; for tables only.
+        text: Features that are text even where a CSV file holds digits only.
         batch: Number of the batch of ingestion, from 0.
 
     Returns:
@@ -235,7 +237,7 @@ def from_file(
                 "and name its arrays X, y, subjects, record_ids and risk"
             )
         return _from_npz(path, batch)
-    table = _read_table(path, [name for name in (subject, record_id, risk) if name is not None])
+    table = _read_table(path, [name for name in (subject, record_id, risk, *text) if name is not None])
     if target is None:
         raise InputError(f"{path}: no target column named; its columns are {_listing(table.column_names)}")
     return from_table(

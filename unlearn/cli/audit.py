@@ -10,8 +10,8 @@ import typer
 
 from unlearn.cli.arguments import AsJson, Columns, RecordId, RiskColumn, Run, Subject, Target, opened, split_names
 from unlearn.cli.attack_output import list_attacks, say_attacks
+from unlearn.cli.columns import declared_columns, text_columns
 from unlearn.cli.output import counted, print_json, say
-from unlearn.cli.predict import declared_columns
 
 if TYPE_CHECKING:
     from shards.records import Records
@@ -127,10 +127,15 @@ def audit(
         task = workspace.task
 
         def read(file: Path) -> Records:
-            names = split_names(features)
-            if names is None and task is not None:
-                names = declared_columns(file, task)
-            return from_file(file, target=target, subject=subject, record_id=record_id, features=names, risk=risk)
+            return from_file(
+                file,
+                target=target,
+                subject=subject,
+                record_id=record_id,
+                features=split_names(features) or declared_columns(file, task),
+                risk=risk,
+                text=text_columns(task),
+            )
 
         presented = read(records)
         batches = workspace.status().batches

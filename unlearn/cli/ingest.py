@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unlearn.cli.arguments import AsJson, Columns, RecordId, RiskColumn, Run, Subject, Target, opened, split_names
+from unlearn.cli.columns import text_columns
 from unlearn.cli.output import counted, print_json, say
 from unlearn.cli.where import trains
 from unlearn.errors import InputError
@@ -84,6 +85,7 @@ def ingest(
                 record_id=record_id,
                 features=chosen,
                 risk=risk,
+                text=text_columns(workspace.task),
                 batch=workspace.status().batches,
             )
             batch = workspace.ingest(records, reconsent=reconsent or ())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
+from unlearn.cli.columns import declared_columns, text_columns
 from unlearn.cli.output import counted, print_json, say
 
 if TYPE_CHECKING:
@@ -98,24 +99,7 @@ def read_features(
         )
     if names is None:
         names = declared_columns(file, task)
-    text = [name for name, schema in task.features.items() if schema.dtype == "str"]
-    return features_from_file(file, features=names, leave_out=leave_out, text=text)
-
-
-def declared_columns(file: Path, task: Task) -> list[str] | None:
-    """The columns of a table that are features of a workspace.
-
-    Args:
-        file: The table, or an `.npz` file, which has no columns.
-        task: The declared task.
-
-    Returns:
-        Their names; None where the task names none: its features came as arrays.
-    """
-    unnamed = not task.columns and list(task.features) == ["x"] and task.features["x"].shape
-    if unnamed or file.suffix.lower() == ".npz":
-        return None
-    return list(task.columns) or list(task.features)
+    return features_from_file(file, features=names, leave_out=leave_out, text=text_columns(task))
 
 
 def _csv(columns: dict[str, list[Any]]) -> str:

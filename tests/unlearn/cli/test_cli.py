@@ -230,7 +230,8 @@ def test_columns_to_predict_from_can_be_named(run: Path, people: Path) -> None:
 def test_named_features_are_found_by_name(here: Path) -> None:
     rows = [f"{('7', 'x7')[k % 2]},{k % 2 + 0.5},{k % 2}" for k in range(20)]
     (here / "train.csv").write_text("code,size,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    # Another order, another column, and a text column that happens to hold digits only.
+    # Another order, another column, and a text column that happens to hold digits only; so does the second batch's.
+    (here / "later.csv").write_text("code,size,label\n07,0.5,0\n8,1.5,1\n", encoding="utf-8")
     (here / "new.csv").write_text("other,size,code\nzzz,0.5,7\nyyy,1.5,7\n", encoding="utf-8")
     (here / "own_estimators.py").write_text(
         "from sklearn.compose import ColumnTransformer\n"
@@ -244,6 +245,7 @@ def test_named_features_are_found_by_name(here: Path) -> None:
     )
     document("create", "run", "--learner", "own_estimators:both", "--shards", 1, "--slices", 1)
     document("ingest", "run", "train.csv", "--target", "label")
+    assert document("ingest", "run", "later.csv", "--target", "label")["records"] == 2
     document("train", "run", "--workers", 1)
     predicted = document("predict", "run", "new.csv")["prediction"]
     expected = Workspace.open("run").predict({"code": np.array(["7", "7"]), "size": np.array([0.5, 1.5])})
