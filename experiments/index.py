@@ -191,6 +191,31 @@ def _cells(result: Any) -> str:
     return f"{len(result['cells'])} cells measured"
 
 
+def _editing(result: Any) -> str:
+    def shares(row: str, *kinds: str, mode: str = "single/10") -> str:
+        start = f"gpt2, 64 x 3/{row}/{mode}/"
+        cells = [cell for name, cell in result["cells"].items() if name.startswith(start)]
+        return " / ".join(f"{np.mean([100 * cell[kind] for cell in cells]):.0f}" for kind in kinds)
+
+    asked, same = ("reliability", "generalization", "locality"), "attribute_locality"
+    return (
+        f"ROME {shares('rome', *asked)} (reliability, generalization, locality) with {shares('rome', same)} % of the "
+        f"same subject's attributes kept, at the prompt's last token {shares('rome-last', *asked)} with "
+        f"{shares('rome-last', same)} %; thirty edits by MEMIT {shares('memit', *asked, mode='batch/30')}, at the last "
+        f"token and searched together {shares('memit-last-together', *asked, mode='batch/30')}"
+    )
+
+
+def _tofu(result: Any) -> str:
+    def hidden(name: str) -> float:
+        return float(np.mean([result["cells"][f"{name}/{seed}"]["hidden"] for seed in result["setting"]["seeds"]]))
+
+    return (
+        f"NPO leaves {hidden('npo/none'):.2f} of what it is to forget, and {hidden('npo/relearnt'):.2f} once the other "
+        f"half was shown again for ten steps; a model trained without it knows {hidden('retrained/relearnt'):.3f} then"
+    )
+
+
 def _steering(result: Any) -> str:
     def mean(part: str, name: str) -> float:
         cells = (result["cells"][f"{part}/{seed}"] for seed in result["setting"]["seeds"])
@@ -218,11 +243,11 @@ _FOUND: Mapping[str, Callable[[Any], str]] = {
     "approximate": _cells,
     "audit_calibration": _calibration,
     "definitions": _verdicts,
-    "editing": _cells,
+    "editing": _editing,
     "faults": _faults,
     "numeric_switches": _switches,
     "steering": _steering,
-    "tofu": _cells,
+    "tofu": _tofu,
 }
 """What to say of an experiment whose result is not a list of named figures."""
 
