@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -76,9 +77,11 @@ def trainable(
     if hasattr(model, _MARK):
         raise InputError("the model has adapters already: merge them first, with merge_and_unload() of peft")
     asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    _insert(model, lora, _targets(model, lora, layout), seed)
-    added = [parameter for parameter in model.parameters() if parameter not in asked]
+    targets = _targets(model, lora, layout)
+    _check_peft()
     try:
+        _insert(model, lora, targets, seed)
+        added = [parameter for parameter in model.parameters() if parameter not in asked]
         model.requires_grad_(requires_grad=False)
         for parameter in added:
             parameter.requires_grad = True
@@ -115,13 +118,14 @@ def _is_linear(module: nn.Module) -> bool:
     return True
 
 
+def _check_peft() -> None:
+    if find_spec("peft") is None:
+        raise ConfigurationError("LoRA needs peft: pip install 'sisa-unlearn[language]'")
+
+
 def _insert(model: nn.Module, lora: Lora, targets: dict[str, nn.Module], seed: int) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ModuleNotFoundError as error:
-        if error.name != "peft":
-            raise
-        raise ConfigurationError("LoRA needs peft: pip install 'sisa-unlearn[language]'") from error
+    from peft import LoraConfig, inject_adapter_in_model
+
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
@@ -141,4 +145,5 @@ def _merge(model: nn.Module) -> None:
             module.merge()
             parent, _, own = name.rpartition(".")
             setattr(model.get_submodule(parent), own, module.get_base_layer())
-    delattr(model, _MARK)
+    # Not there where inserting was interrupted.
+    vars(model).pop(_MARK, None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import sys
+from typing import Any
 
+import peft
 import pytest
 import torch
 from torch import nn
@@ -123,7 +124,17 @@ def test_bad_requests_and_interruptions_leave_a_plain_model(knowing: Knowing, mo
     still = copy.deepcopy(knowing.model).requires_grad_(requires_grad=False)
     with pytest.raises(InputError, match="asks for a gradient"), trainable(still, None):
         pass
-    monkeypatch.setitem(sys.modules, "peft", None)
+    with monkeypatch.context() as patched:
+        whole = peft.inject_adapter_in_model
+
+        def interrupted(*given: Any, **named: Any) -> None:
+            whole(*given, **named)
+            raise KeyboardInterrupt
+
+        patched.setattr(peft, "inject_adapter_in_model", interrupted)
+        with pytest.raises(KeyboardInterrupt), trainable(knowing.model, Lora()):
+            pass
+    monkeypatch.setattr("unlearn.language.lora.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"sisa-unlearn\[language\]"), trainable(knowing.model, Lora()):
         pass
     assert state_of(knowing.model) == before

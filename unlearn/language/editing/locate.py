@@ -135,7 +135,7 @@ def locate(
 
     Raises:
         ConfigurationError: If the model's inside is not known.
-        InputError: If there are no facts.
+        InputError: If there are no facts, or the model's logits are not finite.
     """
     if not edits:
         raise InputError("no facts are given: at least one Edit(prompt, subject, target_new) is needed")
@@ -166,6 +166,8 @@ def _one(body: Anatomy, tokenizer: Any, edit: Edit, tracing: Tracing, rng: torch
     with inputs_seen(body.block(0)) as read, ExitStack() as stack:
         written = [stack.enter_context(outputs_seen(module)) for module in modules]
         said = logits_of(body.model, ids)[0, -1].softmax(-1)
+    if not bool(torch.isfinite(said).all()):
+        raise InputError(f"the model's logits after {edit.prompt!r} are not finite: load it in float32, and look at it")
     answer = int(said.argmax())
     clean = [by_text(one[0], 1)[0] for one in written]
     about = read[0][0, subject].float()

@@ -137,3 +137,7 @@ def test_bad_requests_are_refused(knowing: Knowing) -> None:
     for bad in ({"samples": 0}, {"noise": -1.0}, {"window": 0}, {"batch": 0}):
         with pytest.raises(InputError, match="must be positive"):
             Tracing(**bad)  # type: ignore[arg-type]
+    with torch.no_grad():
+        next(knowing.model.parameters()).fill_(math.nan)
+    with pytest.raises(InputError, match="not finite"):
+        locate(knowing.model, knowing.tokenizer, edits_of(knowing, 1))
