@@ -193,6 +193,12 @@ def check_features(features: Mapping[str, np.ndarray], schema: Mapping[str, Fiel
             f"columns that hold text, where only numbers were declared: {', '.join(map(repr, text))}; correct those "
             "values, or name the feature columns; nothing was changed"
         )
+    words = [name for name in missing if schema[name].dtype == "str"]
+    if unknown == ["x"] and words:
+        raise InputError(
+            f"numbers alone, where text was declared of {', '.join(map(repr, words))}: give a table or a mapping of "
+            f"columns {list(schema)}, text as text, such as `table.astype({{{words[0]!r}: str}})`; nothing was changed"
+        )
     if missing or unknown:
         raise InputError(
             f"features do not fit the declared ones: expected {list(schema)}, got {list(features)} "
@@ -257,7 +263,7 @@ def fit_records(records: Records, task: Task) -> Records:
     Raises:
         InputError: If they do not fit.
     """
-    records = _in_declared_order(records, task.columns)
+    records = _in_declared_order(records, task)
     features = check_features(records.features, task.features)
     target = encode_target(records.target, task.kind, task.classes)
     if target.shape[1:] != tuple(task.target.shape):
@@ -267,14 +273,15 @@ def fit_records(records: Records, task: Task) -> Records:
     return replace(records, features=features, target=target)
 
 
-def _in_declared_order(records: Records, columns: tuple[str, ...]) -> Records:
+def _in_declared_order(records: Records, task: Task) -> Records:
     """A table's stacked columns in the order of the first batch; arrays without names are taken as they are."""
+    columns = tuple(task.features) if "x" not in task.features else task.columns
     if not columns or not records.columns or records.columns == columns:
         return records
     if set(records.columns) != set(columns):
         raise InputError(
             f"the table's columns are {list(records.columns)}, but the first batch declared {list(columns)}: give "
-            "exactly those; nothing was ingested"
+            "exactly those; nothing was changed"
         )
     order = [records.columns.index(name) for name in columns]
     return replace(records, features={"x": np.ascontiguousarray(records.features["x"][:, order])}, columns=columns)

@@ -2,13 +2,14 @@
 
 The families are those of Achille, Kearns, Klingenberg and Soatto (*AI model disgorgement: methods and choices*, PNAS
 121(18), 2024), and output control, which is not in the paper: it changes what a model says and leaves what it knows.
-Each is held against one `Situation`; `disgorge` recommends the cheapest that keeps all of it. What only hides is never
-called removal, and never recommended as the answer to a request for deletion. Pure: it looks at no workspace.
+Each is held against one `Situation`; `disgorge` recommends the cheapest that keeps all of it, and rather one that is
+exact than one that proves nothing where a plan shows that the cores there are carry it. What only hides is never called
+removal, and never recommended as the answer to a request for deletion. Pure: it looks at no workspace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -160,13 +161,15 @@ class Disgorgement:
     """What is recommended in a situation, and what there is to say of every family.
 
     Attributes:
-        recommended: The cheapest family that fits; None if none does.
+        recommended: The family to take; None if none fits.
+        why: Why that one, in words; empty if none fits.
         meanwhile: What can hide the target at once, while nothing better has been done; None: nothing can, or that is
             what is recommended.
         advice: Every family, the cheapest request first.
     """
 
     recommended: Advice | None
+    why: str
     meanwhile: Advice | None
     advice: tuple[Advice, ...]
 
@@ -182,15 +185,32 @@ def disgorge(situation: Situation, plan: Plan | None = None) -> Disgorgement:
         The recommendation, and what there is to be said of each family.
     """
     advice = tuple(rule(situation, plan) for rule in _RULES)
-    fitting = [item for item in advice if item.fits]
-    recommended = fitting[0] if fitting else None
-    if recommended is not None and recommended.kind in _PLANNED and plan is not None and plan.chosen is not None:
-        wanted = Kind.RETRAINING if plan.chosen.family == _RETRAINED else Kind.COMPARTMENTS
-        recommended = next((item for item in fitting if item.kind is wanted), recommended)
+    recommended, why = _choice(situation, plan, [item for item in advice if item.fits])
     hides = next(item for item in advice if item.kind is Kind.OUTPUT)
     needed = situation.is_trained and recommended is not hides
     possible = bool(situation.access & {Access.LOGITS, Access.WEIGHTS}) and not situation.released
-    return Disgorgement(recommended, hides if needed and possible else None, advice)
+    return Disgorgement(recommended, why, hides if needed and possible else None, advice)
+
+
+def _choice(situation: Situation, plan: Plan | None, fitting: Sequence[Advice]) -> tuple[Advice | None, str]:
+    """Which of the families that fit, the cheapest request first, and why."""
+    if not fitting:
+        return None, ""
+    cheapest = fitting[0]
+    why = "the cheapest request of all that fit"
+    if plan is None or plan.chosen is None:
+        return cheapest, why
+    wanted = Kind.RETRAINING if plan.chosen.family == _RETRAINED else Kind.COMPARTMENTS
+    planned = next((item for item in fitting if item.kind is wanted), None)
+    if planned is None:
+        return cheapest, why
+    if cheapest.kind in _PLANNED:
+        return planned, "the cheapest by the cost model of those that are exact"
+    # The plan's price is that of requests of its rate, each for one subject or record.
+    counted = situation.target in {Target.RECORD, Target.SUBJECT} and situation.reason in _OWED
+    if cheapest.claim is Guarantee.EMPIRICAL and counted:
+        return planned, f"the cores there are carry it, and {cheapest.kind} would prove nothing"
+    return cheapest, why
 
 
 # The families, one rule each: what it claims, what it needs, what it leaves.
@@ -339,6 +359,9 @@ _SHARDED, _SUMS, _RETRAINED = "sharded training", "exact sums", "retraining"
 """Families of the cost model, which is imported by whoever has a plan: it takes time."""
 
 _PLANNED = frozenset({Kind.COMPARTMENTS, Kind.RETRAINING})
+
+_OWED = frozenset({Reason.PRIVACY, Reason.SECURITY})
+"""Reasons for which somebody may ask for proof."""
 
 _RULES: tuple[Callable[[Situation, Plan | None], Advice], ...] = (
     _output,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 from shards.errors import (
     BudgetSpentError,
@@ -115,6 +116,12 @@ class VerificationError(UnlearnError):
         super().__init__(f"verification failed at step {step} ({title}): {message}")
         self.step = step
         self.title = title
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Which known name one that is unknown may stand for, for a message: `; did you mean 'x'?`, or nothing."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -175,7 +175,7 @@ class ApproximateState:
 
     Attributes:
         shard: The shard.
-        method: Name of the method.
+        method: Name of the method that made it.
         config: Its configuration.
         applications: How many methods were applied one after the other since the last exact state. Of certified
             removal: since the last training.
@@ -183,6 +183,7 @@ class ApproximateState:
         guarantee: `"empirical"`, or `"certified"`.
         certificate: Of certified removal: what is promised (`epsilon`, `delta`), how much of it is `spent`, and how
             many removals are `left`; None of other methods.
+        methods: All whose work is in it, each once, in the order of the first request served by each.
     """
 
     shard: int
@@ -192,6 +193,7 @@ class ApproximateState:
     refuted_at: datetime | None
     guarantee: str = "empirical"
     certificate: Mapping[str, Json] | None = None
+    methods: tuple[str, ...] = ()
 
 
 class Workspace:
@@ -1696,14 +1698,23 @@ def _approximate_sources(site: Site, steps: Sequence[BuiltStep]) -> dict[str, Js
         return {}
     guarantees = {"empirical" if certificate_of(site, item) is None else "certified" for item in made}
     weakest = "empirical" if "empirical" in guarantees else "certified"
-    return {"guarantee": weakest, "methods": [item.method for item in made]}
+    return {"guarantee": weakest, "methods": [name for item in made for name in _methods_in(site, item)]}
 
 
 def _approximate_state(site: Site, made: Approximation) -> ApproximateState:
     """A state that a method made, as `status` says it."""
     promised = certificate_of(site, made)
     kind = "empirical" if promised is None else "certified"
-    return ApproximateState(made.shard, made.method, made.config, made.applications, made.refuted_at, kind, promised)
+    methods = _methods_in(site, made)
+    return ApproximateState(
+        made.shard, made.method, made.config, made.applications, made.refuted_at, kind, promised, methods
+    )
+
+
+def _methods_in(site: Site, made: Approximation) -> tuple[str, ...]:
+    """All approximate methods whose work is in a state, each once, the one that served the oldest request first."""
+    waiting = [item for item in site.ledger.waiting() if item.is_approximate and made.shard in item.shards]
+    return tuple(dict.fromkeys([*(str(item.method) for item in waiting), made.method]))
 
 
 def _described(artefact: Artefact, task: Task, aggregation: str, members: Sequence[Member]) -> dict[str, Json]:

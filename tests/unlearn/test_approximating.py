@@ -162,6 +162,7 @@ def test_one_after_the_other_and_then_exact(tmp_path: Path) -> None:
         made_second = served_key(workspace)
         (state,) = workspace.status().approximate
         assert (state.method, state.applications, state.guarantee) == ("neg_grad_plus", 2, "empirical")
+        assert state.methods == ("scrub", "neg_grad_plus")
         account = said(workspace, second.id)["predicate"]["approximation"]
         assert (account["applications"], account["made_from"]) == (2, made_first)
         assert checkpoints(workspace) == {made_second}

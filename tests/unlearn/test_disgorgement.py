@@ -167,6 +167,30 @@ def test_prices_and_constraints_are_those_of_the_plan() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        (WHOLE, Kind.COMPARTMENTS),
+        ({"reason": Reason.SECURITY, "target": Target.RECORD}, Kind.COMPARTMENTS),
+        ({"reason": Reason.USABILITY}, Kind.SELECTIVE),
+        ({"target": Target.CLASS}, Kind.SELECTIVE),  # a plan prices requests of one subject
+        ({"access": frozenset({Access.WEIGHTS})}, Kind.SELECTIVE),  # nothing to train on
+        ({"convex": True}, Kind.SELECTIVE),  # certified
+        ({"trained": Trained.PRIVATE, "epsilon": 2.0}, Kind.PRIVACY),
+    ],
+)
+def test_what_proves_nothing_gives_way_to_what_the_cores_carry(changes: dict[str, Any], kind: Kind) -> None:
+    constraints = Constraints(records=50_000, subjects=5_000, requests_per_day=3, visits_per_second=4_000)
+    situation = Situation(**changes)
+    found = disgorge(situation, plan(constraints))
+    assert found.recommended is of(found, kind)
+    assert ("prove nothing" in found.why) is (found.recommended.claim is Guarantee.EXACT)
+    # Where no design keeps the constraints, nothing exact does.
+    none = disgorge(situation, plan(replace(constraints, effect_hours=0.001, store_bytes=1.0, record_bytes=100.0)))
+    assert none.recommended is not None
+    assert none.recommended.claim is not Guarantee.EXACT
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"access": frozenset()}, "access must name at least one"),

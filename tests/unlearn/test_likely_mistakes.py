@@ -137,7 +137,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
     "words among numbers": ("ingest run words.csv {roles}", ("hold text", "'age'", "correct those values")),
     "another shape in a later batch": (
         "ingest run wider.csv {roles}",
-        ("['age', 'income', 'height'], but the first batch declared ['age', 'income']", "nothing was ingested"),
+        ("['age', 'income', 'height'], but the first batch declared ['age', 'income']", "nothing was changed"),
     ),
     "another shape to predict from": (
         "predict run wider.csv --features age,income,height",
@@ -157,6 +157,10 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
     "a method's name with a typing error": (
         "forget run --subject w9 --method scrubb",
         ("no method 'scrubb'", "did you mean 'scrub'?"),
+    ),
+    "an attack's name with a typing error": (
+        "audit run --records people.csv {roles} --held-out people.csv --attack los",
+        ("no attack 'los'", "did you mean 'loss'?"),
     ),
     "an audit before recovery": ("audit run --records people.csv {roles}", ("nothing to compare", "unlearn recover")),
 }
@@ -179,6 +183,7 @@ MISUSES = {
     "a command with a typing error": ("trian run", "'train'"),
     "a word for a number": ("create x --learner sgd --shards many", "--shards"),
     "a day that is none": ("submit run --subject w9 --deadline tomorrow", "%Y-%m-%d"),
+    "an option of all commands after one": ("forget run -q", "-q stands before the command: unlearn -q forget"),
     "nobody named": ("forget run", "give --subject, --record or --ids-from"),
     "replay without the workspace": ("verify receipt.json --public-key other.pem --replay", "the workspace is needed"),
 }

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from sklearn.linear_model import SGDClassifier
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from shards.sources import from_table
 from unlearn import Workspace
@@ -58,3 +61,28 @@ def test_records_read_from_a_table_carry_their_columns(tmp_path: Path, table: pd
     other.train()
     assert other.task == plain.task
     assert other.state_digest() == plain.state_digest()
+
+
+def test_a_code_that_is_text_in_one_batch_and_a_number_in_another(tmp_path: Path) -> None:
+    model = make_pipeline(
+        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["code"]), remainder="passthrough"),
+        LogisticRegression(),
+    )
+    ws = Workspace.create(tmp_path / "ws", model, n_shards=1)
+    words = pd.DataFrame({"age": [1.5, 2.5, 3.5, 4.5], "code": ["1", "2", "x", "1"]})
+    ws.ingest(words, [0, 1, 0, 1])
+    ws.train()
+    before = ws.state_digest()
+    numbers = pd.DataFrame({"age": [1.5, 2.5], "code": [1, 2]})
+    told = r"text was declared of 'code': .* columns \['age', 'code'\], .*`table.astype\({'code': str}\)`"
+    for refused in (
+        lambda: ws.ingest(numbers, [0, 1]),
+        lambda: ws.predict(numbers),
+        lambda: ws.predict(np.ones((1, 2))),
+    ):
+        with pytest.raises(InputError, match=told):
+            refused()
+    with pytest.raises(InputError, match=r"columns are \['age'\], but the first batch declared \['age', 'code'\]"):
+        ws.ingest(numbers[["age"]], [0, 1])
+    assert ws.state_digest() == before
+    assert len(ws.predict(numbers.astype({"code": str}))) == 2

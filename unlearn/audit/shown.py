@@ -18,7 +18,7 @@ from unlearn.audit.attacks.base import Attack, confidence, own_class
 from unlearn.audit.attacks.confidence_gap import confidence_gap
 from unlearn.audit.attacks.difficulty import difficulty_score
 from unlearn.audit.attacks.shokri import fit_shokri
-from unlearn.errors import InputError
+from unlearn.errors import InputError, meant
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,10 +164,11 @@ def check_names(names: Sequence[str], shadows: int) -> None:
         InputError: If there is none, one is unknown or named twice, or one needs what is not there.
     """
     unknown = [name for name in names if name not in ATTACKS]
-    if unknown or not names or len(set(names)) < len(names):
-        raise InputError(
-            f"attacks are {', '.join(ATTACKS)}: name some of these, each once, got {', '.join(names) or 'none'}"
-        )
+    if unknown:
+        near = meant(unknown[0], ATTACKS)
+        raise InputError(f"there is no attack {unknown[0]!r}{near}; there are {', '.join(ATTACKS)}")
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"name at least one attack, and each once, got {', '.join(names) or 'none'}")
     missing = [f"{name} needs {_needs(ATTACKS[name])}" for name in names if name not in SERVED]
     if missing:
         raise InputError(

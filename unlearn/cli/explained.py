@@ -21,7 +21,7 @@ def say_explained(found: Disgorgement) -> None:
     if found.recommended is None:
         say("No family of model disgorgement keeps the situation.")
     else:
-        say(f"fits the situation: {_named(found.recommended)}")
+        say(f"fits the situation: {_named(found.recommended)} ({found.why})")
     if found.meanwhile is not None:
         say(f"Meanwhile {found.meanwhile.kind} can hide it; that removes nothing.")
     table = Table("", "family", "claim", "removes", "core-time a day", "fits", title="families", title_justify="left")

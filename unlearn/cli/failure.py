@@ -20,6 +20,9 @@ _INTERRUPTED = {
     "demo": "what it compares with is removed; the workspace it had made stays",
 }
 
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""Of whichever click typer is built on: some versions bring their own."""
+
 
 class Commands(TyperGroup):
     """The group of all commands, which reports their failures."""
@@ -35,6 +38,7 @@ class Commands(TyperGroup):
 
         Raises:
             Exit: With the status of the failure.
+            UsageError: If the command line is wrong.
             UnlearnError: With `--debug`, as it was raised.
             OSError: Likewise.
             BrokenPipeError: Always: whoever read the output has gone, and typer ends quietly.
@@ -42,6 +46,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
+            raise
+        except _UsageError as error:
+            self._say_where(error, ctx.invoked_subcommand)
             raise
         except (UnlearnError, OSError) as error:
             if ctx.params.get("debug"):
@@ -52,6 +59,12 @@ class Commands(TyperGroup):
             advice = _INTERRUPTED.get(ctx.invoked_subcommand or "", "nothing is half done; run the same command again")
             typer.echo(f"interrupted: {advice}", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+    def _say_where(self, error: Any, command: str | None) -> None:
+        """Of an option of all commands that was given after one: where it stands."""
+        name = getattr(error, "option_name", None)
+        if any(name in parameter.opts for parameter in self.params):
+            error.message = f"{name} stands before the command: unlearn {name} {command} …"
 
 
 def one_line(error: Exception) -> str:

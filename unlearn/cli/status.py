@@ -145,11 +145,8 @@ def _made(made: ApproximateState) -> tuple[str, str]:
             "CERTIFIED",
             f"serving a model after {made.method}: {promised}, {counted(left, 'removal')} left{refuted}",
         )
-    return (
-        "APPROXIMATE",
-        f"serving an approximately unlearnt model: {made.method}, {made.guarantee}, {times}; NOT what retraining gives"
-        + refuted,
-    )
+    how = f"{' and '.join(made.methods)}, {made.guarantee}, {times}"
+    return ("APPROXIMATE", f"serving an approximately unlearnt model: {how}; NOT what retraining gives{refuted}")
 
 
 def request_table(request: Request) -> Table:

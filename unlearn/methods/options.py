@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from shards.digest import Json, canonical_json
-from unlearn.errors import ConfigurationError
+from unlearn.errors import ConfigurationError, meant
 from unlearn.methods import METHODS, Method
 
 
@@ -29,8 +28,7 @@ def find_method(name: str) -> Method:
     """
     wanted = str(name).replace("-", "_")
     if wanted not in METHODS:
-        near = _near(wanted, list(METHODS))
-        raise ConfigurationError(f"there is no method {name!r}{near}; there are {', '.join(METHODS)}")
+        raise ConfigurationError(f"there is no method {name!r}{meant(wanted, METHODS)}; there are {', '.join(METHODS)}")
     return METHODS[wanted]
 
 
@@ -52,20 +50,13 @@ def full_config(method: Method, options: Mapping[str, Json]) -> dict[str, Json]:
     for name, value in options.items():
         if name not in hints:
             known = ", ".join(sorted(hints)) or "none"
-            raise ConfigurationError(
-                f"{method.card.name} has no option {name!r}{_near(name, list(hints))}; it has {known}"
-            )
+            raise ConfigurationError(f"{method.card.name} has no option {name!r}{meant(name, hints)}; it has {known}")
         if not fits(value, hints[name]):
             raise ConfigurationError(
                 f"option {name!r} of {method.card.name} must be {said(hints[name])}, got {value!r}"
             )
     found: dict[str, Json] = json.loads(canonical_json(asdict(kind(**options))))
     return found
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -239,7 +239,7 @@ def test_a_signed_statement(honest: Workspace) -> None:
 @pytest.mark.parametrize(
     ("attacks", "options", "message"),
     [
-        (("lozz",), {}, "name some of these, each once, got lozz"),
+        (("lozz",), {}, r"there is no attack .lozz.; did you mean .loss.\?; there are loss, "),
         ((), {}, "got none"),
         (("loss", "loss"), {}, "each once, got loss, loss"),
         (("lira_offline", "rmia"), {}, r"lira_offline, rmia compare with shadow models.*give --shadows N"),

@@ -55,6 +55,9 @@ def test_a_life_with_a_method(tmp_path: Path, people: Path) -> None:
     assert status["due"] == [found["id"]]
     (state,) = status["approximate"]
     assert (state["method"], state["applications"], state["guarantee"]) == ("scrub", 2, "empirical")
+    assert state["methods"] == ["fine_tune", "scrub"]
+    shown = " ".join(unlearn("status", run).stdout.split())
+    assert "approximately unlearnt model: fine_tune and scrub, empirical, 2 applications" in shown
     assert "(DUE)" in unlearn("status", run, found["id"]).stdout
     key = tmp_path / "key.pem"
     key.write_text(unlearn("key", run).stdout)

@@ -82,7 +82,7 @@ def test_the_examples_of_the_help_run() -> None:
 def test_families_are_explained() -> None:
     said = unlearn(f"{SMALL} {CURVE} --deadline-hours 24 --explain --least exact")
     assert (said.exit_code, said.stderr) == (0, "")
-    assert said.stdout.startswith("fits the situation: compartmentalisation, exact\n")
+    assert said.stdout.startswith("fits the situation: compartmentalisation, exact (the cheapest by the cost model")
     assert "Meanwhile output control can hide it; that removes nothing." in said.stdout
     assert "output control, suppression (not removal)." in said.stdout
     found = document(f"{SMALL} --explain --convex --access weights,data")

@@ -6,11 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any, get_origin, get_type_hints
 
 from shards.digest import Json, canonical_json
-from unlearn.errors import ConfigurationError
+from unlearn.errors import ConfigurationError, meant
 from unlearn.language.editing.registry import EDITORS, Editor
 from unlearn.methods.options import fits, said
 
@@ -39,10 +38,8 @@ def find_editor(name: str) -> Editor:
     """
     known = ", ".join(WRITTEN)
     if name not in EDITORS:
-        near = get_close_matches(name, WRITTEN, 1)
         raise ConfigurationError(
-            f"there is no editor {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; there are {known}; nothing "
-            "was changed"
+            f"there is no editor {name!r}{meant(name, WRITTEN)}; there are {known}; nothing was changed"
         )
     card = EDITORS[name].card
     if not card.edits_weights:

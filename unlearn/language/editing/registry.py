@@ -6,14 +6,13 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
-from unlearn.errors import ConfigurationError, InputError
+from unlearn.errors import ConfigurationError, InputError, meant
 from unlearn.language.editing import (
     calinet,
     fine_tuning,
@@ -205,9 +204,9 @@ def prepared(
 def _found(method: str, config: Any) -> tuple[Editor, Any]:
     """An editor by its name, and its configuration."""
     if method not in EDITORS:
-        near = get_close_matches(method, EDITORS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(EDITORS)}"
-        raise ConfigurationError(f"there is no editor {method!r}: {hint}")
+        raise ConfigurationError(
+            f"there is no editor {method!r}{meant(method, EDITORS)}; there are {', '.join(EDITORS)}"
+        )
     editor = EDITORS[method]
     config = editor.config() if config is None else config
     if not isinstance(config, editor.config):
