@@ -5,12 +5,14 @@ An edit changes what a model says about one fact. That is no removal of data: th
 
 Edits of weights lie on a model like sheets on a pile: each is a difference of some matrices, in the order in which they
 were made. Taking one back, at whatever place of the pile, puts the original bytes down again and then the others, so a
-model without edits holds the very bytes it had before.
+model without edits holds the very bytes it had before. What somebody trains into an edited matrix meanwhile stays: then
+the edit's difference alone is taken off, with a warning, since the bytes are others.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -259,7 +261,11 @@ class WeightEdit(Applied):
             pile.lay(self)
 
     def revert(self) -> None:
-        """Take it out of the pile; nothing, if it is not there."""
+        """Take it out of the pile; nothing, if it is not there.
+
+        Warns:
+            RuntimeWarning: If its matrices were trained meanwhile: what was learnt stays.
+        """
         pile = _pile(self.model)
         if self in pile.sheets:
             pile.remove(self)
@@ -347,20 +353,27 @@ class _Pile:
     def __init__(self) -> None:
         self.sheets: list[WeightEdit] = []
         self._under: dict[str, torch.Tensor] = {}
+        self._top: dict[str, str] = {}
+        """Digests of the matrices as they were left; none while one is written, and after that was interrupted."""
 
     def lay(self, sheet: WeightEdit) -> None:
         parameters = dict(sheet.model.named_parameters())
+        self._keep_what_was_trained(parameters, sheet.differences)
         new = [name for name in sheet.differences if name not in self._under]
         self._under |= {name: parameters[name].detach().clone() for name in new}
         self.sheets.append(sheet)
+        self._forget_tops(sheet.differences)
         try:
             _add(sheet, parameters, sheet.differences)
         except BaseException:
             self.remove(sheet)
             raise
+        self._note(parameters, sheet.differences)
 
     def remove(self, sheet: WeightEdit) -> None:
         parameters = dict(sheet.model.named_parameters())
+        self._keep_what_was_trained(parameters, sheet.differences)
+        self._forget_tops(sheet.differences)
         for name in sheet.differences:
             with torch.no_grad():
                 parameters[name].copy_(self._under[name])
@@ -372,6 +385,41 @@ class _Pile:
         for name in sheet.differences:
             if not any(name in other.differences for other in self.sheets):
                 del self._under[name]
+        self._note(parameters, [name for name in sheet.differences if name in self._under])
+
+    def _note(self, parameters: Mapping[str, nn.Parameter], names: Iterable[str]) -> None:
+        """Remember how matrices were left."""
+        self._top |= {name: _digest({name: (parameters[name],)}) for name in names}
+
+    def _forget_tops(self, names: Iterable[str]) -> None:
+        """Before matrices are written."""
+        for name in names:
+            self._top.pop(name, None)
+
+    def _keep_what_was_trained(self, parameters: Mapping[str, nn.Parameter], names: Iterable[str]) -> None:
+        """Where somebody else has changed a matrix since: let what they changed lie under the edits."""
+        changed = []
+        for name in names:
+            noted = self._top.get(name)
+            if noted is None or noted == _digest({name: (parameters[name],)}):
+                continue
+            left = self._under[name].clone()
+            sheets = [sheet for sheet in self.sheets if name in sheet.differences]
+            for sheet in sheets:
+                left.add_(sheet.amount(name).to(left))
+            found = parameters[name].detach().to(left)
+            if torch.equal(left.to(parameters[name]), parameters[name]):
+                continue  # It was moved, or is kept in another type.
+            self._under[name].add_(found - left)
+            self._note(parameters, [name])
+            changed.append(name)
+        if changed:
+            warnings.warn(
+                f"{', '.join(changed)} changed while edited, as by training: what was learnt stays, and without the "
+                "edit the bytes are not those of before; take edits back before training to have those",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
 
 def _add(sheet: WeightEdit, parameters: Mapping[str, nn.Parameter], names: Iterable[str]) -> None:

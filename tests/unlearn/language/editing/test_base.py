@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from weakref import ref
 
 import pytest
@@ -109,6 +110,48 @@ def test_taking_back_can_be_done_again_if_it_was_interrupted(monkeypatch: pytest
     assert state_of(model) == only_over
     over.revert()
     assert state_of(model) == untouched
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_what_is_trained_while_edited_stays(between: bool) -> None:
+    """Whether it is noticed when the edit is taken back, or when another one is made over it."""
+    model = made("gpt2", 20)
+    weight = anatomy(model).down(0).weight
+    before = weight.detach().clone()
+    under, over = some_edit(model, 1), some_edit(model, 2)
+    under.apply()
+    step = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)) * 1e-3
+    weight.data.add_(step)  # behind autograd's back, as hand-written loops do
+    told = r"c_proj.weight changed while edited, as by training: what was learnt stays"
+    if between:
+        with pytest.warns(RuntimeWarning, match=told):
+            over.apply()
+        over.revert()
+        under.revert()
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuntimeWarning, match=told):
+                under.revert()
+            assert under.active
+            under.revert()
+    assert torch.allclose(weight, before + step, atol=1e-5)
+    assert not torch.equal(weight, before)
+    untouched = state_of(model)
+    with under:
+        pass
+    assert state_of(model) == untouched, "and what it is now comes back byte by byte"
+
+
+def test_a_model_that_was_rounded_while_edited_was_not_trained() -> None:
+    model = made("gpt2", 20)
+    weight = anatomy(model).down(0).weight
+    before = weight.detach().clone()
+    edit = some_edit(model, 1)
+    edit.apply()
+    model.to(torch.bfloat16)
+    edit.revert()
+    assert torch.equal(anatomy(model).down(0).weight, before.to(torch.bfloat16))
 
 
 def test_digest_and_size() -> None:
