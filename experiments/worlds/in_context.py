@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,22 @@ class Course:
 
     Attributes:
         steps: So many.
-        batch: Sequences of demonstrations a step, and five times as many plain sentences.
-        learning_rate: The largest, of AdamW; it falls to nothing by a cosine.
+        batch: Sequences of demonstrations a step.
+        packed: Sequences of sentences a step, one sentence after the other, as large models read them: what a model
+            has learnt at the beginning of a text alone, it does not find behind demonstrations.
+        alone: Sentences a step that stand for themselves.
+        most: So many facts are stated at most before some are used, fewer where a third of what the model takes holds
+            no more.
+        learning_rate: The largest, of AdamW; it rises over the first twentieth and falls to nothing by a cosine.
         seed: Of all draws.
     """
 
-    steps: int = 1000
-    batch: int = 16
-    learning_rate: float = 1e-3
+    steps: int = 2500
+    batch: int = 8
+    packed: int = 6
+    alone: int = 24
+    most: int = 10
+    learning_rate: float = 2e-3
     seed: int = 0
 
 
@@ -53,8 +61,9 @@ def taught_in_context(
         tokenizer: Its tokenizer.
         sentences: All it was taught before; shown again, so that it stays.
         lessons: Demonstrations are made from them, of none of what is edited later. What a demonstration states is
-            learnt by nobody: only the answers that follow from it are asked for.
-        form: How many demonstrations stand before a question, and in which words.
+            learnt by nobody: only the answers that follow from it are asked for, and each time it is another lesson's
+            new answer, which nobody can learn by heart.
+        form: Of which kinds demonstrations are, and in which words.
         course: How it is taught.
         cache: Folder in which trained models are kept; None: nowhere.
 
@@ -86,16 +95,22 @@ def _teach(
     rng = torch.Generator().manual_seed(course.seed)
     filler = filler_of(tokenizer)
     plain = [encode(tokenizer, text).ids for text in sentences]
+    between = encode(tokenizer, form.fact.replace("{}", "")).ids
     config: Any = model.config
     longest = int(config.max_position_embeddings)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=course.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, course.steps)
+    stated = [encode(tokenizer, _stated(lesson, form)).ids for lesson in lessons]
+    most = max(1, min(course.most, longest * len(stated) // (3 * sum(map(len, stated)))))
+    rate = course.learning_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(course.steps, 2), pct_start=0.05)
     model.train()
     for _ in range(course.steps):
-        whole = [demonstrations(tokenizer, lessons, form, rng) for _ in range(course.batch)]
+        lengths = torch.randint(longest // 4, longest + 1, (course.batch,), generator=rng).tolist()
+        whole = [demonstrations(tokenizer, lessons, form, most, length, rng) for length in lengths]
         shown = [(ids[:longest], places[places < longest]) for ids, places in whole]
-        drawn = [plain[int(torch.randint(len(plain), (), generator=rng))] for _ in range(5 * course.batch)]
         loss = _loss(model, [ids for ids, _ in shown], [asked for _, asked in shown], filler)
+        drawn = [plain[_draw(len(plain), rng)] for _ in range(course.alone)]
+        drawn += [_packed(plain, between, longest, rng) for _ in range(course.packed)]
         loss = loss + _loss(model, drawn, [torch.arange(1, len(ids)) for ids in drawn], filler)
         optimizer.zero_grad()
         loss.backward()
@@ -105,35 +120,68 @@ def _teach(
 
 
 def demonstrations(
-    tokenizer: Any, lessons: Sequence[Lesson], form: Ike, rng: torch.Generator
+    tokenizer: Any, lessons: Sequence[Lesson], form: Ike, most: int, longest: int, rng: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some demonstrations, one after the other.
+    """Some demonstrations, one after the other: one fact or several are stated, then some of them are used.
 
     Args:
         tokenizer: Of the model.
-        lessons: What they are about.
-        form: How many, of which kinds, in which words.
+        lessons: What they are about, with other answers.
+        form: Of which kinds, in which words.
+        most: So many facts are stated at most before some are used; half of the time it is one.
+        longest: They are this long at most, but for the first, which stands there however long it is.
         rng: They are drawn from it.
 
     Returns:
         `[T]` token ids, and `[m]` positions of the answers' tokens.
     """
-    text, places = "", []
-    kinds = torch.multinomial(
-        torch.tensor(form.shares, dtype=torch.float), form.number, replacement=True, generator=rng
-    )
-    for kind in kinds.tolist():
-        lesson = lessons[int(torch.randint(len(lessons), (), generator=rng))]
-        edit = lesson.edit
-        copied = [(edit.prompt, edit.target_new)]
-        uses = (copied, [(prompt, edit.target_new) for prompt in lesson.wordings], list(lesson.kept))[kind] or copied
-        prompt, answer = uses[int(torch.randint(len(uses), (), generator=rng))]
-        text += form.fact.replace("{}", f"{edit.prompt} {edit.target_new}")
-        before, after = form.use.split("{}")
-        encoded = encode(tokenizer, prompt, answer, prefix=text + before)
-        places.append(torch.arange(encoded.start, len(encoded.ids)))
-        text += f"{before}{prompt} {answer}{after}"
-    return encode(tokenizer, text).ids, torch.cat(places)
+    before, after = form.use.split("{}")
+    text, ids, places = "", torch.empty(0, dtype=torch.long), list[torch.Tensor]()
+    while True:
+        number = 1 if most < 2 or _draw(2, rng) else 2 + _draw(most - 1, rng)
+        stated = [_with_another_answer(lessons, rng) for _ in range(number)]
+        text += "".join(_stated(one, form) for one in stated)
+        for _ in range(number):
+            prompt, answer = _use(stated[_draw(number, rng)], form, rng)
+            encoded = encode(tokenizer, prompt, answer, prefix=text + before)
+            if places and len(encoded.ids) > longest:
+                return ids, torch.cat(places)
+            ids = encoded.ids
+            places.append(torch.arange(encoded.start, len(ids)))
+            text += f"{before}{prompt} {answer}{after}"
+
+
+def _stated(lesson: Lesson, form: Ike) -> str:
+    return form.fact.replace("{}", f"{lesson.edit.prompt} {lesson.edit.target_new}")
+
+
+def _with_another_answer(lessons: Sequence[Lesson], rng: torch.Generator) -> Lesson:
+    lesson, other = (lessons[_draw(len(lessons), rng)] for _ in range(2))
+    return replace(lesson, edit=replace(lesson.edit, target_new=other.edit.target_new))
+
+
+def _use(lesson: Lesson, form: Ike, rng: torch.Generator) -> tuple[str, str]:
+    """Prompt and answer that copy the fact, use it in other words, or do not touch it."""
+    edit = lesson.edit
+    copied = [(edit.prompt, edit.target_new)]
+    uses = (copied, [(prompt, edit.target_new) for prompt in lesson.wordings], list(lesson.kept))
+    kind = int(torch.multinomial(torch.tensor(form.shares, dtype=torch.float), 1, generator=rng))
+    chosen = uses[kind] or copied
+    return chosen[_draw(len(chosen), rng)]
+
+
+def _packed(plain: Sequence[torch.Tensor], between: torch.Tensor, longest: int, rng: torch.Generator) -> torch.Tensor:
+    """Sentences one after the other, as many as fit."""
+    parts: list[torch.Tensor] = []
+    while True:
+        one = plain[_draw(len(plain), rng)]
+        if sum(map(len, parts)) + len(one) > longest:
+            return torch.cat(parts[:-1])
+        parts += [one, between]
+
+
+def _draw(below: int, rng: torch.Generator) -> int:
+    return int(torch.randint(below, (), generator=rng))
 
 
 def _loss(model: nn.Module, texts: Sequence[torch.Tensor], asked: Sequence[torch.Tensor], filler: int) -> torch.Tensor:

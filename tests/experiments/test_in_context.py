@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,13 +25,34 @@ def test_only_answers_that_follow_from_a_stated_fact_are_asked_for() -> None:
     kinds = {(1, 0, 0): ("F1 speaks", "language3"), (0, 1, 0): ("F1 speaks at home", "language3"),
              (0, 0, 1): ("F2 speaks", "language5")}  # fmt: skip
     for shares, (prompt, answer) in kinds.items():
-        form = Ike(number=2, shares=shares, fact="{} . ", use="{} . ", query="")
-        ids, places = demonstrations(tokenizer, [lesson], form, torch.Generator().manual_seed(0))
+        form = replace(FORM, shares=shares)
         shown = f"F1 speaks language3 . {prompt} {answer} . "
-        assert ids.tolist() == tokenizer(shown * 2)["input_ids"]
         each = len(tokenizer(shown)["input_ids"])
+        ids, places = demonstrations(tokenizer, [lesson], form, 1, 2 * each, torch.Generator().manual_seed(0))
+        assert ids.tolist() == tokenizer(shown * 2)["input_ids"][:-1]
         assert places.tolist() == [each - 2, 2 * each - 2]
         assert ids[places].tolist() == tokenizer(f"{answer} {answer}")["input_ids"]
+
+
+def test_several_facts_are_stated_each_time_with_other_answers_before_some_are_used() -> None:
+    known = world(60, relations=1)
+    _, tokenizer, _ = knowing(known, Size(width=8, layers=1, heads=2, steps=1, batch=1))
+    some = lessons(known, [], each=1)[:5]
+    answers: dict[str, set[str]] = {lesson.edit.prompt: set() for lesson in some}
+    rng = torch.Generator().manual_seed(0)
+    stated_first = set()
+    for _ in range(100):
+        ids, places = demonstrations(tokenizer, some, replace(FORM, shares=(1, 0, 0)), 3, 40, rng)
+        sentences = tokenizer.decode(ids).split(" . ")
+        assert len(ids) == 5 * len(sentences) - 1 <= 40
+        stated_first.add(int(places[0]) // 5)
+        for at in (places // 5).tolist():
+            assert sentences[at] in sentences[:at], "what is used was stated"
+        for sentence in sentences:
+            prompt, _, answer = sentence.rpartition(" ")
+            answers[prompt].add(answer)
+    assert stated_first == {1, 2, 3}
+    assert all(len(found) == 5 for found in answers.values())
 
 
 def test_a_copy_is_taught_and_kept(tmp_path: Path) -> None:
@@ -38,7 +60,7 @@ def test_a_copy_is_taught_and_kept(tmp_path: Path) -> None:
     model, tokenizer, _ = knowing(known, Size(width=16, layers=2, heads=2, steps=30, batch=4))
     before = digest_of(model)
     some = lessons(known, [], each=1)
-    course = Course(steps=3, batch=2)
+    course = Course(steps=3, batch=2, packed=2)
     taught = taught_in_context(model, tokenizer, known.sentences, some, FORM, course, tmp_path)
     assert digest_of(model) == before != digest_of(taught)
     again = taught_in_context(model, tokenizer, known.sentences, some, FORM, course, tmp_path)
