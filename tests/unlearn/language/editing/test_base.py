@@ -150,7 +150,9 @@ def test_a_model_that_was_rounded_while_edited_was_not_trained() -> None:
     edit = some_edit(model, 1)
     edit.apply()
     model.to(torch.bfloat16)
-    edit.revert()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        edit.revert()
     assert torch.equal(anatomy(model).down(0).weight, before.to(torch.bfloat16))
 
 
