@@ -15,10 +15,14 @@ import typer
 from unlearn.progress import QUIET
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _WIDE = 200
 """Columns of a table that goes into a pipe or file, where no window bounds it."""
+
+_ANY = 10_000
+"""Columns that no table needs."""
 
 
 def say(text: str) -> None:
@@ -91,12 +95,43 @@ def to_plain(value: Any) -> Any:
 
 
 def print_table(table: Table) -> None:
-    """Print a table, as wide as the window, or as it needs where there is none."""
+    """Print a table, as wide as the window, or as it needs where there is none; row by row where it would be cut."""
     import sys
 
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table)
+    show_table(Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False), table)
+
+
+def show_table(console: Console, table: Table) -> None:
+    """Show a table on a console, which may be too narrow for it, and cut nothing: an id that was cut is of no use.
+
+    Args:
+        console: Where it goes.
+        table: A table of texts.
+    """
+    from rich.measure import Measurement
+
+    for column in table.columns:
+        column.overflow = "fold"
+        column.no_wrap = table.show_header and not any(" " in str(text) for text in (column.header, *column.cells))
+    needed = Measurement.get(console, console.options.update(max_width=_ANY), table).minimum
+    console.print(_row_by_row(table) if table.show_header and needed > console.width else table)
+
+
+def _row_by_row(table: Table) -> Table:
+    """The same with a line for each cell, beside its column's name."""
+    from rich.table import Table
+
+    found = Table(title=table.title, title_justify=table.title_justify, show_header=False)
+    found.add_column(no_wrap=True)
+    found.add_column(overflow="fold")
+    names = [column.header for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        for name, value in zip(names, cells, strict=True):
+            found.add_row(name, value)
+        found.add_section()
+    return found
 
 
 def as_time(value: datetime | None) -> str:
