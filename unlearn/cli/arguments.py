@@ -55,6 +55,9 @@ RiskClasses: TypeAlias = Annotated[
     ),
 ]
 
+_FORMATS = frozenset({".csv", ".html", ".json", ".npz", ".parquet", ".pdf", ".tsv", ".xls", ".xlsx"})
+"""Endings by which programs choose how to read a file."""
+
 _NUMBERS = re.compile(r"\*|[0-9]{1,9}(-[0-9]{1,9})?")
 
 _RAISED = (
@@ -74,6 +77,24 @@ _RAISED = (
 def split_names(text: str | None) -> list[str] | None:
     """Names separated by commas; None stays None."""
     return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def check_ending(file: Path, option: str, *written: str) -> None:
+    """Refuse a file whose name promises another format than what is written into it.
+
+    Args:
+        file: The file to write.
+        option: By which it was given.
+        *written: Endings of the formats there are, the first one for names that promise nothing.
+
+    Raises:
+        BadParameter: If its ending is that of another format.
+    """
+    if file.suffix.lower() in _FORMATS.difference(written):
+        raise typer.BadParameter(
+            f"{file} would hold no {file.suffix.lower()[1:]}: give a name that ends in {' or '.join(written)}",
+            param_hint=option,
+        )
 
 
 def parse_options(texts: Sequence[str] | None, option: str = "--option") -> dict[str, Json]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, opened, split_names
+from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, check_ending, opened, split_names
 from unlearn.cli.columns import declared_columns, text_columns
 from unlearn.cli.output import counted, print_json, say
 
@@ -49,6 +49,8 @@ def predict(
     json: AsJson = False,
 ) -> None:
     """Predict for every row of a file."""
+    if out is not None:
+        check_ending(out, "--out", ".csv")
     from unlearn.errors import NotServingError
     from unlearn.frames import prediction_columns
 

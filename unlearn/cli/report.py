@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Run, opened
+from unlearn.cli.arguments import AsJson, Run, check_ending, opened
 from unlearn.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def report(
     from unlearn.report.html import check_replaceable
 
     if output is not None:
+        check_ending(output, "--output", ".html")
         check_replaceable(output)
     figures = [] if measured is None else read_measured(measured)
     with opened(run) as workspace:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unlearn.cli.arguments import AsJson, MethodOptions, Run, opened, parse_options
+from unlearn.cli.arguments import AsJson, MethodOptions, Run, check_ending, opened, parse_options
 from unlearn.cli.build import say_built
 from unlearn.cli.facts import say_measured
 from unlearn.cli.forget import (
@@ -172,11 +172,13 @@ def export(
     json: AsJson = False,
 ) -> None:
     """Write the register of requests."""
+    check_ending(output, "--output", ".csv", ".json")
     from unlearn.export import COLUMNS, EDIT_COLUMNS, as_csv, as_json, edit_rows, rows
 
     with opened(run) as workspace:
         found = edit_rows(workspace.edits()) if edits else rows(workspace.requests(), datetime.now(UTC))
-    text = as_json(found) if json or output.suffix == ".json" else as_csv(found, EDIT_COLUMNS if edits else COLUMNS)
+    as_document = json or output.suffix.lower() == ".json"
+    text = as_json(found) if as_document else as_csv(found, EDIT_COLUMNS if edits else COLUMNS)
     if str(output) == "-":
         typer.echo(text, nl=False)
         return

@@ -299,6 +299,21 @@ def test_networks_with_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "option", "name"),
+    [
+        ("predict", "--out", "p.parquet"),
+        ("predict", "--out", "p.json"),
+        ("export", "--output", "requests.XLSX"),
+        ("report", "--output", "report.pdf"),
+    ],
+)
+def test_no_file_is_named_for_what_it_is_not(run: Path, people: Path, command: str, option: str, name: str) -> None:
+    rows = (people,) if command == "predict" else ()
+    assert "ends in" in " ".join(refused(command, run, *rows, option, run.with_name(name), status=2).split())
+    assert not run.with_name(name).exists()
+
+
+@pytest.mark.parametrize(
     ("name", "options", "params"),
     [
         ("ridge", ['features={"map":"raw","limit":64}'], {"alpha": 1.0}),
