@@ -128,10 +128,11 @@ def forget(
         )
         seconds = time.perf_counter() - started
         if not json:
-            say(
-                f"{request.id}: {request.state.value} {counted(request.n_records, 'record')} of "
-                f"{counted(len(request.shards), 'shard')} in {as_duration(seconds)}"
-            )
+            what = f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
+            # Whoever repeats a request is shown no opening again.
+            known = f"known already; it forgot {what} at {as_time(request.forgotten_at)} UTC"
+            now = f"{request.state.value} {what} in {as_duration(seconds)}"
+            say(f"{request.id}: {known if request.opening is None else now}")
             say_opening(request)
             say_method(request)
         report = workspace.recover() if recover else None

@@ -94,13 +94,24 @@ def submit(
             method_options=parse_options(method_option, "--method-option") or None,
             escalate_by=as_utc(escalate_by),
         )
+    from unlearn.request import RequestState
+
     if json:
         print_json(request)
-        return
-    late = passed(request.deadline)
-    say(f"{request.id}: accepted, {request.state.value}; its deadline is {as_time(request.deadline)} UTC{late}")
-    say_opening(request)
-    say(f"it takes effect with the next: unlearn process {run}")
+    elif request.state is RequestState.SUBMITTED:
+        late = passed(request.deadline)
+        say(f"{request.id}: accepted, {request.state.value}; its deadline is {as_time(request.deadline)} UTC{late}")
+        say_opening(request)
+        say(f"it takes effect with the next: unlearn process {run}")
+    elif not request.failure:
+        say(f"{request.id}: known already, and {request.state.value}; nothing was submitted again")
+    if request.failure:
+        typer.echo(
+            f"{request.id} is known already: it {request.failure}, so it failed and changed nothing; submit what it "
+            "should have named under another idempotency key",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 def process(

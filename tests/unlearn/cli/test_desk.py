@@ -125,6 +125,27 @@ def test_a_request_that_fails_is_named(run: Path, json_too: tuple[str, ...]) -> 
     assert (again.exit_code, again.stderr) == (0, "")
 
 
+def test_a_request_that_is_repeated_is_told_what_became_of_it(run: Path) -> None:
+    good, bad = (("--subject", who, "--idempotency-key", f"case {who}") for who in ("w3", "nobody"))
+    waits = unlearn("submit", run, *good).stdout
+    assert unlearn("submit", run, *good).stdout.startswith(waits.partition("\n")[0])
+    unlearn("submit", run, *bad)
+    unlearn("process", run)
+
+    done = unlearn("submit", run, *good)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "known already, and forgotten" in done.stdout
+    assert "process" not in done.stdout
+    again = unlearn("forget", run, *good).stdout.splitlines()[0]
+    moment = document("status", run, again[:20])["forgotten_at"][:19].replace("T", " ")
+    assert again[20:] == f": known already; it forgot 2 records of 1 shard at {moment} UTC"
+
+    failed = unlearn("submit", run, *bad)
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert "names a subject or record that is not here" in failed.stderr
+    assert "under another idempotency key" in failed.stderr
+
+
 def test_a_receipt_is_held_against_the_one_before_it(run: Path, tmp_path: Path) -> None:
     """And a tolerance is for what is trained again."""
     request = document("forget", run, "--subject", "w3")["request"]["id"]
