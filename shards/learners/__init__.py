@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from difflib import get_close_matches
+from inspect import Parameter, signature
 from operator import attrgetter
 from typing import Any
 
@@ -53,29 +54,54 @@ def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
         if given:
             raise ConfigurationError(f"{type(what).__name__} is complete: set {', '.join(given)} where it is made")
         return what
+    kind, of = _kind_of(what)
+    _check_names(kind, of, given)
     try:
-        return _made(what, given)
+        made: Learner = kind(*of, **given)
     except TypeError as error:
-        # Learners check values themselves; a name they do not have is refused by Python's own call.
+        # Learners check values themselves; an argument that is missing is refused by Python's own call.
         raise ConfigurationError(f"the learner does not take these options: {error}") from error
+    return made
 
 
-def _made(what: Any, options: dict[str, Json]) -> Learner:
+def _kind_of(what: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The class of the learner that is made of something, and what comes before its options."""
     if _is_learner(what):
-        made: Learner = what(**options)
-        return made
+        return what, ()
     if _is_estimator(what):
         from shards.learners.sklearn import SklearnLearner
 
-        return SklearnLearner(what() if isinstance(what, type) else what, **options)
+        return SklearnLearner, (what() if isinstance(what, type) else what,)
     if isinstance(what, str) or callable(what):
         from shards.learners.torch import TorchLearner
 
-        return TorchLearner(what, **options)
+        return TorchLearner, (what,)
     raise ConfigurationError(
         f"a {type(what).__name__} is not a learner: give a Learner, a scikit-learn estimator, or a torch module's "
         'class or factory, for example "package.module:function"'
     )
+
+
+def _check_names(kind: Any, of: tuple[Any, ...], options: Mapping[str, Json]) -> None:
+    """Refuse options that a learner does not have, with those that it has."""
+    known = list(signature(kind).parameters.values())[len(of) :]
+    if any(item.kind is Parameter.VAR_KEYWORD for item in known):
+        return
+    names = [item.name for item in known]
+    for name in options:
+        if name not in names:
+            raise ConfigurationError(
+                f"the learner does not take these options: {kind.__name__} has no {name!r}{_instead(of, name, names)} "
+                f"It has {', '.join(names)}"
+            )
+
+
+def _instead(of: tuple[Any, ...], name: str, names: list[str]) -> str:
+    """What to do in place of an option that there is not."""
+    if of and _is_estimator(of[0]) and name in of[0].get_params():
+        return f": it is a parameter of {type(of[0]).__name__}, to be set where that is made, in a file of yours."
+    near = get_close_matches(name, names, 1)
+    return f": did you mean {near[0]}?" if near else "."
 
 
 def _named(text: str) -> Any:

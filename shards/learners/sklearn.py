@@ -8,6 +8,7 @@ seeds are derived from the step, `n_jobs` is 1, and wall-clock times that search
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
@@ -61,7 +62,7 @@ class SklearnLearner(Learner):
         mode: Literal["auto", "partial_fit", "refit"] = "auto",
         epochs: float = 5,
         batch_size: int = 64,
-        trusted: tuple[str, ...] = (),
+        trusted: Sequence[str] = (),
     ) -> None:
         """Describe an estimator.
 
@@ -70,7 +71,7 @@ class SklearnLearner(Learner):
             mode: `"auto"` is `"partial_fit"` for estimators that have it, else `"refit"`.
             epochs: E, nominal passes over the data, positive.
             batch_size: Records of one call of `partial_fit`, at least 1.
-            trusted: Root packages of third-party or own classes and functions, such as `("lightgbm",)`.
+            trusted: Root packages of third-party or own classes and functions, such as `["lightgbm"]`.
 
         Raises:
             ConfigurationError: If a parameter has no description or an option is out of range.

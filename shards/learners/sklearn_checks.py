@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from shards.errors import ConfigurationError
@@ -11,7 +12,7 @@ from shards.records import TEXT
 from shards.task import Task
 
 
-def check_options(mode: str, epochs: float, batch_size: int, trusted: tuple[str, ...]) -> None:
+def check_options(mode: str, epochs: float, batch_size: int, trusted: Sequence[str]) -> None:
     """Refuse options out of their range.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import zipfile
 import zlib
@@ -53,7 +54,8 @@ def dump_estimator(estimator: Any, trusted: tuple[str, ...], declared: frozenset
         raise ConfigurationError(f"{name} cannot be stored without pickle: {error}; use another estimator") from error
     if refused:
         others = sorted({root_of(t) for t in refused} - set(sys.stdlib_module_names) - set(BASE_ROOTS) - set(trusted))
-        hint = f"pass trusted={tuple(others)!r} if you trust them" if others else "keep them out of the estimator"
+        trust = f"if you trust them, give the learner the option trusted={json.dumps(others)}"
+        hint = trust if others else "keep them out of the estimator"
         raise ConfigurationError(f"{name} cannot be stored: loading it would need {', '.join(refused)}; {hint}")
     try:
         # Of the estimator read back, so that it is the digest of every later reading too.

@@ -25,10 +25,10 @@ def check_trusted(trusted: object) -> None:
         trusted: What was given.
 
     Raises:
-        ConfigurationError: If it is no tuple of names of packages outside the standard library.
+        ConfigurationError: If it is no tuple or list of names of packages outside the standard library.
     """
-    if not isinstance(trusted, tuple):
-        raise ConfigurationError(f"trusted is {trusted!r}; use a tuple of root packages, such as ('lightgbm',)")
+    if not isinstance(trusted, tuple | list):
+        raise ConfigurationError(f"trusted is {trusted!r}; use a list of root packages, such as [\"lightgbm\"]")
     for root in trusted:
         if not isinstance(root, str) or not root.isidentifier():
             raise ConfigurationError(f"trusted has {root!r}; use names of root packages, such as 'lightgbm'")
@@ -78,7 +78,10 @@ def _check_root(reference: str, trusted: tuple[str, ...], where: str) -> None:
             f"{where} uses {reference} of the standard library, which is never resolved; wrap it in a"
             " function of a module of your own"
         )
-    raise ConfigurationError(f"{where} uses {reference}, which is not trusted; pass trusted=({root!r},) to allow it")
+    raise ConfigurationError(
+        f"{where} uses {reference}, which is not trusted; if you trust its package, give the learner the option "
+        f'trusted=["{root}"]'
+    )
 
 
 def resolve_trusted(reference: str, trusted: tuple[str, ...]) -> Any:

@@ -279,7 +279,7 @@ def test_an_unknown_request(lived: Workspace) -> None:
         ({"n_slices": True}, "n_slices must be .* got True"),
         ({"aggregation": "median"}, "aggregation must be one of mean, vote, weighted, sum, got 'median'"),
         ({"task": "clustering"}, "task must be 'classification' here, got 'clustering'"),
-        ({"task": "regression"}, "task must be 'classification' here"),
+        ({"task": "regression"}, "here, got 'regression': that is what the learner does; give another"),
         ({"classes": [0, 1, 1]}, "classes repeat a label"),
         ({"classes": [0, None]}, "not text or a number"),
         ({"executor": "cloud"}, "executor must be 'local', 'ray' or an Executor, got 'cloud'"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from shards.errors import CodeError
+from shards.errors import CodeError, ConfigurationError
 from shards.learners import NAMES, as_learner
 from unlearn.cli.app import app
 from unlearn.estimator import SISAClassifier
@@ -28,6 +28,22 @@ def test_a_name_takes_the_options_of_its_learner() -> None:
     assert as_learner("sgd", {"epochs": 3}).params()["epochs"] == 3
     assert as_learner("ridge", {"alpha": 2.0}).params()["alpha"] == 2.0
     assert as_learner("logistic").params()["estimator"]["params"]["max_iter"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "said"),
+    [
+        ("mlp", "epohcs", "MLPLearner has no 'epohcs': did you mean epochs? It has hidden, "),
+        ("ridge", "x", "RidgeLearner has no 'x'. It has alpha, "),
+        ("cnn", "lr", "TorchLearner has no 'lr'. It has module_args, "),
+        ("logistic", "C", "'C': it is a parameter of LogisticRegression, to be set where that is made"),
+        ("logistic", "epoch", "did you mean epochs? It has mode, epochs, batch_size, trusted"),
+    ],
+)
+def test_an_option_of_none_is_told_with_those_there_are(name: str, option: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as found:
+        as_learner(name, {option: 1})
+    assert said in str(found.value)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_descriptions_build_equal_values(value: Any) -> None:
 
 def test_own_classes_and_functions_need_trust(package: Any) -> None:
     estimator = make_pipeline(FunctionTransformer(package.double), package.Mean())
-    with pytest.raises(ConfigurationError, match=r"userpkg.models:.*trusted=\('userpkg',\)"):
+    with pytest.raises(ConfigurationError, match=r"userpkg.models:.*trusted=\[\"userpkg\"\]"):
         SklearnLearner(estimator)
     learner = SklearnLearner(estimator, trusted=("userpkg",))
     assert learner.code() == ("userpkg.models:Mean", "userpkg.models:double")

@@ -353,6 +353,15 @@ def test_bad_options_are_refused(options: Any) -> None:
         SklearnLearner(LogisticRegression(), **options)
 
 
+def test_a_class_of_one_s_own_is_refused_with_the_option_that_allows_it(package: Any) -> None:
+    for trusted in ([], ()):
+        with pytest.raises(ConfigurationError, match=r"option trusted=\[\"userpkg\"\]"):
+            SklearnLearner(package.Mean(), trusted=trusted)
+    # As JSON has it, and so the command line.
+    listed = SklearnLearner(package.Mean(), trusted=["userpkg"])
+    assert listed == SklearnLearner(package.Mean(), trusted=("userpkg",))
+
+
 def test_constructors_that_change_parameters_are_refused(package: Any) -> None:
     with pytest.raises(ConfigurationError, match="changes its parameters"):
         SklearnLearner(package.Changing(), trusted=("userpkg",))
