@@ -220,7 +220,8 @@ def check_signatures(envelope: Envelope, trusted: Mapping[str, Trusted], thresho
     if not signed:
         raise ReceiptError(
             f"no trusted key signed it; it names {some([short(keyid) for keyid in envelope.signatures])}: it was "
-            "issued by somebody else, or with a key that does not follow from the public key you gave"
+            "issued by somebody else, or with a key that does not follow from the public key you gave; if that one "
+            "replaced another, give the earlier one, which stands for both"
         )
     if len(holders) < threshold:
         raise ReceiptError(

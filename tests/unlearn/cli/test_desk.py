@@ -63,7 +63,9 @@ def test_changed_receipts_and_wrong_keys_fail_in_one_line(run: Path, tmp_path: P
     unlearn("key", run, "--rotate")
     other.write_text(unlearn("key", run).stdout)
     assert other.read_text() != key.read_text()
-    assert "verification failed at step 2" in refused("verify", receipt, "--public-key", other)
+    told = refused("verify", receipt, "--public-key", other)
+    assert "verification failed at step 2" in told
+    assert "if that one replaced another, give the earlier one" in told
     assert "cannot be read" in refused("verify", receipt, "--public-key", tmp_path / "none.pem")
     assert unlearn("verify", receipt, "--public-key", key, "--replay").exit_code == 2
     assert unlearn("verify", receipt, "--public-key", key, "--shard", 1).exit_code == 2

@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+import unlearn
 from unlearn.cli.app import app
 
 
@@ -44,6 +45,17 @@ def test_quiet_says_nothing_but_what_was_asked_for(run: Path) -> None:
         assert (result.stdout, result.stderr) == ("", "")
     assert "records" in call("-q", "status", run).stdout
     assert json.loads(call("-q", "status", run, "--json").stdout)["records"] == 39
+
+
+def test_what_the_guide_has_cron_mail_is_nothing_on_a_good_day(run: Path) -> None:
+    everything(run)
+    guide = (Path(unlearn.__file__).parent / "docs/pages/guides/deletion_desk.md").read_text(encoding="utf-8")
+    jobs = guide.partition("```cron\n")[2].partition("```")[0].splitlines()
+    mailed = [job.partition("unlearn ")[2].split() for job in jobs if "unlearn " in job and "/dev/null" not in job]
+    assert [job[-1] for job in mailed] == ["--overdue"]
+    for job in mailed:
+        result = call(*(run if word == "runs/people" else word for word in job))
+        assert (result.stdout, result.stderr) == ("", "")
 
 
 def test_quiet_keeps_errors(run: Path) -> None:
