@@ -196,7 +196,7 @@ def test_numbers_only_for_regression(tmp_path: Path) -> None:
     with refused(workspace, InputError, r"y has shape \[3\] per record, but the first batch declared \[2\]"):
         workspace.ingest(canaries(range(4)), np.zeros((4, 3)), record_ids=list("abcd"))
     workspace.train()
-    with refused(workspace, ConfigurationError, "predict_proba is for classification"):
+    with refused(workspace, ConfigurationError, "this workspace predicts numbers"):
         workspace.predict_proba(PROBE)
 
 

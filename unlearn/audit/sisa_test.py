@@ -208,7 +208,7 @@ def shard_label_test(
     moments = _moments(shares, case)
     if not moments.sum_sd > 0 and not (moments.sd > 0).any():
         raise InputError(
-            f"no rearrangement of the labels of these {len(case.labels)} subjects changes anything (one subject, one "
+            f"no rearrangement of the labels of the subjects presented ({len(case.labels)}) changes anything (one subject, one "
             "shard, or equal scores in each stratum), so nothing can be tested: present more forgotten records, of "
             "several requests together"
         )

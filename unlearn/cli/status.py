@@ -84,7 +84,7 @@ def _told(request: Request) -> Any:
 def _say_overdue(workspace: Workspace, json: bool) -> None:
     late = [request for request in workspace.requests() if request.is_overdue(datetime.now(UTC))]
     if json:
-        print_json(late)
+        print_json([_told(request) for request in late])
     elif late:
         print_table(requests_table(late))
     else:
@@ -114,7 +114,7 @@ def workspace_table(workspace: Workspace) -> Table:
         (
             ("learner", f"{declared.trained}, {declared.task}"),
             ("records", f"{found.records:,} (batches: {found.batches:,})"),
-            ("shards", f"{found.n_shards:,} of {found.n_slices:,} slices a batch, joined by {declared.aggregation}"),
+            ("shards", f"{found.n_shards:,} of {counted(found.n_slices, 'slice')} a batch, joined by {declared.aggregation}"),
             ("shards serving", f"{found.serving:,} of {found.n_shards:,}"),
             ("shards behind", f"{len(found.behind):,}" + (f" ({behind})" if behind else "")),
             ("steps missing", f"{found.steps_missing:,} ({found.visits_missing:,} record-visits)"),

@@ -229,7 +229,7 @@ def test_same_seed_same_result_whatever_the_order_of_subjects_says_the_same() ->
     ("changed", "message"),
     [
         ({"placement": "by class"}, "not random by itself"),
-        ({"labels": np.array([1, 1, 1, 1])}, "no rearrangement"),
+        ({"labels": np.array([1, 1, 1, 1])}, r"no rearrangement of the labels of the subjects presented \(4\) changes"),
         ({"labels": np.array([0, 1, 2, 0]), "strata": np.arange(4)}, "no rearrangement"),
         ({"labels": np.array([0, 1, 2, 3])}, "columns of the scores"),
         ({"labels": np.array([0.0, 1, 2, 2])}, "columns of the scores"),

@@ -263,7 +263,7 @@ def test_regression_predicts_numbers(tmp_path: Path) -> None:
     unlearn("train", tmp_path / "run")
     found = document("predict", tmp_path / "run", new)
     assert np.allclose(found["prediction"], X[:4] @ np.array([1.0, 2.0]))
-    assert "classification" in refused("predict", tmp_path / "run", new, "--proba")
+    assert "predicts numbers" in refused("predict", tmp_path / "run", new, "--proba")
 
 
 # --- learners and options ----------------------------------------------------------------------------------------

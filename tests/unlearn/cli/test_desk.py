@@ -91,7 +91,7 @@ def test_deadlines_and_the_register(run: Path, tmp_path: Path) -> None:
     assert unlearn("status", run, "--overdue").exit_code == 1
     shown = unlearn("status", run, "--overdue", "--json")
     assert shown.exit_code == 1
-    assert [item["id"] for item in json.loads(shown.stdout)] == [late["id"]]
+    assert json.loads(shown.stdout) == [document("status", run, late["id"])]
     assert "OVERDUE" in unlearn("status", run, late["id"]).stdout
     assert "give a later one" in refused("extend", run, late["id"], "--until", "2019-01-01")
     assert unlearn("extend", run, late["id"], "--until", "2099-01-01").exit_code == 0

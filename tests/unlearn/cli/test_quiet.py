@@ -43,7 +43,7 @@ def everything(run: Path, *options: str) -> list[Result]:
 def test_quiet_says_nothing_but_what_was_asked_for(run: Path) -> None:
     for result in everything(run, "--quiet"):
         assert (result.stdout, result.stderr) == ("", "")
-    assert "records" in call("-q", "status", run).stdout
+    assert "2 of 1 slice a batch" in call("-q", "status", run).stdout
     assert json.loads(call("-q", "status", run, "--json").stdout)["records"] == 39
 
 
