@@ -7,6 +7,7 @@ holds arrays (fixed-size lists); any other keeps its columns apart, each a featu
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -276,6 +277,22 @@ def features_from_file(
     if features is None:
         features = [name for name in table.column_names if name not in leave_out]
     return features_from_table(table, features)
+
+
+def ids_from_file(path: str | Path, column: str) -> list[Any]:
+    """A column of ids of a table, as they are ingested.
+
+    Args:
+        path: A `.csv` or `.parquet` file.
+        column: Its name.
+
+    Returns:
+        One a row; of a CSV file text, with its leading zeros.
+
+    Raises:
+        InputError: If the file cannot be read, or has no such column or a row without an id.
+    """
+    return _column_ids(_columns(_read_table(_existing(path), [column])), column, "record id")
 
 
 def from_dataset(
@@ -566,24 +583,27 @@ def _read_table(path: Path, text: Sequence[str]) -> pa.Table:
     if suffix not in {".csv", ".parquet"}:
         raise InputError(f"{path}: unknown suffix {path.suffix!r}; give a .csv, .parquet or .npz file")
     try:
+        if suffix == ".csv":
+            _check_commas(path)
         table = _read_csv(path, text) if suffix == ".csv" else _read_parquet(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         how = "correct it, or save it as UTF-8 with commas and a header" if suffix == ".csv" else "correct it"
-        raise InputError(f"{path} cannot be read as {suffix[1:]} ({error}); {how}") from error
-    if suffix == ".csv":
-        _check_csv(path, table)
+        # What follows the counts is a row, somebody's data, which belongs into no log.
+        said = re.sub(r"(Expected \d+ columns, got \d+):.*", r"\1 in a row", str(error), flags=re.DOTALL)
+        raise InputError(f"{path} cannot be read as {suffix[1:]} ({said}); {how}") from None
+    if suffix == ".csv" and table.num_rows == 0:
+        raise InputError(f"{path} has a header and no rows below it; give a file with records")
     return table
 
 
-def _check_csv(path: Path, table: pa.Table) -> None:
-    """Refuse what was read, but not as it was meant."""
-    if table.num_columns == 1 and (marks := [mark for mark in (";", "\t") if mark in table.column_names[0]]):
+def _check_commas(path: Path) -> None:
+    """Refuse columns that something else separates, before a comma in a row is taken for an end of a column."""
+    with path.open("rb") as file:
+        header = file.readline().decode("utf-8-sig", errors="replace").strip()
+    if "," not in header and (marks := [mark for mark in (";", "\t") if mark in header]):
         raise InputError(
-            f"{path} has one column, {table.column_names[0]!r}: its columns are separated by {marks[0]!r}; save it "
-            "with commas"
+            f"{path} has one column, {header!r}: its columns are separated by {marks[0]!r}; save it with commas"
         )
-    if table.num_rows == 0:
-        raise InputError(f"{path} has a header and no rows below it; give a file with records")
 
 
 def _read_csv(path: Path, text: Sequence[str]) -> pa.Table:

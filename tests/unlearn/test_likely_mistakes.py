@@ -35,6 +35,8 @@ FILES = {
     "wider.csv": "row,person,age,income,height,buys\nn1,x1,30,0.5,180,no\n",
     "no_target.csv": "row,person,age,income\nn1,x1,30,0.5\n",
     "semicolons.csv": "row;person;age;income;buys\nn1;x1;30;0.5;no\n",
+    "commas.csv": "row;person;age;income;buys\nn1;x1;30;0,5;no\n",
+    "longer.csv": "row,person,age,income,buys\nn1,x1,30,0.5,no\nn2,somebody,30,0.5,no,more\n",
     "broken.py": "import no_such_package\n",
     "raising.py": "raise RuntimeError('the data is not here')\n",
     "typo.py": "def net(input_shape, n_outputs)\n    return 1\n",
@@ -147,6 +149,8 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
     "a header alone": ("ingest run header.csv {roles}", ("no rows below it", "give a file with records")),
     "another encoding": ("ingest run latin.csv {roles}", ("latin.csv cannot be read", "save it as UTF-8")),
     "another separator": ("ingest run semicolons.csv {roles}", ("separated by ';'", "save it with commas")),
+    "another separator, and commas": ("ingest run commas.csv {roles}", ("separated by ';'", "save it with commas")),
+    "a row too long": ("ingest run longer.csv {roles}", ("Expected 5 columns, got 6 in a row)", "correct it")),
     "a request that is not there": ("status run req-0", ("knows no request 'req-0'", "`unlearn status` lists them")),
     "an artefact that is not there": ("retire run art-0", ("no artefact 'art-0'", "`unlearn artefacts` lists them")),
     "a file to write in no folder": (

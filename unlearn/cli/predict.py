@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearn.cli.arguments import AsJson, Columns, RecordId, Run, Subject, Target, check_ending, opened, split_names
+from unlearn.cli.arguments import AsJson, Columns, Run, Subject, Target, check_ending, opened, split_names
 from unlearn.cli.columns import declared_columns, text_columns
 from unlearn.cli.output import counted, print_json, say
 
@@ -43,7 +43,9 @@ def predict(
     proba: Annotated[bool, typer.Option("--proba", help="Add the probability of every class.")] = False,
     target: Target = None,
     subject: Subject = None,
-    record_id: RecordId = None,
+    record_id: Annotated[
+        str | None, typer.Option(help="Column of the record ids, which then stand beside the predictions.")
+    ] = None,
     features: Columns = None,
     *,
     json: AsJson = False,
@@ -51,6 +53,7 @@ def predict(
     """Predict for every row of a file."""
     if out is not None:
         check_ending(out, "--out", ".csv")
+    from shards.sources import ids_from_file
     from unlearn.errors import NotServingError
     from unlearn.frames import prediction_columns
 
@@ -61,7 +64,8 @@ def predict(
         roles = [name for name in (target, subject, record_id) if name is not None]
         inputs = read_features(file, task, split_names(features), roles)
         output = workspace.predict_proba(inputs) if proba else workspace.predict(inputs)
-        columns = prediction_columns(output, task, proba=proba)
+        ids = {} if record_id is None else {"record_id": ids_from_file(file, record_id)}
+        columns = ids | prediction_columns(output, task, proba=proba)
         rows = len(next(iter(columns.values())))
         if out is not None:
             out.write_text(_csv(columns), encoding="utf-8")

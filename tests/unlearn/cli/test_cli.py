@@ -136,7 +136,7 @@ def test_a_life_in_words(tmp_path: Path, people: Path) -> None:
     assert f"recovered: {request}" in unlearn("recover", folder).stdout
     assert "recovered" in unlearn("status", folder, request).stdout
     predictions = unlearn("predict", folder, people, *ROLES).stdout.splitlines()
-    assert predictions[0] == "prediction"
+    assert predictions[0] == "record_id,prediction"
     assert len(predictions) == 61
 
 
@@ -221,10 +221,15 @@ def test_predictions_with_probabilities(run: Path, people: Path, tmp_path: Path)
 
 
 def test_columns_to_predict_from_can_be_named(run: Path, people: Path) -> None:
-    by_roles = unlearn("predict", run, people, *ROLES).stdout
+    with_ids = unlearn("predict", run, people, *ROLES).stdout.splitlines()
+    ids = [line.partition(",")[0] for line in with_ids]
+    assert ids == ["record_id", *(row["row"] for row in csv.DictReader(io.StringIO(people.read_text())))]
+    assert document("predict", run, people, *ROLES)["record_id"] == ids[1:]
+    by_roles = "".join(line.partition(",")[2] + "\n" for line in with_ids)
     assert unlearn("predict", run, people, "--features", "age,income").stdout == by_roles
     assert unlearn("predict", run, people).stdout == by_roles  # the declared columns are found by name
     assert "incomes" in refused("predict", run, people, "--features", "age,incomes")
+    assert "no record id column 'rows'" in refused("predict", run, people, "--record-id", "rows")
 
 
 def test_named_features_are_found_by_name(here: Path) -> None:
