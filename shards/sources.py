@@ -483,7 +483,11 @@ def _arrow(columns: Mapping[str, Any], name: str, role: str) -> pa.Array:
     if column.null_count:
         missing = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
         more = f" and {missing.size - 1:,} more" if missing.size > 1 else ""
-        hint = " (in CSV, an empty cell, NA, N/A, null and nan without quotes count as missing)" if _is_text(column.type) else ""
+        hint = (
+            " (in CSV, an empty cell, NA, N/A, null and nan without quotes count as missing)"
+            if _is_text(column.type)
+            else ""
+        )
         raise InputError(
             f"{role} column {name!r} misses a value in row {missing[0]}{more}, counted from 0; fill in or drop such "
             f"rows first{hint}"

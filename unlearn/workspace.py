@@ -1393,7 +1393,9 @@ class Workspace:
             ConfigurationError: If the task is regression.
         """
         if self._site.declaration.task != "classification":
-            raise ConfigurationError("probabilities are of classes, and this workspace predicts numbers: ask for predictions alone")
+            raise ConfigurationError(
+                "probabilities are of classes, and this workspace predicts numbers: ask for predictions alone"
+            )
         if self._site.declaration.votes is not None:
             raise ConfigurationError(
                 f"{self.path} publishes labels by noisy votes and nothing else, since probabilities would tell more: "

@@ -259,6 +259,14 @@ def feature_map(given: Any) -> FeatureMap:
     if not 1 <= made.largest <= MOST:
         raise ConfigurationError(
             f"between the unit {made.unit:g} and the limit {made.limit:g} there must be 1 to {MOST:,} counts, and "
-            f"there are {made.largest:,}"
+            f"there are {made.largest:,}: give {_instead(made)}"
         )
     return made
+
+
+def _instead(made: FeatureMap) -> str:
+    """What to give in place of a unit and a limit that are too close together, or too far apart."""
+    if made.largest < 1:
+        return "a larger limit or a smaller unit"
+    least = 2.0 ** math.ceil(math.log2(made.limit / MOST))
+    return f"a unit of at least {least}, or scale the features by public constants to a smaller limit"

@@ -28,7 +28,7 @@ def check_trusted(trusted: object) -> None:
         ConfigurationError: If it is no tuple or list of names of packages outside the standard library.
     """
     if not isinstance(trusted, tuple | list):
-        raise ConfigurationError(f"trusted is {trusted!r}; use a list of root packages, such as [\"lightgbm\"]")
+        raise ConfigurationError(f'trusted is {trusted!r}; use a list of root packages, such as ["lightgbm"]')
     for root in trusted:
         if not isinstance(root, str) or not root.isidentifier():
             raise ConfigurationError(f"trusted has {root!r}; use names of root packages, such as 'lightgbm'")

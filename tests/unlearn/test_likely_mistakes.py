@@ -130,7 +130,10 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
     "a missing value": ("ingest run missing.csv {roles}", ("'age' misses a value in row 0", "fill in or drop")),
     "a value called NA": (
         "ingest run not_available.csv {roles}",
-        ("'person' misses a value in row 1 and 1 more, counted from 0", "an empty cell, NA, N/A, null and nan without quotes"),
+        (
+            "'person' misses a value in row 1 and 1 more, counted from 0",
+            "an empty cell, NA, N/A, null and nan without quotes",
+        ),
     ),
     "a column of words": (
         "ingest fresh cities.csv {roles}",

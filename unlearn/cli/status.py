@@ -114,7 +114,10 @@ def workspace_table(workspace: Workspace) -> Table:
         (
             ("learner", f"{declared.trained}, {declared.task}"),
             ("records", f"{found.records:,} (batches: {found.batches:,})"),
-            ("shards", f"{found.n_shards:,} of {counted(found.n_slices, 'slice')} a batch, joined by {declared.aggregation}"),
+            (
+                "shards",
+                f"{found.n_shards:,} of {counted(found.n_slices, 'slice')} a batch, joined by {declared.aggregation}",
+            ),
             ("shards serving", f"{found.serving:,} of {found.n_shards:,}"),
             ("shards behind", f"{len(found.behind):,}" + (f" ({behind})" if behind else "")),
             ("steps missing", f"{found.steps_missing:,} ({found.visits_missing:,} record-visits)"),
