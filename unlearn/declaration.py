@@ -218,8 +218,8 @@ def declare(
             raise ConfigurationError(f"{name} must be a whole number of at least 1, got {value!r}")
     if task not in learner.kinds():
         raise ConfigurationError(
-            f"task must be {' or '.join(map(repr, learner.kinds()))} here, got {task!r}: that is what the learner does; "
-            "give another learner for another task"
+            f"task must be {' or '.join(map(repr, learner.kinds()))} here, got {task!r}: that is what the learner "
+            "does; give another learner for another task"
         )
     if aggregation is None:
         aggregation = usual_aggregation(learner)

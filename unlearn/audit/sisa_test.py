@@ -208,9 +208,9 @@ def shard_label_test(
     moments = _moments(shares, case)
     if not moments.sum_sd > 0 and not (moments.sd > 0).any():
         raise InputError(
-            f"no rearrangement of the labels of the subjects presented ({len(case.labels)}) changes anything (one subject, one "
-            "shard, or equal scores in each stratum), so nothing can be tested: present more forgotten records, of "
-            "several requests together"
+            f"no rearrangement of the labels of the subjects presented ({len(case.labels)}) changes anything (one "
+            "subject, one shard, or equal scores in each stratum), so nothing can be tested: present more forgotten "
+            "records, of several requests together"
         )
     if not moments.sum_sd > 0:
         raise InputError("the scores do not tell shards apart in sum: add subjects of other shards")

@@ -32,7 +32,9 @@ IdempotencyKey: TypeAlias = Annotated[
 Deadline: TypeAlias = Annotated[
     datetime | None,
     typer.Option(
-        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Until when it must be done, UTC.", show_default="in a month"
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+        help="Until when it must be done, UTC; of a day, its beginning.",
+        show_default="in a month",
     ),
 ]
 MethodName: TypeAlias = Annotated[
@@ -128,10 +130,10 @@ def forget(
         )
         seconds = time.perf_counter() - started
         if not json:
-            what = f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
+            gone = f"{counted(request.n_records, 'record')} of {counted(len(request.shards), 'shard')}"
             # Whoever repeats a request is shown no opening again.
-            known = f"known already; it forgot {what} at {as_time(request.forgotten_at)} UTC"
-            now = f"{request.state.value} {what} in {as_duration(seconds)}"
+            known = f"known already; it forgot {gone} at {as_time(request.forgotten_at)} UTC"
+            now = f"{request.state.value} {gone} in {as_duration(seconds)}"
             say(f"{request.id}: {known if request.opening is None else now}")
             say_opening(request)
             say_method(request)

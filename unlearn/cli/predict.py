@@ -39,7 +39,9 @@ def predict(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help=".csv or .parquet with the feature columns, or .npz with X.")
     ],
-    out: Annotated[Path | None, typer.Option(help="File to write the CSV to.", show_default="standard output")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the CSV to; - for the screen.", show_default="standard output")
+    ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Add the probability of every class.")] = False,
     target: Target = None,
     subject: Subject = None,
@@ -53,6 +55,7 @@ def predict(
     """Predict for every row of a file."""
     if out is not None:
         check_ending(out, "--out", ".csv")
+        out = None if str(out) == "-" else out
     from shards.sources import ids_from_file
     from unlearn.errors import NotServingError
     from unlearn.frames import prediction_columns

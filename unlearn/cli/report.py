@@ -64,6 +64,8 @@ def report(
 
     if output is not None:
         check_ending(output, "--output", ".html")
+        if str(output) == "-":
+            raise typer.BadParameter("a report is a page for a browser: name a file", param_hint="--output")
         check_replaceable(output)
     figures = [] if measured is None else read_measured(measured)
     with opened(run) as workspace:

@@ -165,7 +165,10 @@ def _say_processed(run: Path, requests: Sequence[Request], report: BuildReport |
 def extend(
     run: Run,
     request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request.")],
-    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The new deadline, UTC.")],
+    until: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="The new deadline, UTC; of a day, its beginning."),
+    ],
     *,
     json: AsJson = False,
 ) -> None:

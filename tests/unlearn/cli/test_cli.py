@@ -211,7 +211,9 @@ def test_predictions_with_probabilities(run: Path, people: Path, tmp_path: Path)
     out = tmp_path / "out.csv"
     said = unlearn("predict", run, people, *ROLES, "--proba", "--out", out)
     assert said.stdout == f"60 predictions written to {out}\n"
-    assert unlearn("predict", run, people, *ROLES, "--proba").stdout == out.read_text(encoding="utf-8")
+    for screen in ((), ("--out", "-")):
+        said = unlearn("predict", run, people, *ROLES, "--proba", *screen)
+        assert said.stdout == out.read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))
     workspace = Workspace.open(run)
     features = from_file(people, target="buys", subject="person", record_id="row").features

@@ -94,6 +94,7 @@ def test_what_is_refused(office: Path, tmp_path: Path) -> None:
     assert "cannot be read" in refused("report", office / "the run", "--json", "--audit", "missing.json")
     assert "cannot be read" in refused("report", office / "the run", "--json", "--measured", "missing.json")
     assert "--output" in refused("report", office / "the run", status=2)
+    assert "name a file" in refused("report", office / "the run", "--output", "-", status=2)
 
 
 def test_json_is_one_document(office: Path) -> None:
