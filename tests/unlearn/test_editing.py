@@ -358,6 +358,7 @@ def test_nothing_is_unpickled_run_or_fetched(
         ({"editor": "roem"}, ConfigurationError, "did you mean 'rome'"),
         ({"editor_options": {"steps": "many"}}, ConfigurationError, "'steps' of ft-m must be a whole number"),
         ({"editor_options": {"speed": 1}}, ConfigurationError, "has no option 'speed'"),
+        ({"editor_options": {"step": 1}}, ConfigurationError, "has no option 'step'; did you mean 'steps'"),
         ({"editor": "rome", "editor_options": {"search": {"speed": 1}}}, ConfigurationError, "search of rome has no"),
         ({"editor": "rome", "editor_options": {"search": 3}}, ConfigurationError, "must be an object of options"),
         ({"editor_options": {"steps": 0}}, InputError, "must be positive"),

@@ -15,7 +15,7 @@ from unlearn.cli.output import as_duration, as_time, cell, counted, print_json, 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from unlearn.facts import EditRequest, Fact
+    from unlearn.facts import EditRequest, Fact, Measured
 
 Facts: TypeAlias = Annotated[
     list[str] | None,
@@ -151,17 +151,27 @@ def measured_rows(done: EditRequest) -> list[tuple[str, str]]:
     Returns:
         Name and counts; none of an edit that was not made.
     """
-    if done.measured is None:
-        return []
+    return [] if done.measured is None else rows_of(done.measured)
+
+
+def rows_of(measured: Measured) -> list[tuple[str, str]]:
+    """Name and counts of each measure.
+
+    Args:
+        measured: What was measured.
+
+    Returns:
+        One a row.
+    """
     what = {
         "reliability": "new answers given",
         "generalization": "given after other wordings",
         "locality": "texts continued as before",
     }
     return [
-        (f"{words} ({name})", f"{item.given:,} of {item.asked:,}")
+        (f"{words} ({name})", f"{item.given:,} of {item.asked:,}" if item.asked else "none was asked")
         for name, words in what.items()
-        for item in [getattr(done.measured, name)]
+        for item in [getattr(measured, name)]
     ]
 
 

@@ -16,8 +16,9 @@ from tests.unlearn.cli.test_cli import document, refused, unlearn
 from tests.unlearn.editable import OPTIONS, TEXTS, Here, fact, save_model
 from tests.unlearn.helpers import filled
 from unlearn import Workspace
+from unlearn.cli.facts import rows_of
 from unlearn.editing import Outcome
-from unlearn.facts import Fact
+from unlearn.facts import Asked, Fact, Measured
 
 
 def written(item: Fact) -> str:
@@ -162,6 +163,11 @@ def test_a_fact_that_is_none(home: Path) -> None:
     for text, said in (("a|a", "is not PROMPT|SUBJECT|NEW"), ("a|b|c", "the subject 'b' is not in the prompt 'a'")):
         given: list[Any] = ["--fact", text, "--model", model, "--texts", "usual.txt", "--output", "new"]
         assert said in refused("forget", "run", *given)
+
+
+def test_what_was_not_asked_is_no_count() -> None:
+    rows = rows_of(Measured(reliability=Asked(1, 1), generalization=Asked(0, 0), locality=Asked(2, 4)))
+    assert [said for _, said in rows] == ["1 of 1", "none was asked", "2 of 4"]
 
 
 @pytest.mark.slow

@@ -96,7 +96,10 @@ def _made(kind: type[Any], options: Mapping[str, Json], where: str) -> Any:
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name not in hints:
-            raise ConfigurationError(f"{where} has no option {name!r}; it has {', '.join(hints)}; nothing was changed")
+            known = ", ".join(hints)
+            raise ConfigurationError(
+                f"{where} has no option {name!r}{meant(name, hints)}; it has {known}; nothing was changed"
+            )
         hint = hints[name]
         if is_dataclass(hint) and isinstance(hint, type):
             if not isinstance(value, Mapping):
