@@ -27,7 +27,6 @@ from unlearn.facts import Fact
 from unlearn.issuing import Receipt
 from unlearn.model_folder import folder_digest, read_note, weights_commitment
 from unlearn.receipt.edit import EditPredicate, verify_edit_offline
-from unlearn.receipt.keys import public_key_from_pem
 from unlearn.receipt.offline import Step
 from unlearn.verification import (
     TITLES,
@@ -36,6 +35,7 @@ from unlearn.verification import (
     check_story,
     numbered,
     opened_to_look,
+    read_public_keys,
     read_receipt,
     unhex,
 )
@@ -66,7 +66,7 @@ class EditVerification:
 
 def verify_edit(
     receipt: Receipt | bytes | str | Path,
-    public_key: str | bytes | Sequence[str | bytes],
+    public_key: str | bytes | Path | Sequence[str | bytes | Path],
     *,
     workspace: Workspace | str | Path | None = None,
     model: str | Path | None = None,
@@ -80,7 +80,7 @@ def verify_edit(
 
     Args:
         receipt: A receipt, its file, or its bytes.
-        public_key: PEM of the key that is to have signed it, or several.
+        public_key: The key that is to have signed it, in PEM, or its file; or several.
         workspace: The workspace it speaks of, to be held against it; nothing is changed there. None: not held.
         model: The edited model's folder; None: its weights are not looked at.
         model_before: With it: the folder of the model before.
@@ -101,10 +101,9 @@ def verify_edit(
         raise InputError("facts can be compared only with the opening that the submitter was given: give both")
     if model_before is not None and model is None:
         raise InputError("what salts the weights lies in the folder of the edited model: give that as well")
-    keys = [public_key] if isinstance(public_key, str | bytes) else list(public_key)
     found = verify_edit_offline(
         read_receipt(receipt),
-        [public_key_from_pem(key.encode() if isinstance(key, str) else key) for key in keys],
+        read_public_keys(public_key),
         threshold,
         opening=None if opening is None else unhex(opening),
         facts=facts,

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -61,6 +62,9 @@ from unlearn.receipt.strict import ReceiptError
 from unlearn.request import CERTIFIED, Request, RequestState
 from unlearn.site import Site
 from unlearn.workspace import Workspace
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 TITLES = {
     11: "the workspace",
@@ -134,7 +138,7 @@ class Verification:
 
 def verify(
     receipt: Receipt | bytes | str | Path,
-    public_key: str | bytes | Sequence[str | bytes],
+    public_key: str | bytes | Path | Sequence[str | bytes | Path],
     *,
     workspace: Workspace | str | Path | None = None,
     executor: str | Executor = "local",
@@ -152,7 +156,7 @@ def verify(
 
     Args:
         receipt: A receipt, its file, or its bytes.
-        public_key: PEM of the key that is to have signed it, or several.
+        public_key: The key that is to have signed it, in PEM, or its file; or several.
         workspace: The workspace it speaks of, to be held against it; nothing is changed there. None: the receipt alone.
         executor: Where to train again, for a workspace given by its folder; one that is open has its own.
         replay: Also train every step again, in fresh processes, and compare: takes as long as the training did.
@@ -173,12 +177,11 @@ def verify(
         VerificationError: If a step fails; says which, and what that means.
         LockedError: If another process is writing to the workspace.
     """
-    keys = [public_key] if isinstance(public_key, str | bytes) else list(public_key)
     if replay and workspace is None:
         raise InputError("to train again, the workspace is needed: give it")
     found = verify_offline(
         read_receipt(receipt),
-        [public_key_from_pem(key.encode() if isinstance(key, str) else key) for key in keys],
+        read_public_keys(public_key),
         threshold,
         opening=None if opening is None else unhex(opening),
         subjects=subjects,
@@ -243,6 +246,35 @@ def read_receipt(receipt: Receipt | bytes | str | Path) -> bytes:
         return Path(receipt).read_bytes()
     except OSError as error:
         raise InputError(f"the receipt {receipt} cannot be read ({error.strerror}): check the path") from error
+
+
+def read_public_keys(given: str | bytes | Path | Sequence[str | bytes | Path]) -> list[SSlibKey]:
+    """Public keys, of whatever they were given as.
+
+    Args:
+        given: A key in PEM, or its file; or several.
+
+    Returns:
+        The keys.
+
+    Raises:
+        InputError: If one is no public key, or its file cannot be read.
+    """
+    return [public_key_from_pem(_pem(key)) for key in ([given] if isinstance(given, str | bytes | Path) else given)]
+
+
+def _pem(key: str | bytes | Path) -> bytes:
+    if isinstance(key, bytes):
+        return key
+    if isinstance(key, str) and ("-----BEGIN" in key or "\n" in key):
+        return key.encode()
+    try:
+        return Path(key).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"a public key is given in PEM or by its file, and this is no PEM and no file that can be read "
+            f"({error.strerror}): check the path"
+        ) from error
 
 
 def opened_to_look(path: str | Path, executor: str | Executor) -> Workspace:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
@@ -104,6 +104,8 @@ from unlearn.site import Site, store_of
 from unlearn.submission import Acceptor
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import pandas as pd
 
     from unlearn.audit.attack_audit import AttackAudit, AttackPlan
@@ -343,6 +345,16 @@ class Workspace:
     def close(self) -> None:
         """Close the database; the workspace can be opened again."""
         self._site.ledger.close()
+
+    def __enter__(self) -> Self:
+        """As `with Workspace.open(path) as workspace:`, which closes it at the end."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
 
     def __repr__(self) -> str:
         declaration = self._site.declaration

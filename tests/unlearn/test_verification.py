@@ -71,6 +71,30 @@ print(found.predicate.stage, len(found.steps), sorted({"torch", "sqlalchemy", "s
     assert done.stdout.split(maxsplit=2)[:2] == ["recovered", "8"]
 
 
+def test_a_key_is_given_in_pem_or_by_its_file(tmp_path: Path) -> None:
+    with filled(tmp_path / "run") as workspace:
+        receipt = workspace.receipt(workspace.forget(record_ids=names([3])).id)
+        text, file = workspace.public_key, tmp_path / "key.pem"
+    file.write_text(text)
+    for key in (text, text.encode(), file, str(file), [file], [str(file)]):
+        assert verify(receipt, key).predicate.stage == "forgotten"
+    for key in (tmp_path / "none.pem", "none.pem", "", [tmp_path]):
+        with pytest.raises(InputError, match="no PEM and no file that can be read"):
+            verify(receipt, key)
+    with pytest.raises(InputError, match="this is no public key"):
+        verify(receipt, text[:-30])
+
+
+def test_a_workspace_is_closed_at_the_end_of_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    with filled(tmp_path / "run") as workspace:
+        monkeypatch.setattr(workspace._site.ledger, "close", lambda: closed.append(True))
+        assert workspace.path == tmp_path / "run"
+    with pytest.raises(RuntimeError, match="as it came"), workspace:
+        raise RuntimeError("as it came")
+    assert closed == [True, True]
+
+
 @pytest.mark.slow
 def test_receipts_stay_true_as_the_workspace_goes_on(tmp_path: Path) -> None:
     workspace, request, _ = forgotten(tmp_path / "run")
