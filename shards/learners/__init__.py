@@ -54,9 +54,9 @@ def as_learner(what: Any, options: Mapping[str, Json] | None = None) -> Learner:
         if given:
             raise ConfigurationError(f"{type(what).__name__} is complete: set {', '.join(given)} where it is made")
         return what
-    kind, of = _kind_of(what)
-    _check_names(kind, of, given)
     try:
+        kind, of = _kind_of(what)
+        _check_names(kind, of, given)
         made: Learner = kind(*of, **given)
     except TypeError as error:
         # Learners check values themselves; an argument that is missing is refused by Python's own call.

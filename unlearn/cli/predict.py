@@ -53,13 +53,13 @@ def predict(
     json: AsJson = False,
 ) -> None:
     """Predict for every row of a file."""
-    if out is not None:
-        check_ending(out, "--out", ".csv")
-        out = None if str(out) == "-" else out
     from shards.sources import ids_from_file
     from unlearn.errors import NotServingError
     from unlearn.frames import prediction_columns
 
+    if out is not None:
+        check_ending(out, "--out", ".csv")
+        out = None if str(out) == "-" else out
     with opened(run) as workspace:
         task = workspace.task
         if task is None:

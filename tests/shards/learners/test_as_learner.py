@@ -46,6 +46,11 @@ def test_an_option_of_none_is_told_with_those_there_are(name: str, option: str, 
     assert said in str(found.value)
 
 
+def test_an_estimator_that_cannot_be_made_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="missing 1 required positional argument: 'estimators'"):
+        as_learner("sklearn.ensemble:VotingClassifier")
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
