@@ -33,7 +33,8 @@ def register(app: typer.Typer) -> None:
 def status(
     run: Run,
     request_id: Annotated[
-        str | None, typer.Argument(metavar="REQUEST_ID", help="One request only.", show_default=False)
+        str | None,
+        typer.Argument(metavar="REQUEST_ID", help="One request only; its idempotency key will do.", show_default=False),
     ] = None,
     overdue: Annotated[
         bool, typer.Option("--overdue", help="Only requests past their deadline; exit status 1 if there are any.")
@@ -72,7 +73,8 @@ def _say_one(workspace: Workspace, request_id: str, json: bool) -> None:
         edit = workspace.edit(request_id)
         print_json(edit) if json else print_table(edit_table(edit))
         return
-    request = workspace.status(request_id)
+    keys = {request.idempotency_key: request.id for request in workspace.requests()}
+    request = workspace.status(request_id if request_id.startswith("req-") else keys.get(request_id, request_id))
     print_json(_told(request)) if json else print_table(request_table(request))
 
 

@@ -134,6 +134,8 @@ def test_a_request_that_is_repeated_is_told_what_became_of_it(run: Path) -> None
     unlearn("submit", run, *bad)
     unlearn("process", run)
 
+    assert document("status", run, "case nobody")["failure"] == "names a subject or record that is not here"
+    assert "knows no request 'case 9'" in refused("status", run, "case 9")
     done = unlearn("submit", run, *good)
     assert (done.exit_code, done.stderr) == (0, "")
     assert "known already, and forgotten" in done.stdout
