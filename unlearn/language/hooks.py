@@ -210,7 +210,7 @@ def logits_of(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = N
             the first token after it.
 
     Returns:
-        `[n, T, vocabulary]`.
+        `[n, T, vocabulary]`, in float32 at least.
     """
     if mask is None:
         said = model(ids)
@@ -227,7 +227,7 @@ def read_logits(said: Any) -> torch.Tensor:
         said: A tensor, an object with `logits`, or a tuple whose first entry is that tensor.
 
     Returns:
-        The logits.
+        The logits, in float32 at least: logarithms of probabilities in 16 bits are off by several percent of a nat.
 
     Raises:
         ConfigurationError: If there are none.
@@ -235,7 +235,7 @@ def read_logits(said: Any) -> torch.Tensor:
     found = getattr(said, "logits", said[0] if isinstance(said, tuple) else said)
     if not isinstance(found, torch.Tensor):
         raise ConfigurationError(f"the model returned a {type(said).__name__} without logits")
-    return found
+    return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
 def by_text(values: torch.Tensor, texts: int) -> torch.Tensor:

@@ -16,7 +16,8 @@ With \(\ell_\theta(y \mid x) = \sum_t \log \pi_\theta(y_t \mid x, y_{<t})\) and 
   s_\mathrm{reinforced} - s_\mathrm{ref}))\)
 - RMU (Li et al. 2024): \(\lVert h_\theta - c u \rVert^2\) at one layer, u a fixed random direction
 
-The constants before the logarithms are recalled from the papers.
+The constants before the logarithms are recalled from the papers. Whatever the type of the logits, probabilities are
+computed in float32 at least: in 16 bits, the gradient of a divergence from a model that is near can be half wrong.
 
 GradDiff and KL are not losses of their own: a loss on the forget set plus a weight times the negative log-likelihood of
 the retain set, or the divergence from the model before on it (`unlearn.language.tuning`).
@@ -39,7 +40,7 @@ def log_likelihood(logits: torch.Tensor, ids: torch.Tensor, answers: torch.Tenso
     Returns:
         `[n]`.
     """
-    said = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    said = _log_probabilities(logits[:, :-1]).gather(2, ids[:, 1:, None])[..., 0]
     return (said * answers[:, 1:]).sum(1)
 
 
@@ -173,10 +174,15 @@ def divergence(logits: torch.Tensor, before: torch.Tensor, mask: torch.Tensor) -
     Returns:
         `[]`.
     """
-    each = kl_div(logits.log_softmax(-1), before.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+    now, then = _log_probabilities(logits), _log_probabilities(before)
+    each = kl_div(now, then, reduction="none", log_target=True).sum(-1)
     return (each * mask).sum() / mask.sum()
 
 
 def _soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    each = -(target.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+    each = -(_log_probabilities(target).exp() * _log_probabilities(logits)).sum(-1)
     return (each * wanted).sum() / wanted.sum()
+
+
+def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))

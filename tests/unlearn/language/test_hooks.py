@@ -59,6 +59,15 @@ def test_padding_on_either_side_changes_no_answer(kind: str) -> None:
     assert torch.allclose(alone, on_right, atol=1e-5)
 
 
+def test_logits_of_a_model_in_16_bits_are_in_32() -> None:
+    model = made("llama", 20).bfloat16()
+    with torch.no_grad():
+        said = logits_of(model, IDS)
+        assert said.dtype == torch.float32
+        assert torch.equal(said.bfloat16(), model(IDS).logits)
+        assert logits_of(model.double(), IDS).dtype == torch.float64
+
+
 def test_what_is_changed_is_used_and_put_back(knowing: Knowing) -> None:
     model = knowing.model
     body = anatomy(model)

@@ -108,3 +108,26 @@ def test_distances(said: dict[str, torch.Tensor]) -> None:
     assert float(rmu(said["now"], mask, direction, 4.0)) == pytest.approx(away / count)
     assert float(divergence(said["now"], said["before"], mask)) == pytest.approx(apart / count)
     assert float(divergence(said["now"], said["now"], mask)) == pytest.approx(0, abs=1e-12)
+
+
+def test_logits_in_16_bits_have_the_gradient_of_the_same_numbers_in_64() -> None:
+    rng = torch.Generator().manual_seed(0)
+    before = (2 * torch.randn(2, 12, 2000, generator=rng)).bfloat16()
+    now = (before.float() + 0.02 * torch.randn(before.shape, generator=rng)).bfloat16()
+    ids, answers = torch.randint(2000, (2, 12), generator=rng), torch.ones(2, 12, dtype=torch.bool)
+    answers[:, :4] = False
+
+    def all_of(logits: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        likelihoods = [log_likelihood(one, ids, answers) for one in (logits, reference)]
+        return {
+            "npo": npo(likelihoods[0], likelihoods[1], 1.0),
+            "undial": undial(logits, reference, ids, answers),
+            "divergence": divergence(logits, reference, answers),
+        }
+
+    found, exact = now.clone().requires_grad_(True), now.double().requires_grad_(True)
+    for name, loss in all_of(found, before).items():
+        wanted = all_of(exact, before.double())[name]
+        (slope,), (true,) = torch.autograd.grad(loss, found), torch.autograd.grad(wanted, exact)
+        assert float(loss) == pytest.approx(float(wanted), rel=1e-3), name
+        assert float((slope.double() - true).norm() / true.norm()) < 0.01, name
