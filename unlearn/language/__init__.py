@@ -32,7 +32,7 @@ _HOMES = {
 
 
 _PARTS = (
-    "decoding", "editing", "hooks", "lora", "losses", "metrics", "muse", "quantisation", "reading", "relearning",
+    "decoding", "editing", "exact", "hooks", "lora", "losses", "metrics", "muse", "quantisation", "reading", "relearning",
     "requested", "text", "tofu", "tuning",
 )  # fmt: skip
 """Parts inside, which are imported likewise."""

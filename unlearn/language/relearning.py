@@ -19,6 +19,7 @@ from torch import nn
 
 from unlearn.errors import InputError
 from unlearn.language import losses
+from unlearn.language.exact import Descent
 from unlearn.language.hooks import logits_of
 from unlearn.language.lora import Lora, trainable
 from unlearn.language.metrics import answer_log_probability, answered
@@ -87,11 +88,9 @@ def relearnt(
     found = copy.deepcopy(model)
     asked = padded_pairs(tokenizer, shown, next(found.parameters()).device)
     with trainable(found, lora) as parameters:
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
+        descent = Descent(parameters, learning_rate)
         for _ in range(steps):
-            optimizer.zero_grad()
-            torch.autograd.backward(negative_likelihood(found, asked))
-            optimizer.step()
+            descent.step(negative_likelihood(found, asked))
     found.zero_grad(set_to_none=True)
     return found
 

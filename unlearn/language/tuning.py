@@ -17,6 +17,7 @@ from torch import nn
 
 from unlearn.errors import InputError
 from unlearn.language import losses
+from unlearn.language.exact import Descent
 from unlearn.language.hooks import anatomy, frozen, logits_of, outputs_seen
 from unlearn.language.lora import Lora, trainable
 from unlearn.language.relearning import Pair, negative_likelihood, padded_pairs, relearnt
@@ -131,7 +132,7 @@ def tuned(
     direction = direction / direction.norm()
     reinforced = _reinforced(model, tokenizer, forget, config, lora)
     with trainable(found, lora, config.seed) as parameters:
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0)
+        descent = Descent(parameters, config.learning_rate, longest=1.0)
         for chosen, kept in _batches(forget, retain, config, rng):
             others = [(prompt, config.other_answer) for prompt, _ in chosen]
             step = _Step(
@@ -143,10 +144,7 @@ def tuned(
                 loss = loss + config.keep_weight * _KEEP[config.keep](step, padded_pairs(tokenizer, kept, device))
             if not math.isfinite(loss.item()):
                 raise InputError(f"the loss is {loss.item()}: take a smaller learning_rate than {config.learning_rate}")
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            descent.step(loss)
     found.zero_grad(set_to_none=True)
     return found
 
