@@ -32,8 +32,8 @@ _HOMES = {
 
 
 _PARTS = (
-    "decoding", "editing", "exact", "hooks", "lora", "losses", "metrics", "muse", "quantisation", "reading", "relearning",
-    "requested", "text", "tofu", "tuning",
+    "decoding", "editing", "exact", "hooks", "lora", "losses", "metrics", "muse", "quantisation", "reading",
+    "relearning", "requested", "text", "tofu", "tuning",
 )  # fmt: skip
 """Parts inside, which are imported likewise."""
 

@@ -1,8 +1,8 @@
 """AdamW for models kept in 16 bits: what a step adds to a weight is summed in 32.
 
-A weight of 16 bits has eight or eleven binary digits. A step that is less than half of the last one is rounded away, and
-so is the next: a model tuned in small steps would hardly move, however many there are. So the sums are kept in float32
-beside the model, which holds them rounded.
+A weight of 16 bits has eight or eleven binary digits. A step that is less than half of the last one is rounded away,
+and so is the next: a model tuned in small steps would hardly move, however many there are. So the sums are kept in
+float32 beside the model, which holds them rounded.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def trainable(
 
     Raises:
         ConfigurationError: If peft is not installed, or the model's inside is not known.
-        InputError: If no linear map has such a name, nothing of the model is to be tuned, or it has adapters already.
+        InputError: If no linear map has such a name, or one shares its weight with another module, as heads that are
+            tied to embeddings do; if nothing of the model is to be tuned, or it has adapters already.
     """
     if lora is None:
         wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -107,7 +108,19 @@ def _targets(model: nn.Module, lora: Lora, layout: Architecture | None) -> dict[
     if not found:
         names = sorted({name.rpartition(".")[2] for name in linear})
         raise InputError(f"no linear map of the model has a name that ends in {lora.targets}: there are {names}")
+    _check_apart(model, found)
     return found
+
+
+def _check_apart(model: nn.Module, targets: dict[str, nn.Module]) -> None:
+    """An adapter changes what one map does; merged into a weight that another module reads, it would change both."""
+    for name, module in targets.items():
+        for other, shared in model.named_modules():
+            if shared is not module and getattr(shared, "weight", None) is module.weight:
+                raise InputError(
+                    f"{name} and {other} have one weight between them: with an adapter merged into it, both would "
+                    "change, and the model say something else than what was tuned. Leave it out of the targets"
+                )
 
 
 def _is_linear(module: nn.Module) -> bool:

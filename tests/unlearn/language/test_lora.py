@@ -140,3 +140,24 @@ def test_bad_requests_and_interruptions_leave_a_plain_model(knowing: Knowing, mo
     assert state_of(knowing.model) == before
     assert [type(part) for part in knowing.model.modules()] == modules
     assert all(parameter.requires_grad for parameter in knowing.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "opt"])
+def test_a_head_tied_to_embeddings_gets_no_adapter(kind: str) -> None:
+    model, ids = made(kind, 30), torch.arange(12).view(2, 6)
+    model.get_output_embeddings().weight = model.get_input_embeddings().weight  # type: ignore[operator]
+    before = state_of(model)
+    with (
+        pytest.raises(InputError, match=r"lm_head and .* have one weight between them"),
+        trainable(model, Lora(targets=("lm_head",))),
+    ):
+        pass
+    assert state_of(model) == before
+    assert not hasattr(model, "peft_config")
+    model.config.tie_word_embeddings = False  # type: ignore[union-attr]
+    model.get_output_embeddings().weight = nn.Parameter(model.get_input_embeddings().weight.detach().clone())  # type: ignore[operator]
+    with trainable(model, Lora(targets=("lm_head",))) as parameters, torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(0.1)
+        said = logits_of(model, ids)
+    assert torch.allclose(logits_of(model, ids), said, atol=1e-4)
