@@ -235,7 +235,19 @@ def read_logits(said: Any) -> torch.Tensor:
     found = getattr(said, "logits", said[0] if isinstance(said, tuple) else said)
     if not isinstance(found, torch.Tensor):
         raise ConfigurationError(f"the model returned a {type(said).__name__} without logits")
-    return found.to(torch.promote_types(found.dtype, torch.float32))
+    return found.to(at_least_32_bits(found))
+
+
+def at_least_32_bits(tensor: torch.Tensor) -> torch.dtype:
+    """In which type to sum small steps, take logarithms, or divide by small numbers.
+
+    Args:
+        tensor: What a model is made of, or says.
+
+    Returns:
+        float32 for 16 bits, or else the type it has.
+    """
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def by_text(values: torch.Tensor, texts: int) -> torch.Tensor:

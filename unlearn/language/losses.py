@@ -28,6 +28,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import kl_div, logsigmoid
 
+from unlearn.language.hooks import at_least_32_bits
+
 
 def log_likelihood(logits: torch.Tensor, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
     """Sum over an answer's tokens of their log-probabilities.
@@ -185,4 +187,4 @@ def _soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor, wanted: torc
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return logits.log_softmax(-1, dtype=at_least_32_bits(logits))

@@ -21,7 +21,7 @@ from unlearn.errors import InputError
 from unlearn.language.editing.base import EditorCard, HookEdit, Task
 from unlearn.language.editing.fine_tuning import answer_loss
 from unlearn.language.editing.neurons import Neurons, beside, hanging, sizes
-from unlearn.language.hooks import Anatomy, anatomy, frozen, logits_of
+from unlearn.language.hooks import Anatomy, anatomy, at_least_32_bits, frozen, logits_of
 from unlearn.language.text import Padded, encode, filler_of, pad
 from unlearn.methods.base import Guarantee
 
@@ -121,10 +121,11 @@ def calibration_loss(task: Task, false_weight: float) -> torch.Tensor:
 def _begun(task: Task, body: Anatomy, config: CaliNet) -> Neurons:
     into, out = sizes(task, body, -1)
     rng = torch.Generator().manual_seed(config.seed)
-    like = body.down(-1).weight
-    keys = (torch.randn(config.neurons, into, generator=rng) / into**0.5).to(like).requires_grad_(True)
-    values = like.new_zeros(config.neurons, out).requires_grad_(True)
-    return Neurons(keys, like.new_zeros(config.neurons), values, nn.functional.gelu)
+    weight = body.down(-1).weight
+    drawn = torch.randn(config.neurons, into, generator=rng) / into**0.5
+    keys = drawn.to(weight.device, at_least_32_bits(weight)).requires_grad_(True)
+    values = keys.new_zeros(config.neurons, out).requires_grad_(True)
+    return Neurons(keys, keys.new_zeros(config.neurons), values, nn.functional.gelu)
 
 
 def _asked(task: Task, pairs: list[tuple[str, str]]) -> Padded:

@@ -16,7 +16,7 @@ import torch
 
 from unlearn.errors import InputError
 from unlearn.language.editing.base import Dense, EditorCard, Task, WeightEdit
-from unlearn.language.hooks import anatomy, frozen, logits_of
+from unlearn.language.hooks import anatomy, at_least_32_bits, frozen, logits_of
 from unlearn.language.text import Padded, encode, filler_of, pad
 from unlearn.methods.base import Guarantee
 
@@ -132,24 +132,26 @@ def _tuned(task: Task, config: FineTuning, loss_of: Loss) -> WeightEdit:
         filler_of(task.tokenizer),
     ).to(task.device)
     weight = projection.weight
-    before, slope = weight.detach().clone(), weight.grad
+    before = weight.detach().clone()
     with frozen(task.model):
         try:
             weight.requires_grad_(True)
-            optimizer = torch.optim.Adam([weight], lr=config.learning_rate)
+            # In 16 bits, small steps would be rounded away one by one.
+            start = before.to(at_least_32_bits(before))
+            exact = start.clone()
+            optimizer = torch.optim.Adam([exact], lr=config.learning_rate)
             for _ in range(config.steps):
-                optimizer.zero_grad()
                 loss = loss_of(logits_of(task.model, asked.ids, asked.mask), asked)
                 if loss.item() < config.enough:
                     break
-                torch.autograd.backward(loss)
+                exact.grad = torch.autograd.grad(loss, weight)[0].to(exact)
                 optimizer.step()
-                if math.isfinite(config.box):
-                    with torch.no_grad():
-                        weight.copy_(weight.clamp(before - config.box, before + config.box))
-            difference = (weight.detach() - before).T if projection.transposed else weight.detach() - before
+                with torch.no_grad():
+                    if math.isfinite(config.box):
+                        exact.clamp_(start - config.box, start + config.box)
+                    weight.copy_(exact)
+            difference = (exact - start).T if projection.transposed else exact - start
         finally:
-            weight.grad = slope
             with torch.no_grad():
                 weight.copy_(before)
     transposed = frozenset([projection.name]) if projection.transposed else frozenset[str]()

@@ -10,7 +10,7 @@ import torch
 from unlearn.language.editing.base import Difference, Edit, Task
 from unlearn.language.editing.fine_tuning import answer_loss
 from unlearn.language.editing.lessons import Lesson
-from unlearn.language.hooks import Projection, input_changed, inputs_seen, logits_of, output_changed
+from unlearn.language.hooks import Projection, at_least_32_bits, input_changed, inputs_seen, logits_of, output_changed
 from unlearn.language.text import Padded, encode, filler_of, pad
 
 
@@ -48,7 +48,8 @@ def gradient(task: Task, projection: Projection, edit: Edit) -> Pairs:
     with torch.enable_grad(), inputs_seen(projection.module) as seen, output_changed(projection.module, leaf):
         loss = answer_loss(logits_of(task.model, asked.ids, asked.mask), asked)
     (found,) = torch.autograd.grad(loss, wrote)
-    return Pairs(seen[0].detach().flatten(0, -2), found.flatten(0, -2))
+    kind = at_least_32_bits(found)
+    return Pairs(seen[0].detach().flatten(0, -2).to(kind), found.flatten(0, -2).to(kind))
 
 
 def costs(
@@ -103,7 +104,8 @@ def _edited(task: Task, projection: Projection, asked: Padded, difference: Diffe
         return into
 
     def wrote(out: torch.Tensor) -> torch.Tensor:
-        return out + held.pop() @ difference.dense().T
+        dense = difference.dense()
+        return out + (held.pop().to(dense) @ dense.T).to(out)
 
     with input_changed(projection.module, read), output_changed(projection.module, wrote):
         return logits_of(task.model, asked.ids, asked.mask)

@@ -29,7 +29,7 @@ from unlearn.language.editing.base import Dense, Edit, EditorCard, Task, WeightE
 from unlearn.language.editing.embeddings import embedding_of
 from unlearn.language.editing.gradients import costs, gradient
 from unlearn.language.editing.lessons import Lesson, needed
-from unlearn.language.hooks import Projection, anatomy, frozen
+from unlearn.language.hooks import Projection, anatomy, at_least_32_bits, frozen
 from unlearn.language.text import encode
 from unlearn.methods.base import Guarantee
 
@@ -205,7 +205,8 @@ def trained_reader(task: Task, projection: Projection, lessons: Sequence[Lesson]
         The network.
     """
     rng = torch.Generator().manual_seed(config.seed)
-    embeddings = embedding_of(task.model).weight.detach().clone()
+    weight = embedding_of(task.model).weight.detach()
+    embeddings = weight.to(at_least_32_bits(weight), copy=True)
     reader = Reader(embeddings, projection.sizes, config).to(embeddings)
     optimizer = torch.optim.Adam(reader.parameters(), lr=config.learning_rate)
     multiplier = 1.0

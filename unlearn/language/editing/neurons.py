@@ -43,7 +43,7 @@ class Neurons:
         Returns:
             `[…, n]`.
         """
-        return read @ self.keys.T + self.biases
+        return read.to(self.keys) @ self.keys.T + self.biases
 
     def __call__(self, read: torch.Tensor) -> torch.Tensor:
         """What they write.
@@ -79,7 +79,7 @@ def hang(body: Anatomy, layer: int, added: Added) -> Iterable[RemovableHandle]:
         held[:] = [arguments[0]]
 
     def wrote(_: nn.Module, __: Any, out: torch.Tensor) -> torch.Tensor:
-        return out + added(held.pop())
+        return out + added(held.pop()).to(out)
 
     yield body.up(layer).register_forward_pre_hook(read)
     yield body.down(layer).module.register_forward_hook(wrote)

@@ -35,7 +35,8 @@ from unlearn.language.editing.base import EditorCard, HookEdit, Task
 from unlearn.language.editing.embeddings import embedding_of
 from unlearn.language.editing.fine_tuning import answer_loss
 from unlearn.language.editing.lessons import Lesson, needed
-from unlearn.language.hooks import logits_of
+from unlearn.language.exact import Descent
+from unlearn.language.hooks import at_least_32_bits, logits_of
 from unlearn.language.text import Encoded, encode, filler_of, pad
 from unlearn.methods.base import Guarantee
 
@@ -114,7 +115,7 @@ def serac(task: Task, config: Serac) -> HookEdit:
         [encode(task.tokenizer, edit.prompt).ids for edit in task.edits],
         [_stated(task, edit.prompt, edit.target_new, config) for edit in task.edits],
     )
-    aside = Aside(embedding_of(task.model).weight.detach().clone(), scope, model, memory)
+    aside = Aside(_embeddings(task), scope, model, memory)
     parts = {f"scope.{name}": value.detach() for name, value in scope.state_dict().items()}
     parts |= {f"counterfactual.{name}": value.detach() for name, value in model.named_parameters()}
     parts |= {f"memory.{at:06}": ids for at, ids in enumerate(memory.stated)}
@@ -326,7 +327,7 @@ def trained_scope(task: Task, lessons: Sequence[Lesson], config: Serac) -> Scope
         The classifier.
     """
     rng = torch.Generator().manual_seed(config.seed)
-    weight = embedding_of(task.model).weight.detach().clone()
+    weight = _embeddings(task)
     scope = Scope(weight.shape[1], config.scope_size, rng).to(weight)
     optimizer = torch.optim.Adam(scope.parameters(), lr=config.scope_learning_rate)
     for _ in range(config.scope_steps):
@@ -359,14 +360,17 @@ def trained_counterfactual(task: Task, lessons: Sequence[Lesson], config: Serac)
     if ours != theirs:
         raise ConfigurationError(f"the counterfactual model has {theirs} tokens, the base model {ours}")
     rng = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    descent = Descent(list(model.parameters()), config.learning_rate)
     for _ in range(config.steps):
         asked = pad(_queries(task, lessons, config, rng), filler_of(task.tokenizer)).to(task.device)
-        loss = answer_loss(logits_of(model, asked.ids, asked.mask), asked)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+        descent.step(answer_loss(logits_of(model, asked.ids, asked.mask), asked))
     return model.requires_grad_(requires_grad=False)
+
+
+def _embeddings(task: Task) -> torch.Tensor:
+    """Those of the base model, in the type the scope is computed in."""
+    weight = embedding_of(task.model).weight.detach()
+    return weight.to(at_least_32_bits(weight), copy=True)
 
 
 def _hang(base: nn.Module, aside: Aside) -> Iterable[RemovableHandle]:

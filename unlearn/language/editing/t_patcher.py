@@ -22,7 +22,7 @@ from torch import nn
 from unlearn.errors import InputError
 from unlearn.language.editing.base import Edit, EditorCard, HookEdit, Task
 from unlearn.language.editing.neurons import Neurons, beside, hanging, sizes
-from unlearn.language.hooks import Anatomy, anatomy, frozen, inputs_seen, logits_of
+from unlearn.language.hooks import Anatomy, anatomy, at_least_32_bits, frozen, inputs_seen, logits_of
 from unlearn.language.text import encode, filler_of, pad
 from unlearn.methods.base import Guarantee
 
@@ -126,7 +126,8 @@ def places(task: Task, body: Anatomy, config: TPatcher) -> torch.Tensor:
     with torch.no_grad(), inputs_seen(body.up(-1)) as seen:
         logits_of(task.model, padded.ids, padded.mask)
     read = seen[0].reshape(-1, seen[0].shape[-1])[padded.mask.flatten().bool()]
-    return read[torch.randperm(len(read), generator=rng)[: config.memory].to(read.device)]
+    chosen = torch.randperm(len(read), generator=rng)[: config.memory].to(read.device)
+    return read[chosen].to(at_least_32_bits(read))
 
 
 def patch_loss(patch: Neurons, query: torch.Tensor, memory: torch.Tensor, config: TPatcher) -> torch.Tensor:
@@ -159,7 +160,7 @@ def _mended(
     """The patches, and one more if the token is wrong; and where those that follow are to be silent."""
     with torch.no_grad(), beside(body, -1, patches), inputs_seen(body.up(-1)) as seen:
         said = logits_of(body.model, ids[None])[0, -1]
-    query = seen[0].reshape(-1, seen[0].shape[-1])[-1]
+    query = seen[0].reshape(-1, seen[0].shape[-1])[-1].to(memory)
     if said.argmax() != token:
         patches = _joined(patches, _patch(body, ids, token, query, patches, memory, config))
     return patches, torch.cat([memory, query[None]])

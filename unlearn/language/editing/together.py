@@ -25,7 +25,7 @@ from unlearn.errors import InputError
 from unlearn.language.editing.base import LowRank, Task
 from unlearn.language.editing.contexts import in_contexts
 from unlearn.language.editing.fine_tuning import answer_loss
-from unlearn.language.hooks import Anatomy, frozen, inputs_seen, logits_of, output_changed
+from unlearn.language.hooks import Anatomy, at_least_32_bits, frozen, inputs_seen, logits_of, output_changed
 from unlearn.language.text import Encoded, Padded, encode, filler_of, pad
 
 
@@ -80,7 +80,7 @@ def values_together(
     asked = [in_contexts(task, beginnings, edit, edit.target_new) for edit in task.edits]
     kept = [encode(task.tokenizer, text) for text in to_keep(task)]
     # Sixteen bits are too few to search in.
-    kind = torch.promote_types(body.down(next(iter(reads))).weight.dtype, torch.float32)
+    kind = at_least_32_bits(body.down(next(iter(reads))).weight)
     reads = {layer: rows.to(task.device, kind) for layer, rows in reads.items()}
     writes = {
         layer: rows.new_zeros((len(rows), body.down(layer).sizes[0]), requires_grad=True)

@@ -22,7 +22,7 @@ from unlearn.errors import InputError
 from unlearn.language.editing.base import Edit, Task
 from unlearn.language.editing.contexts import in_contexts
 from unlearn.language.editing.fine_tuning import answer_loss
-from unlearn.language.hooks import by_text, frozen, logits_of, output_changed
+from unlearn.language.hooks import at_least_32_bits, by_text, frozen, logits_of, output_changed
 from unlearn.language.text import Padded, Site, encode, filler_of, pad
 
 
@@ -91,12 +91,13 @@ def search(
     asked = _asked(task, edit, beginnings, how, site)
     with frozen(task.model):
         start, stay = _before(task, module, asked)
-        delta = torch.zeros_like(start, requires_grad=True)
+        # Sixteen bits are too few to search in: those of float16 do not even hold the smallest number Adam divides by.
+        delta = torch.zeros_like(start, dtype=at_least_32_bits(start), requires_grad=True)
         optimizer = torch.optim.Adam([delta], lr=how.learning_rate)
-        longest = how.clamp * start.norm()
+        length = start.to(delta).norm()
         for step in range(how.steps):
             optimizer.zero_grad()
-            loss = how.weight_decay * delta.norm() / start.norm() ** 2
+            loss = how.weight_decay * delta.norm() / length**2
             loss = loss + answer_loss(_said(task, module, asked.answers, delta), asked.answers)
             if asked.kept is not None and stay is not None:
                 now = _ends(_said(task, module, asked.kept, delta), asked.kept)
@@ -113,7 +114,7 @@ def search(
                 )
             optimizer.step()
             with torch.no_grad():
-                delta.mul_((longest / delta.norm().clamp(min=1e-12)).clamp(max=1.0))
+                delta.mul_((how.clamp * length / delta.norm().clamp(min=1e-12)).clamp(max=1.0))
     return delta.detach()
 
 
@@ -148,7 +149,7 @@ def _said(task: Task, module: nn.Module, texts: Padded, delta: torch.Tensor) -> 
 
     def added(out: torch.Tensor) -> torch.Tensor:
         found = by_text(out, len(rows)).clone()
-        found[rows, texts.sites] = found[rows, texts.sites] + delta
+        found[rows, texts.sites] = (found[rows, texts.sites] + delta).to(found)
         return found.view(out.shape)
 
     with output_changed(module, added):
