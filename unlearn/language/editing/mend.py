@@ -51,6 +51,10 @@ CARD = EditorCard(
 )
 
 
+_SMALLEST = 0.01
+"""Deviation that counts, in those of all numbers of its half."""
+
+
 @dataclass(frozen=True)
 class Mend:
     r"""What the network is trained on, and how.
@@ -103,7 +107,7 @@ class Network(nn.Module):
         width = joined.shape[1]
         rng = torch.Generator().manual_seed(config.seed)
         self.register_buffer("mean", joined.mean(0))
-        self.register_buffer("deviation", joined.std(0).clamp(min=1e-12))
+        self.register_buffer("deviation", torch.cat([_deviation(part) for part in (seen.read, seen.wrote)]))
         # Each half is changed in units of its own length, which differ by orders of magnitude.
         lengths = [
             part.norm(dim=1).mean().expand(part.shape[1]) / part.shape[1] ** 0.5 for part in (seen.read, seen.wrote)
@@ -140,6 +144,13 @@ class Network(nn.Module):
         """
         found = self(pairs)
         return LowRank(-self.step.exp() * found.wrote.T, found.read)
+
+
+def _deviation(part: torch.Tensor) -> torch.Tensor:
+    """Of each number, `[d]`, and at least a share of that of all."""
+    # A neuron that lessons hardly excite has none, and an edit that excites it would be changed without bound.
+    found = part.std(0)
+    return found.clamp(min=max(_SMALLEST * float(found.square().mean().sqrt()), 1e-12))
 
 
 def mend(task: Task, config: Mend) -> WeightEdit:

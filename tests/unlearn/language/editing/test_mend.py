@@ -119,3 +119,19 @@ def test_errors(knowing: Knowing) -> None:
         mend(task, Mend(lessons_of(knowing, [])))
     with pytest.raises(InputError, match="must be positive"):
         Mend(rank=0)
+
+
+def test_a_neuron_that_no_lesson_excites_does_not_blow_an_edit_up() -> None:
+    """As those of OPT: their activation is 0 for most tokens."""
+    rng = torch.Generator().manual_seed(0)
+    read = torch.randn(40, 8, generator=rng).relu()
+    read[:, 2] = 0
+    read[:, 3] *= 1e-15
+    network = Network(Pairs(read, 1e-3 * torch.randn(40, 4, generator=rng)), Mend(rank=6))
+    with torch.no_grad():
+        network.second.normal_(generator=rng)
+    pairs = Pairs(torch.ones(3, 8), 1e-3 * torch.ones(3, 4))
+    with torch.no_grad():
+        changed = network(pairs)
+    assert float(changed.read.norm() / pairs.read.norm()) < 1e3
+    assert float(changed.wrote.norm() / pairs.wrote.norm()) < 1e3
