@@ -73,7 +73,8 @@ def trainable(
             raise InputError(
                 "no parameter of the model asks for a gradient: call model.requires_grad_(True), or give lora"
             )
-        yield wanted
+        with torch.enable_grad():
+            yield wanted
         return
     if hasattr(model, _MARK):
         raise InputError("the model has adapters already: merge them first, with merge_and_unload() of peft")
@@ -86,7 +87,8 @@ def trainable(
         model.requires_grad_(requires_grad=False)
         for parameter in added:
             parameter.requires_grad = True
-        yield added
+        with torch.enable_grad():
+            yield added
     finally:
         _merge(model)
         for parameter, value in asked.items():

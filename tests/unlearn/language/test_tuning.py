@@ -10,6 +10,7 @@ import torch
 
 from tests.unlearn.language.conftest import Knowing, state_of
 from unlearn.errors import InputError
+from unlearn.language.lora import Lora
 from unlearn.language.relearning import Pair, knowledge, relearnt
 from unlearn.language.tuning import Loss, Tuning, negated, tuned
 
@@ -103,3 +104,12 @@ def test_bad_input(knowing: Knowing) -> None:
         next(knowing.model.parameters()).fill_(torch.nan)
     with pytest.raises(InputError, match="the loss is nan"):
         tuned(knowing.model, knowing.tokenizer, forget, retain)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+def test_tuning_where_nothing_asks_for_gradients(knowing: Knowing, lora: Lora | None) -> None:
+    forget, retain = parts(knowing)
+    with torch.no_grad():
+        found = tuned(knowing.model, knowing.tokenizer, forget, retain, Tuning(epochs=1), lora=lora)
+        assert not torch.is_grad_enabled()
+    assert state_of(found) != state_of(knowing.model)

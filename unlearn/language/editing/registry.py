@@ -128,7 +128,7 @@ def edit(
         raise InputError(
             "the model's logits are not finite before any edit: load it in float32, and look at its weights"
         )
-    with torch.enable_grad():
+    with torch.inference_mode(mode=False), torch.enable_grad():
         made = editor.function(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
     try:
         made.apply()
@@ -197,7 +197,7 @@ def prepared(
     editor, config = _found(method, config)
     if editor.prepare is None:
         return config
-    with torch.enable_grad():
+    with torch.inference_mode(mode=False), torch.enable_grad():
         return editor.prepare(Task(model, tokenizer, tuple(edits), tuple(texts), layout), config)
 
 

@@ -423,3 +423,13 @@ def test_what_needs_no_training_is_left_alone(knowing: Knowing) -> None:
     assert prepared(knowing.model, knowing.tokenizer, "rome", config) is config
     with pytest.raises(ConfigurationError, match="did you mean 'mend'"):
         prepared(knowing.model, knowing.tokenizer, "mennd", config)
+
+
+@pytest.mark.parametrize("name", ["rome", "ft-m"])
+def test_an_edit_made_where_nothing_asks_for_gradients(knowing: Knowing, name: str) -> None:
+    edits, before = edits_of(knowing), state_of(knowing.model)
+    with torch.inference_mode():
+        found = edit(knowing.model, knowing.tokenizer, edits, name, CONFIGS[name], texts=knowing.world.sentences)
+        assert score_edit(knowing.model, knowing.tokenizer, edits).accuracy["reliability"] == 1
+    found.revert()
+    assert state_of(knowing.model) == before
