@@ -56,10 +56,15 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "mistral": _LLAMA,
         "qwen2": _LLAMA,
         "qwen3": _LLAMA,
+        "phi": Architecture("model.layers", "mlp.fc1", "mlp.fc2", "model.final_layernorm", "lm_head"),
         "phi3": Architecture("model.layers", "mlp.gate_up_proj", "mlp.down_proj", "model.norm", "lm_head"),
+        "gemma": _LLAMA,
+        "smollm3": _LLAMA,
+        "starcoder2": Architecture("model.layers", "mlp.c_fc", "mlp.c_proj", "model.norm", "lm_head"),
     }
 )
-"""Layouts by `model.config.model_type`."""
+"""Layouts by `model.config.model_type`. In all of them what an MLP writes is added to the hidden state as it is, which
+MEMIT relies on; kinds that norm or scale it first, such as gemma2 and granite, are not among them."""
 
 
 @dataclass(frozen=True, eq=False)

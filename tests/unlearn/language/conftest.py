@@ -40,7 +40,10 @@ def knowing(_trained: Knowing) -> Knowing:
     return Knowing(copy.deepcopy(_trained.model), _trained.tokenizer, _trained.world)
 
 
-KINDS = ("gpt2", "gpt_neo", "gptj", "gpt_neox", "opt", "llama", "mistral", "qwen2", "qwen3", "phi3")
+KINDS = (
+    "gpt2", "gpt_neo", "gptj", "gpt_neox", "opt", "llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "gemma",
+    "smollm3", "starcoder2",
+)  # fmt: skip
 """Every architecture whose inside is known."""
 
 
@@ -63,7 +66,11 @@ def made(kind: str, vocabulary: int) -> nn.Module:
         "mistral": ("Mistral", llama),
         "qwen2": ("Qwen2", llama),
         "qwen3": ("Qwen3", {**llama, "head_dim": 16}),
+        "phi": ("Phi", {"intermediate_size": 48}),
         "phi3": ("Phi3", llama),
+        "gemma": ("Gemma", {**llama, "head_dim": 16}),
+        "smollm3": ("SmolLM3", llama),
+        "starcoder2": ("Starcoder2", llama),
     }[kind]
     config = getattr(transformers, f"{name}Config")(**{**small, **extra})
     with torch.random.fork_rng():

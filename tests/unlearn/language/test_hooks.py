@@ -126,3 +126,15 @@ def test_errors_say_what_to_do() -> None:
         anatomy(_Own(), Architecture("layers", "0", "1", "norm", "head"))
     with pytest.raises(InputError, match="the model has 2 blocks"):
         anatomy(made("gpt2", 20)).block(2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_mlp_writes_is_added_to_the_hidden_state_as_it_is(kind: str) -> None:
+    body = anatomy(made(kind, 20))
+    more = torch.linspace(-1, 1, 32)
+    states = []
+    for change in (lambda out: out, lambda out: out + more):
+        with torch.no_grad(), output_changed(body.down(0).module, change), outputs_seen(body.block(0)) as seen:
+            logits_of(body.model, IDS)
+        states.append(seen[0])
+    assert torch.allclose(states[1] - states[0], more.expand_as(states[0]), atol=1e-5)
