@@ -54,6 +54,27 @@ def with_ids(
     return ((ids,), dict(named)) if arguments else ((), {**named, "input_ids": ids})
 
 
+def mask_of(named: Mapping[str, Any]) -> torch.Tensor | None:
+    """The mask a model was called with.
+
+    Args:
+        named: Arguments with a name.
+
+    Returns:
+        `[n, T]`, 0 where there is padding; None: nowhere.
+
+    Raises:
+        ConfigurationError: If it is another kind of mask, such as caches of a fixed size need.
+    """
+    found = named.get("attention_mask")
+    if found is None or (isinstance(found, torch.Tensor) and found.ndim == 2):
+        return found
+    raise ConfigurationError(
+        "this edit reads a mask of tokens, [n, T]: while it is made, generate with a cache that grows, not with "
+        "cache_implementation='static'"
+    )
+
+
 def cache_of(named: Mapping[str, Any]) -> Any:
     """The cache among the arguments of a call, or in what it returned.
 

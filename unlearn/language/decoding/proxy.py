@@ -108,12 +108,16 @@ class Steered:
 
         Raises:
             ConfigurationError: If several beams are asked for: they change places between steps, the helpers' caches
-                would not; or if the base model has no `generate`.
+                would not; if more than the tokens is asked for; or if the base model has no `generate`.
         """
         if _beams(self.base, options) > 1:
             raise ConfigurationError(
                 "beam search is not supported: beams change places between steps, and the helpers' caches would not "
                 "follow. Use num_beams=1, greedy or sampling"
+            )
+        if options.get("return_dict_in_generate"):
+            raise ConfigurationError(
+                "generate returns tokens alone: for scores and the like, give processor() to the base model's generate"
             )
         generate = getattr(self.base, "generate", None)
         if generate is None:

@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from unlearn.errors import InputError
-from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced, with_ids
+from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced, mask_of, with_ids
 from unlearn.language.editing.base import EditorCard, HookEdit, Task
 from unlearn.language.editing.embeddings import mean_embeddings
 from unlearn.language.editing.lessons import Lesson, disjoint
@@ -189,7 +189,7 @@ class _Before:
                 f"{self._longest} this model takes: take a smaller number of demonstrations"
             )
         named = dict(named)
-        mask, positions = named.get("attention_mask"), named.get("position_ids")
+        mask, positions = mask_of(named), named.get("position_ids")
         if mask is not None:
             if held and held < mask.shape[1] - ids.shape[1] + length:
                 raise InputError("the cache was filled before this edit was made: begin with an empty one")

@@ -30,7 +30,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from unlearn.errors import ConfigurationError, InputError
-from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced
+from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced, mask_of
 from unlearn.language.editing.base import EditorCard, HookEdit, Task
 from unlearn.language.editing.embeddings import embedding_of
 from unlearn.language.editing.fine_tuning import answer_loss
@@ -281,7 +281,7 @@ class Aside:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """All that was read, with what an earlier call has put into the cache."""
         ids = ids_of(arguments, named)
-        given = named.get("attention_mask")
+        given = mask_of(named)
         mask = torch.ones_like(ids) if given is None else given[:, -ids.shape[1] :]
         cache = cache_of(named)
         if self._held:

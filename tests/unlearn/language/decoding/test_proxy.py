@@ -131,6 +131,8 @@ def test_bad_input() -> None:
         tuner.generate(IDS, num_beams=2)
     with pytest.raises(ConfigurationError, match="beam search is not supported"):
         tuner.generate(IDS, generation_config=GenerationConfig(num_beams=2))
+    with pytest.raises(ConfigurationError, match="generate returns tokens alone"):
+        tuner.generate(IDS, return_dict_in_generate=True)
     with pytest.raises(ConfigurationError, match="is not that of the prompts"):
         tuner.processor(torch.ones(3, 4))(IDS, logits_of(base, IDS)[:, -1])
     with pytest.raises(ConfigurationError, match="is not that of the prompts"):
