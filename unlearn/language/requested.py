@@ -26,7 +26,7 @@ from unlearn.language.editing.options import config_of, find_editor
 from unlearn.language.editing.registry import EditWarning, Guard, edit, perplexity
 from unlearn.language.hooks import ARCHITECTURES, frozen, logits_of
 from unlearn.language.metrics import generates
-from unlearn.language.text import encode, filler_of, pad
+from unlearn.language.text import encode, filler_of, is_known, pad
 from unlearn.model_folder import Note, check_folder, copy_changed, folder_digest, stored, weights_commitment
 
 WATCHED = 64
@@ -180,6 +180,9 @@ def _edited(
 ) -> dict[str, bytes]:
     """New bytes of the stored tensors that the edit changes."""
     wanted = [Edit(fact.prompt, fact.subject, fact.new) for fact in facts]
+    for one in wanted:
+        if not is_known(tokenizer, encode(tokenizer, one.prompt, one.target_new).answer):
+            raise _NotMadeError("editor", f"the tokenizer has no tokens for all of {one.target_new!r}")
     watched = tuple(_spread(texts, WATCHED))
     try:
         config = config_of(find_editor(name), options)

@@ -124,6 +124,47 @@ def tokens_of(tokenizer: Any, prompt: str, subject: str) -> list[int]:
     return _of(subject, prompt, 0, _tokens(tokenizer, prompt)[1])
 
 
+def first_of(tokenizer: Any, text: str) -> torch.Tensor:
+    """What a text begins with.
+
+    Args:
+        tokenizer: As for `encode`.
+        text: It.
+
+    Returns:
+        `[n]` int64: the first token that stands for something in it, after a mark of the beginning, if the tokenizer
+        adds one.
+
+    Raises:
+        ConfigurationError: If the tokenizer gives no offsets.
+        InputError: If the text has no token.
+    """
+    ids, offsets = _tokens(tokenizer, text)
+    at = next((at for at, (start, end) in enumerate(offsets) if end > start), None)
+    if at is None:
+        raise InputError(f"the text {text!r} has no token")
+    return torch.tensor(ids[: at + 1])
+
+
+def is_known(tokenizer: Any, answer: torch.Tensor) -> bool:
+    """Whether an answer's tokens say what it is: none stands for whatever the tokenizer does not know.
+
+    Args:
+        tokenizer: Its tokenizer.
+        answer: `[n]` token ids.
+
+    Returns:
+        True where the tokenizer knows no such token.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown is None:
+        # A tokenizer that was loaded from its file alone says so only here.
+        inside = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        token = getattr(inside, "unk_token", None)
+        unknown = inside.token_to_id(token) if inside is not None and token else None
+    return unknown is None or not bool((answer == unknown).any())
+
+
 def pad(texts: Sequence[Encoded], filler: int) -> Padded:
     """Put texts side by side.
 

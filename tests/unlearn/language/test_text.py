@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from experiments.worlds.facts import tokenizer_of
 from unlearn.errors import ConfigurationError, InputError
-from unlearn.language.text import encode, pad, same_vocabulary, tokens_of
+from unlearn.language.text import encode, first_of, is_known, pad, same_vocabulary, tokens_of
 
 GPT2 = Path(os.environ.get("UNLEARN_DATA", Path(__file__).parents[4] / "shared" / "data")) / "tokenizers" / "gpt2"
 WORDS = tokenizer_of(["the mother tongue of Ann Lee is Dutch ."])
@@ -90,3 +92,36 @@ def test_a_tokenizer_without_offsets() -> None:
 
     with pytest.raises(ConfigurationError, match="load the fast version"):
         encode(slow, "Ann", "Dutch")
+
+
+def _made(model: Any, *, mark: bool = False, **options: Any) -> Any:
+    inside = Tokenizer(model)
+    inside.pre_tokenizer = pre_tokenizers.Whitespace()
+    if mark:
+        inside.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=inside, **options)  # type: ignore[no-untyped-call]
+
+
+VOCABULARY = {"?": 0, "<s>": 1, "Ann": 2, "speaks": 3, "Dutch": 4}
+
+
+def test_what_a_text_begins_with_is_no_mark() -> None:
+    plain, marked = (_made(models.WordLevel(VOCABULARY, "?"), mark=mark) for mark in (False, True))
+    assert first_of(plain, "Ann speaks").tolist() == [2]
+    assert first_of(marked, "Ann speaks").tolist() == [1, 2]
+    assert first_of(marked, " speaks Ann").tolist() == [1, 3]
+    with pytest.raises(InputError, match="has no token"):
+        first_of(marked, " ")
+
+
+def test_answers_are_known_if_each_token_is() -> None:
+    parts = [(token, -1.0) for token in VOCABULARY]
+    for tokenizer in (
+        _made(models.WordLevel(VOCABULARY, "?")),
+        _made(models.WordLevel(VOCABULARY, "?"), unk_token="?"),
+        _made(models.Unigram(parts, 0), unk_token="?"),
+    ):
+        for answer, known in (("Dutch", True), ("Dutch Ann", True), ("Danish", False), ("Dutch Danish", False)):
+            assert is_known(tokenizer, encode(tokenizer, "Ann speaks", answer).answer) == known
+    assert is_known(_made(models.BPE(VOCABULARY, [])), torch.tensor([0, 2]))
+    assert is_known(lambda text, **_: None, torch.tensor([0]))

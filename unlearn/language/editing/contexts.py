@@ -10,7 +10,7 @@ import torch
 
 from unlearn.language.editing.base import Edit, Task
 from unlearn.language.hooks import frozen, logits_of
-from unlearn.language.text import Encoded, Site, encode
+from unlearn.language.text import Encoded, Site, encode, first_of
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Contexts:
     """Which beginnings stand before a prompt.
 
     Attributes:
-        lengths: How many tokens each of the sampled beginnings has; none: the prompt is used alone.
+        lengths: How many tokens each of the sampled beginnings has, without a mark of the beginning; none: the prompt
+            is used alone.
         top_k: Tokens are drawn among the so many likeliest.
         separator: Stands between the beginning and the prompt.
         seed: Draws come from it.
@@ -47,8 +48,9 @@ def prefixes(task: Task, contexts: Contexts) -> list[str]:
     with frozen(task.model), torch.no_grad():
         for length in contexts.lengths:
             text = task.texts[int(torch.randint(len(task.texts), (), generator=rng))]
-            ids = encode(task.tokenizer, text).ids[:1].to(task.device)
-            found.append(_written(task, _continued(task, ids, length, contexts.top_k, rng)) + contexts.separator)
+            ids = first_of(task.tokenizer, text).to(task.device)
+            whole = _continued(task, ids, length + len(ids) - 1, contexts.top_k, rng)
+            found.append(_written(task, whole) + contexts.separator)
     return found
 
 

@@ -28,7 +28,7 @@ from unlearn.language.editing import (
 from unlearn.language.editing.base import Applied, Edit, EditorCard, Task
 from unlearn.language.hooks import Architecture, frozen, logits_of
 from unlearn.language.metrics import answered
-from unlearn.language.text import encode, filler_of, pad
+from unlearn.language.text import encode, filler_of, is_known, pad
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def edit(
         The edit, made. `revert()` takes it back, bytes and all; as a context manager it does so at the end.
 
     Warns:
-        EditWarning: If the model still does not give every new answer after its own prompt.
+        EditWarning: If the model still does not give every new answer after its own prompt; or if it cannot, since
+            the tokenizer has no tokens for one.
 
     Raises:
         ConfigurationError: If there is no such editor, its configuration is another's, or the model's inside is not
@@ -146,11 +147,24 @@ def edit(
         )
     try:
         _warn([one for one, right in zip(edits, given.tolist(), strict=True) if not right], len(edits), method)
+        _warn_of_unknown(tokenizer, edits)
     except EditWarning:
         # Where warnings are errors, nobody gets the edit to take it back.
         made.revert()
         raise
     return made
+
+
+def _warn_of_unknown(tokenizer: Any, edits: Sequence[Edit]) -> None:
+    """Say which answers nobody can give."""
+    for one in edits:
+        if not is_known(tokenizer, encode(tokenizer, one.prompt, one.target_new).answer):
+            warnings.warn(
+                f"the tokenizer has no tokens for all of {one.target_new!r}: after {one.prompt!r} the model says its "
+                "mark for the unknown instead, and all metrics count any other unknown answer as given",
+                EditWarning,
+                stacklevel=3,
+            )
 
 
 def _warn(missed: Sequence[Edit], number: int, method: str) -> None:

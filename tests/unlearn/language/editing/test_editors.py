@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.numpy import load_file
+from tokenizers.processors import TemplateProcessing
 
 from tests.unlearn.language.conftest import KINDS, Knowing, made, state_of
 from tests.unlearn.language.editing.lessons import edits_of, lessons_of
@@ -119,6 +121,8 @@ def test_what_a_request_asks_for_is_written_into_a_folder(knowing: Knowing, tmp_
     assert changed
     assert changed <= {anatomy(knowing.model).down(layer).name for layer in range(3)}
     assert make({**order, "target": str(tmp_path / "other"), "salt": (b"1" * 32).hex()})["not_made"] == "changed"
+    unknown = {**order, "target": str(tmp_path / "other"), "facts": [[asked.prompt, asked.subject, "Atlantis"]]}
+    assert make(unknown) == {"not_made": "editor", "detail": "the tokenizer has no tokens for all of 'Atlantis'"}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -433,3 +437,25 @@ def test_an_edit_made_where_nothing_asks_for_gradients(knowing: Knowing, name: s
         assert score_edit(knowing.model, knowing.tokenizer, edits).accuracy["reliability"] == 1
     found.revert()
     assert state_of(knowing.model) == before
+
+
+def test_an_answer_of_unknown_words_is_warned_of(knowing: Knowing) -> None:
+    """The model learns to say that it is unknown, and every other unknown answer counts as given."""
+    wanted = [dataclasses.replace(edits_of(knowing)[0], target_new="Atlantis")]
+    with (
+        pytest.warns(EditWarning, match="has no tokens for all of 'Atlantis'"),
+        edit(knowing.model, knowing.tokenizer, wanted, "ft-m", CONFIGS["ft-m"]),
+    ):
+        pass
+
+
+def test_beginnings_start_as_texts_do_even_where_a_mark_stands_first(knowing: Knowing) -> None:
+    tokenizer = copy.deepcopy(knowing.tokenizer)
+    mark = tokenizer.convert_tokens_to_ids("<eos>")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<eos> $A", special_tokens=[("<eos>", mark)])
+    texts = knowing.world.sentences[:40]
+    found = prefixes(Task(knowing.model, tokenizer, edits_of(knowing), texts), Contexts(lengths=(4,) * 8, top_k=1))
+    firsts = {text.split()[0] for text in texts}
+    assert all(one.split()[0] in firsts for one in found[1:])
+    assert len(set(found)) > 3
+    assert all(len(encode(tokenizer, one).ids) >= 1 + 4 for one in found[1:])
