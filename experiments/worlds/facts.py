@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -91,8 +92,12 @@ class World:
         told = [fact.sentence(wording) for fact in self.facts for wording in range(len(RELATIONS[fact.relation]))]
         return [*told, *(f"{prompt} {answer} ." for prompt, answer in self.more)]
 
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(word for sentence in self.sentences for word in sentence.split())
+
     def other(self, fact: Fact, rng: np.random.Generator) -> Edit:
-        """An edit of a fact to another value.
+        """An edit of a fact to another value, one that is told of: a tokenizer has no word for any other.
 
         Args:
             fact: Which.
@@ -101,7 +106,7 @@ class World:
         Returns:
             The edit.
         """
-        choice = [value for value in self.values[fact.relation] if value != fact.answer]
+        choice = [value for value in self.values[fact.relation] if value != fact.answer and value in self._words]
         return Edit(fact.prompt(), fact.subject, choice[int(rng.integers(len(choice)))], fact.answer)
 
     def probes(self, fact: Fact, edit: Edit, rng: np.random.Generator, *, neighbours: int = 20) -> list[Probe]:

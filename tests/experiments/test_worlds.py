@@ -57,6 +57,14 @@ def test_every_consequence_follows_from_what_is_told() -> None:
     assert 0 < kinds.count("portability_one_hop") < len(known.facts)
 
 
+def test_edits_are_to_values_that_are_told_of_for_which_a_tokenizer_has_words() -> None:
+    known = world(12, relations=2)
+    words = set(" ".join(known.sentences).split())
+    assert not words.issuperset(known.values["city"])
+    rng = np.random.default_rng(0)
+    assert {known.other(fact, rng).target_new for fact in known.facts * 9} <= words
+
+
 def test_an_edit_within_a_group_has_no_hop() -> None:
     everything = linked(world(20, names="unique", seed=4), seed=4)
     fact = next(fact for fact in everything.world.facts if fact.relation == "city")

@@ -64,10 +64,11 @@ def mask_of(named: Mapping[str, Any]) -> torch.Tensor | None:
         `[n, T]`, 0 where there is padding; None: nowhere.
 
     Raises:
-        ConfigurationError: If it is another kind of mask, such as caches of a fixed size need.
+        ConfigurationError: If the cache is of a fixed size, or the mask of another kind.
     """
     found = named.get("attention_mask")
-    if found is None or (isinstance(found, torch.Tensor) and found.ndim == 2):
+    grows = not getattr(cache_of(named), "is_compileable", False)
+    if grows and (found is None or (isinstance(found, torch.Tensor) and found.ndim == 2)):
         return found
     raise ConfigurationError(
         "this edit reads a mask of tokens, [n, T]: while it is made, generate with a cache that grows, not with "

@@ -41,7 +41,7 @@ PINS = {
     "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
     "private-torch/2": "f18db03e11b72f9d78502dea229fbe18baf68515cb631743d899ebb922e60ae8",
     "random_trees/1": "257241247bd10ce11830caebdfb553c60e5dde071875c679ee9a20bbfa96c9f2",
-    "sklearn/1": "0bdfb5321ad63c9068d31cdb021750406d14de2e0d2c7a889b43924b1df6345b",
+    "sklearn/1": "f3e4c4c67d6a2429d88bd6f171a4c0ea79fc874c3eec2205852566e3ce968837",
     "torch/1": "b4a134fe7d389e04c77ca001356386eb20e7edea4c75b84a25c08b6129da9cad",
 }
 """Digest of the source of each kernel, by its name."""

@@ -286,6 +286,7 @@ def test_fine_tuning_stays_in_its_box(knowing: Knowing) -> None:
     assert largest == pytest.approx(0.01, rel=1e-4)
 
 
+@torch.no_grad()
 def test_answer_loss_is_that_of_the_answers_tokens_alone(knowing: Knowing) -> None:
     texts = [encode(knowing.tokenizer, "F1 speaks", "L1 ."), encode(knowing.tokenizer, "F1 L1 speaks", "F2")]
     padded = pad(texts, 0)

@@ -104,7 +104,9 @@ def test_errors(knowing: Knowing) -> None:
         with pytest.raises(ConfigurationError, match="everything but input_ids by name"):
             knowing.model(torch.zeros((1, 2), dtype=torch.int64), None)
         with pytest.raises(ConfigurationError, match="generate with a cache that grows"):
-            knowing.model.generate(torch.ones((1, 2), dtype=torch.int64), cache_implementation="static")  # type: ignore[operator]
+            knowing.model.generate(
+                torch.ones((1, 2), dtype=torch.int64), max_new_tokens=2, cache_implementation="static"
+            )  # type: ignore[operator]
 
 
 def test_no_place_for_the_query(knowing: Knowing) -> None:

@@ -129,7 +129,7 @@ def test_the_cache_does_not_change_what_is_generated(edited: Knowing) -> None:
 def test_a_cache_of_a_fixed_size_is_refused(edited: Knowing) -> None:
     ids = encode(edited.tokenizer, edits_of(edited)[0].prompt).ids[None]
     with pytest.raises(ConfigurationError, match="generate with a cache that grows"):
-        edited.model.generate(ids, cache_implementation="static")  # type: ignore[operator]
+        edited.model.generate(ids, max_new_tokens=2, cache_implementation="static")  # type: ignore[operator]
 
 
 def test_beams_take_along_what_was_read(knowing: Knowing) -> None:
