@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
+from experiments.worlds import in_context
 from experiments.worlds.facts import world
 from experiments.worlds.in_context import Course, demonstrations, taught_in_context
 from experiments.worlds.lessons import lessons
@@ -53,6 +56,24 @@ def test_several_facts_are_stated_each_time_with_other_answers_before_some_are_u
             answers[prompt].add(answer)
     assert stated_first == {1, 2, 3}
     assert all(len(found) == 5 for found in answers.values())
+
+
+@pytest.mark.parametrize(("enough", "kinds"), [(2.0, [True] * 4), (0.0, [True, False, False, False])])
+def test_all_kinds_are_shown_once_copies_of_single_facts_are_right(
+    monkeypatch: pytest.MonkeyPatch, enough: float, kinds: list[bool]
+) -> None:
+    known = world(6, relations=1)
+    model, tokenizer, _ = knowing(known, Size(width=16, layers=2, heads=2, steps=1, batch=4))
+    shown = []
+
+    def seen(tokenizer: Any, lessons: Any, form: Ike, most: int, *more: Any) -> Any:
+        shown.append((form.shares == (1, 0, 0)) and most == 1)
+        return demonstrations(tokenizer, lessons, form, most, *more)
+
+    monkeypatch.setattr(in_context, "demonstrations", seen)
+    course = Course(steps=4, batch=1, packed=1, alone=1, enough=enough)
+    taught_in_context(model, tokenizer, known.sentences, lessons(known, [], each=1), FORM, course)
+    assert shown == kinds
 
 
 def test_a_copy_is_taught_and_kept(tmp_path: Path) -> None:
