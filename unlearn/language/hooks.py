@@ -202,8 +202,8 @@ def anatomy(model: nn.Module, layout: Architecture | None = None) -> Anatomy:
         found.up(0), found.down(0), found.norm(), found.head()
     except AttributeError as error:
         raise ConfigurationError(
-            f"the layout does not fit this {type(model).__name__}: {error}; give layout=Architecture(…), or, where there "
-            "is no such module at all, take another model"
+            f"the layout does not fit this {type(model).__name__}: {error}; give layout=Architecture(…), or, where "
+            "there is no such module at all, take another model"
         ) from error
     return found
 

@@ -58,9 +58,10 @@ class EditScores:
     Attributes:
         accuracy: Kind of probe, and `reliability`, to the share of answers given, teacher-forced.
         generated: The same by greedy generation.
-        success: Kind to the share of prompts after which the new answer is likelier than the old; of reliability and
-            generalization alone, and only if every edit says what the old answer is. Where edits with one new answer
-            have several old ones, the subject in a probe says which is meant; probes without one are left out.
+        success: Kind to the share of prompts after which the new answer is likelier than the old, each as a whole, so
+            that more tokens make an answer less likely; of reliability and generalization alone, and only if every edit
+            says what the old answer is. Where edits with one new answer have several old ones, the subject in a probe
+            says which is meant; probes without one are left out.
         numbers: Kind to how many prompts were asked.
     """
 

@@ -47,8 +47,8 @@ KINDS = (
 """Every architecture whose inside is known."""
 
 
-def made(kind: str, vocabulary: int) -> nn.Module:
-    """A tiny model of a kind, with random weights."""
+def made(kind: str, vocabulary: int, **more: Any) -> nn.Module:
+    """A tiny model of a kind, with random weights, and further entries of its configuration."""
     import transformers
 
     small: dict[str, Any] = {
@@ -72,7 +72,7 @@ def made(kind: str, vocabulary: int) -> nn.Module:
         "smollm3": ("SmolLM3", llama),
         "starcoder2": ("Starcoder2", llama),
     }[kind]
-    config = getattr(transformers, f"{name}Config")(**{**small, **extra})
+    config = getattr(transformers, f"{name}Config")(**{**small, **extra, **more})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         found: nn.Module = getattr(transformers, f"{name}ForCausalLM" if name != "GPT2" else "GPT2LMHeadModel")(config)

@@ -10,6 +10,7 @@ cosine of mean word embeddings of the model itself, where the paper uses a sente
 
 The text is put before the model's input by a hook, and its logits are cut away again, so that everything that calls the
 model sees the edit. Other outputs, such as hidden states, stay as long as they are. With a cache the text is read once.
+Padding on the left stays there, and so does a mark of the beginning, which some tokenizers put before every text.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced, ma
 from unlearn.language.editing.base import EditorCard, HookEdit, Task
 from unlearn.language.editing.embeddings import mean_embeddings
 from unlearn.language.editing.lessons import Lesson, disjoint
-from unlearn.language.text import encode
+from unlearn.language.text import encode, first_of
 from unlearn.methods.base import Guarantee
 
 CARD = EditorCard(
@@ -97,7 +99,8 @@ def ike(task: Task, config: Ike) -> HookEdit:
             f"ike would put {len(ids)} tokens before the query, and the model reads {longest} at most: take fewer "
             "demonstrations, or edit fewer facts at once"
         )
-    return HookEdit(task.edits, task.model, lambda model: _hang(model, ids), {"context": ids})
+    marks = len(first_of(task.tokenizer, context(task, config))) - 1
+    return HookEdit(task.edits, task.model, lambda model: _hang(model, ids, marks), {"context": ids})
 
 
 def context(task: Task, config: Ike) -> str:
@@ -151,8 +154,8 @@ def _shown(lesson: Lesson, use: str, config: Ike) -> str:
     return fact + config.use.replace("{}", use)
 
 
-def _hang(model: nn.Module, ids: torch.Tensor) -> Iterable[RemovableHandle]:
-    before = _Before(ids, _longest(model))
+def _hang(model: nn.Module, ids: torch.Tensor, marks: int) -> Iterable[RemovableHandle]:
+    before = _Before(ids, marks, _longest(model))
     yield model.register_forward_pre_hook(before.called, with_kwargs=True)
     yield model.register_forward_hook(before.answered)
 
@@ -168,44 +171,84 @@ class _Before:
 
     Args:
         ids: `[m]` its tokens.
+        marks: So many of them, at the beginning, mark the beginning of any text.
         longest: The model takes so many tokens; None: any number.
     """
 
-    def __init__(self, ids: torch.Tensor, longest: int | None) -> None:
+    def __init__(self, ids: torch.Tensor, marks: int, longest: int | None) -> None:
         self._ids = ids
+        self._marks = marks
         self._longest = longest
         self._asked = 0
+        self._length = 0
+        self._lengths: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def called(
         self, _: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Put it before what the model is called with, or, if it is in the cache already, count it."""
-        ids, length = ids_of(arguments, named), len(self._ids)
-        held = cached(cache_of(named))
-        self._asked = ids.shape[1]
+        ids, mask, positions = ids_of(arguments, named), mask_of(named), named.get("position_ids")
+        padding = torch.zeros(len(ids), dtype=torch.long, device=ids.device) if mask is None else mask.argmax(1)
+        cache = cache_of(named)
+        held = cached(cache)
+        if held:
+            length = self._read_into(cache, None if mask is None else mask.shape[1] - ids.shape[1])
+        else:
+            length = len(self._ids) - (self._marks if self._begins(ids, padding) else 0)
+        self._asked, self._length = ids.shape[1], length
         if self._longest is not None and not held and length + ids.shape[1] > self._longest:
             raise InputError(
                 f"{length} tokens of demonstrations before {ids.shape[1]} of the query are more than the "
                 f"{self._longest} this model takes: take a smaller number of demonstrations"
             )
         named = dict(named)
-        mask, positions = mask_of(named), named.get("position_ids")
+        places = padding + len(self._ids) - length
         if mask is not None:
-            if held and held < mask.shape[1] - ids.shape[1] + length:
-                raise InputError("the cache was filled before this edit was made: begin with an empty one")
-            named["attention_mask"] = torch.cat([mask.new_ones(len(mask), length), mask], 1)
-        if positions is not None:
-            positions = positions + length
-            first = torch.arange(length, device=positions.device).expand(len(positions), length)
-            named["position_ids"] = positions if held else torch.cat([first, positions], 1)
+            named["attention_mask"] = _inserted(mask, places, mask.new_ones(len(mask), length))
         if held:
+            if positions is not None:
+                named["position_ids"] = positions + length
             return arguments, named
+        new = self._ids[len(self._ids) - length :].to(ids.device).expand(len(ids), length)
+        if positions is not None:
+            first = positions.gather(1, padding[:, None]) + (places - padding)[:, None]
+            there = first + torch.arange(length, device=positions.device)
+            behind = torch.arange(positions.shape[1], device=positions.device) >= places[:, None]
+            named["position_ids"] = _inserted(positions + length * behind, places, there)
         if named.get("labels") is not None:
-            labels = named["labels"].clone()
-            labels[:, 0] = -100
-            named["labels"] = torch.cat([labels.new_full((len(labels), length), -100), labels], 1)
-        return with_ids(arguments, named, torch.cat([self._ids.to(ids.device).expand(len(ids), length), ids], 1))
+            # Nothing is asked of a text's first token, which stands behind nothing of its own.
+            labels = named["labels"].scatter(1, padding[:, None], -100)
+            named["labels"] = _inserted(labels, places, labels.new_full((len(labels), length), -100))
+        return with_ids(arguments, named, _inserted(ids, places, new))
+
+    def _begins(self, ids: torch.Tensor, padding: torch.Tensor) -> bool:
+        """Whether all texts begin with the marks, behind the padding."""
+        places = padding[:, None] + torch.arange(self._marks, device=ids.device)
+        if int(padding.max()) + self._marks > ids.shape[1]:
+            return False
+        return bool((ids.gather(1, places) == self._ids[: self._marks].to(ids.device)).all())
+
+    def _read_into(self, cache: Any, own: int | None) -> int:
+        """How many tokens of this text a cache holds, beside so many of the query."""
+        held = cached(cache)
+        # A copy of a cache is not known.
+        length = self._lengths.get(cache, len(self._ids) if own is None else held - own)
+        if length not in (len(self._ids), len(self._ids) - self._marks) or held < (own or 0) + length:
+            raise InputError("the cache was filled before this edit was made: begin with an empty one")
+        return length
 
     def answered(self, _: nn.Module, __: Any, said: Any) -> Any:
         """Cut away what the model says after the text itself."""
+        cache = cache_of(said) if isinstance(said, Mapping) else None
+        if cache is not None:
+            self._lengths[cache] = self._length
         return logits_replaced(said, lambda logits: logits[:, -self._asked :])
+
+
+def _inserted(rows: torch.Tensor, places: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Rows `[n, T]` with others `[n, L]` put in at a place `[n]` of each, as `[n, T + L]`."""
+    length = new.shape[1]
+    at = torch.arange(rows.shape[1] + length, device=rows.device) - places[:, None]
+    old = (torch.where(at < 0, at, at - length) + places[:, None]).clamp(0, rows.shape[1] - 1)
+    inside = (at >= 0) & (at < length)
+    return torch.where(inside, new.gather(1, at.clamp(0, length - 1)), rows.gather(1, old))

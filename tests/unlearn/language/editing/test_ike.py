@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
-from tests.unlearn.language.conftest import Knowing
+from tests.unlearn.language.conftest import Knowing, made
 from tests.unlearn.language.editing.lessons import edits_of, lessons_of
 from unlearn.errors import ConfigurationError, InputError
 from unlearn.language.editing.base import Edit, Task
@@ -88,6 +92,59 @@ def test_two_stand_before_each_other(knowing: Knowing) -> None:
     expected = logits_of(knowing.model, torch.cat([second, first, query])[None])[0, -len(query) :]
     with ike(one, PLAIN), ike(two, PLAIN):
         assert torch.allclose(logits_of(knowing.model, query[None])[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_mark_of_the_beginning_stands_there_once_before_all_edits(knowing: Knowing, number: int) -> None:
+    """Logits, loss and generated tokens, padded on either side, against texts put together by hand."""
+    mark = knowing.tokenizer.eos_token_id
+    tasks = [
+        Task(knowing.model, _marking(knowing.tokenizer), [asked], ()) for asked in reversed(edits_of(knowing, number))
+    ]
+    stated = [encode(knowing.tokenizer, context(task, PLAIN)).ids for task in reversed(tasks)]
+    queries = [encode(knowing.tokenizer, text).ids for text in (knowing.world.sentences[3], "F1 L1")]
+    marked = [torch.cat([torch.tensor([mark]), ids]) for ids in queries]
+    whole = [torch.cat([torch.tensor([mark]), *stated, ids]) for ids in queries]
+    expected = [logits_of(knowing.model, ids[None])[0] for ids in whole]
+    left = torch.stack([torch.cat([ids.new_zeros(len(marked[0]) - len(ids)), ids]) for ids in marked])
+    seen = (torch.arange(left.shape[1]) >= torch.tensor([left.shape[1] - len(ids) for ids in marked])[:, None]).long()
+    right = torch.nn.utils.rnn.pad_sequence(marked, batch_first=True)
+    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+    continued = [knowing.model.generate(ids[None], **options)[0, len(ids) :] for ids in whole]  # type: ignore[operator]
+    with ExitStack() as stack:
+        for task in tasks:
+            stack.enter_context(ike(task, PLAIN))
+        on_the_left = knowing.model(left, attention_mask=seen, position_ids=(seen.cumsum(1) - 1).clamp(min=0)).logits
+        on_the_right = logits_of(knowing.model, right, (right > 0).long())
+        labelled = knowing.model(marked[0][None], labels=marked[0][None]).loss
+        for use in (True, False):
+            found = knowing.model.generate(left, attention_mask=seen, use_cache=use, **options)  # type: ignore[operator]
+            assert torch.equal(found[:, left.shape[1] :], torch.stack(continued))
+    for row, (ids, said) in enumerate(zip(marked, expected, strict=True)):
+        assert torch.allclose(on_the_left[row, -len(ids) :], said[-len(ids) :], atol=1e-4)
+        assert torch.allclose(on_the_right[row, : len(ids)], said[-len(ids) :], atol=1e-4)
+    wanted = torch.nn.functional.cross_entropy(expected[0][-len(queries[0]) - 1 : -1], queries[0])
+    assert labelled.item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def _marking(tokenizer: Any) -> Any:
+    """The same, with a mark at the beginning of each text."""
+    found = copy.deepcopy(tokenizer)
+    mark = found.eos_token_id
+    found.backend_tokenizer.post_processor = TemplateProcessing(single="<eos> $A", special_tokens=[("<eos>", mark)])
+    return found
+
+
+def test_padding_takes_no_place_in_a_narrow_window(knowing: Knowing) -> None:
+    model = made("mistral", len(knowing.tokenizer), sliding_window=8)
+    task = dataclasses.replace(task_of(knowing), model=model)
+    query = encode(knowing.tokenizer, knowing.world.sentences[3]).ids
+    padded = torch.cat([query.new_zeros(5), query])[None]
+    mask = (torch.arange(padded.shape[1]) >= 5).long()[None]
+    with ike(task, PLAIN):
+        expected = logits_of(model, query[None])
+        found = model(padded, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
+    assert torch.allclose(found[:, 5:], expected, atol=1e-5)
 
 
 def test_errors(knowing: Knowing) -> None:
