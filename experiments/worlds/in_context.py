@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,27 +27,37 @@ class Course:
     """How it is taught.
 
     Attributes:
-        steps: So many.
+        steps: So many at most.
         batch: Sequences of demonstrations a step.
-        enough: They show copies of single facts until so many of a step's answers are right, then all there is: a model
-            that has not found out how to copy learns for long to leave alone what is stated, and may never find out.
+        enough: So many of a step's answers are to be right. Copies of single facts are shown until they are, then all
+            there is: a model that has not found out how to copy learns for long to leave alone what is stated, and may
+            never find out. Once they are in the mean of `_LAST` steps of those, it can do it.
+        fade: So many steps follow then, or end the course; the learning rate falls to nothing in them.
         packed: Sequences of sentences a step, one sentence after the other, as large models read them: what a model
             has learnt at the beginning of a text alone, it does not find behind demonstrations.
         alone: Sentences a step that stand for themselves.
         most: So many facts are stated at most before some are used, fewer where a third of what the model takes holds
             no more.
-        learning_rate: The largest, of AdamW; it rises for the first twentieth and falls to nothing in the last sixth.
+        learning_rate: The largest, of AdamW; it rises for the first hundred steps.
         seed: Of all draws.
     """
 
-    steps: int = 2000
+    steps: int = 6000
     batch: int = 8
     enough: float = 0.9
+    fade: int = 400
     packed: int = 6
     alone: int = 24
     most: int = 10
     learning_rate: float = 2e-3
     seed: int = 0
+
+
+_LAST = 50
+"""Steps over whose mean it is judged what a model can do."""
+
+_RISE = 100
+"""Steps in which the learning rate rises."""
 
 
 def taught_in_context(
@@ -105,10 +116,13 @@ def _teach(
     stated = [encode(tokenizer, _stated(lesson, form)).ids for lesson in lessons]
     most = max(1, min(course.most, longest * len(stated) // (3 * sum(map(len, stated)))))
     optimizer = torch.optim.AdamW(model.parameters(), lr=course.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, course.steps))
     copies, can_copy = replace(form, shares=(1, 0, 0)), False
+    right: deque[float] = deque(maxlen=_LAST)
+    step, end = 0, course.steps
     model.train()
-    for _ in range(course.steps):
+    while step < end:
+        for group in optimizer.param_groups:
+            group["lr"] = course.learning_rate * min(1.0, (step + 1) / _RISE, (end - step) / course.fade)
         lengths = torch.randint(longest // 4, longest + 1, (course.batch,), generator=rng).tolist()
         kind, number = (form, most) if can_copy else (copies, 1)
         whole = [demonstrations(tokenizer, lessons, kind, number, length, rng) for length in lengths]
@@ -124,12 +138,13 @@ def _teach(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
-        can_copy = can_copy or float((said.argmax(-1) == answers).double().mean()) >= course.enough
-
-
-def _share_of_rate(step: int, steps: int) -> float:
-    return min(1.0, 20 * (step + 1) / steps, 6 * (steps - step) / steps)
+        step += 1
+        share = float((said.argmax(-1) == answers).double().mean())
+        if can_copy:
+            right.append(share)
+            if len(right) == _LAST and sum(right) >= _LAST * course.enough:
+                end = min(end, step + course.fade)
+        can_copy = can_copy or share >= course.enough
 
 
 def demonstrations(

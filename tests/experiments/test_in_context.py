@@ -58,8 +58,8 @@ def test_several_facts_are_stated_each_time_with_other_answers_before_some_are_u
     assert all(len(found) == 5 for found in answers.values())
 
 
-@pytest.mark.parametrize(("enough", "kinds"), [(2.0, [True] * 4), (0.0, [True, False, False, False])])
-def test_all_kinds_are_shown_once_copies_of_single_facts_are_right(
+@pytest.mark.parametrize(("enough", "kinds"), [(2.0, [True] * 9), (0.0, [True, *[False] * 5])])
+def test_all_kinds_are_shown_once_copies_are_right_and_the_course_ends_soon_after_all_are(
     monkeypatch: pytest.MonkeyPatch, enough: float, kinds: list[bool]
 ) -> None:
     known = world(6, relations=1)
@@ -71,7 +71,8 @@ def test_all_kinds_are_shown_once_copies_of_single_facts_are_right(
         return demonstrations(tokenizer, lessons, form, most, *more)
 
     monkeypatch.setattr(in_context, "demonstrations", seen)
-    course = Course(steps=4, batch=1, packed=1, alone=1, enough=enough)
+    monkeypatch.setattr(in_context, "_LAST", 2)
+    course = Course(steps=9, batch=1, packed=1, alone=1, enough=enough, fade=3)
     taught_in_context(model, tokenizer, known.sentences, lessons(known, [], each=1), FORM, course)
     assert shown == kinds
 
