@@ -101,6 +101,10 @@ COURSE = Course()
 """How the model learns to use what stands before a question, before IKE edits it."""
 
 
+def _course(setting: Mapping[str, Any]) -> Course:
+    return dataclasses.replace(COURSE, steps=setting.get("course", COURSE.steps))
+
+
 _TRACED = 20
 """So many facts of a model are traced."""
 
@@ -126,6 +130,7 @@ class Bench:
     def __init__(self, setting: Mapping[str, Any], size: Mapping[str, Any], seed: int, cache: Path | None) -> None:
         self._make = functools.partial(lab, setting, size, seed, cache)
         self._demonstrations = size.get("demonstrations", CONFIGS["ike"].number)
+        self._course = _course(setting)
         self._cache = cache
         self._ready: dict[str, tuple[Lab, Any, float]] = {}
 
@@ -159,7 +164,7 @@ class Bench:
         started = time.process_time()
         if row == "ike":
             config = dataclasses.replace(config, number=self._demonstrations)
-            here = in_context(here, config, COURSE, self._cache)
+            here = in_context(here, config, self._course, self._cache)
         elif EDITORS[row].prepare is not None:
             config = prepared(here.model, here.tokenizer, row, config, edits=here.edits)
         else:
@@ -342,7 +347,7 @@ def _digest(setting: Mapping[str, Any], size: Mapping[str, Any], row: str | None
     """Of all that decides a cell; without a row, of all that decides what is edited."""
     model = sorted((key, value) for key, value in size.items() if key not in ("name", "seeds"))
     config = None if row is None else _config_of(row)
-    course = COURSE if row == "ike" else ""
+    course = _course(setting) if row == "ike" else ""
     said = f"{[setting[key] for key in _DECIDE]} {most(setting | size)} {model} {config!r} {course}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
