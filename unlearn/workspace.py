@@ -1501,7 +1501,7 @@ class Workspace:
         """Where a request stands, or the whole workspace.
 
         Args:
-            request_id: A request's id; None: the workspace.
+            request_id: A request's id, or its idempotency key; None: the workspace.
 
         Returns:
             A `Request`, or a `WorkspaceStatus`.
@@ -1510,7 +1510,11 @@ class Workspace:
             UnknownIdError: If there is no such request.
         """
         if request_id is not None:
-            found = self._site.ledger.request(request_id) if REQUEST_ID.fullmatch(request_id) else None
+            if REQUEST_ID.fullmatch(request_id):
+                found = self._site.ledger.request(request_id)
+            else:
+                known = self._site.ledger.request_by_key(request_id)
+                found = None if known is None else known.request
             if found is None:
                 raise UnknownIdError(f"{self.path} knows no request {request_id!r}: `unlearn status` lists them")
             return found

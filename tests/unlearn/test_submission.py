@@ -369,7 +369,7 @@ def test_a_key_names_one_request_however_it_comes(workspace: Workspace) -> None:
     for act in (workspace.forget, workspace.submit):
         repeated = act(**ids, idempotency_key="first")
         assert (repeated.id, repeated.state) == (first.id, RECEIPTED)
-    assert len(workspace.requests()) == 1
+    assert workspace.requests() == [workspace.status("first")] == [workspace.status(first.id)]
 
 
 def test_a_key_stands_for_the_reason_and_the_deadline_too(workspace: Workspace) -> None:

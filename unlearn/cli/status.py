@@ -73,8 +73,7 @@ def _say_one(workspace: Workspace, request_id: str, json: bool) -> None:
         edit = workspace.edit(request_id)
         print_json(edit) if json else print_table(edit_table(edit))
         return
-    keys = {request.idempotency_key: request.id for request in workspace.requests()}
-    request = workspace.status(request_id if request_id.startswith("req-") else keys.get(request_id, request_id))
+    request = workspace.status(request_id)
     print_json(_told(request)) if json else print_table(request_table(request))
 
 
