@@ -125,7 +125,7 @@ def test_regression_of_one_and_of_several_numbers(tmp_path: Path) -> None:
         assert found.shape == (len(PROBE), *shape)
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=1e-14)
-        with pytest.raises(ConfigurationError, match="use predict"):
+        with pytest.raises(ConfigurationError, match="ask for predictions alone"):
             workspace.predict_proba(PROBE)
 
 
