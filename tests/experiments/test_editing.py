@@ -111,7 +111,13 @@ def test_facts_of_a_published_file_are_taught_and_edited(tmp_path: Path, monkeyp
     size = {**SIZE, "name": "file", "file": "facts.json", "cases": 4, "vocabulary": 300, "singles": 1, "batches": [2],
             "sequence": 1, "steps": 300}  # fmt: skip
     document = run.read(tmp_path / "result.json")
-    run.measure(document, {**SETTING, "sizes": [size]}, math.inf, tmp_path / "result.json", None)
+    setting, path = {**SETTING, "sizes": [size]}, tmp_path / "result.json"
+    run.measure(document, setting, math.inf, path, tmp_path / "models")
+    # A cell that is measured later, with the model that was kept, still says how long that was taught.
+    document["cells"]["file/ike/single/1/0"]["training_seconds"] = 1e6
+    del document["cells"]["file/ike/sequence/1/0"]
+    run.measure(document, setting, math.inf, path, tmp_path / "models")
+    assert document["cells"]["file/ike/sequence/1/0"]["training_seconds"] == 1e6
     # No other attributes are known, so the variant that keeps them is not measured.
     assert {name.split("/")[1] for name in document["cells"]} == {"ft-m", "ike"}
     assert document["recall"]["file/0"] > 0.5
