@@ -30,8 +30,8 @@ class Course:
         steps: So many at most.
         batch: Sequences of demonstrations a step.
         enough: So many of a step's answers are to be right. Copies of single facts are shown until they are, then all
-            there is: a model that has not found out how to copy learns for long to leave alone what is stated, and may
-            never find out. Once they are in the mean of `_LAST` steps of those, it can do it.
+            there is, so that what is easier comes first. Once they are in the mean of `_LAST` steps of those, it can
+            do it.
         fade: So many steps follow then, or end the course; the learning rate falls to nothing in them.
         packed: Sequences of sentences a step, one sentence after the other, as large models read them: what a model
             has learnt at the beginning of a text alone, it does not find behind demonstrations.

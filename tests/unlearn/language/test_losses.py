@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import kl_div
 
 from unlearn.language.losses import (
     divergence,
@@ -131,3 +132,9 @@ def test_logits_in_16_bits_have_the_gradient_of_the_same_numbers_in_64() -> None
         (slope,), (true,) = torch.autograd.grad(loss, found), torch.autograd.grad(wanted, exact)
         assert float(loss) == pytest.approx(float(wanted), rel=1e-3), name
         assert float((slope.double() - true).norm() / true.norm()) < 0.01, name
+    # Computed in the type of the logits, that of the divergence would be half wrong: the test can tell.
+    short = [one.log_softmax(-1) for one in (found, before)]
+    (slope,) = torch.autograd.grad(kl_div(*short, reduction="batchmean", log_target=True), found)
+    (true,) = torch.autograd.grad(divergence(exact, before.double(), torch.ones_like(answers)), exact)
+    slope, true = slope.double() / slope.double().norm(), true / true.norm()
+    assert float((slope - true).norm()) > 0.3

@@ -231,8 +231,9 @@ class _Before:
     def _read_into(self, cache: Any, own: int | None) -> int:
         """How many tokens of this text a cache holds, beside so many of the query."""
         held = cached(cache)
-        # A copy of a cache is not known.
-        length = self._lengths.get(cache, len(self._ids) if own is None else held - own)
+        # A copy of a cache is not known, so where marks may have been left out it says itself how much it holds.
+        usual = len(self._ids) if own is None or not self._marks else held - own
+        length = self._lengths.get(cache, usual)
         if length not in (len(self._ids), len(self._ids) - self._marks) or held < (own or 0) + length:
             raise InputError("the cache was filled before this edit was made: begin with an empty one")
         return length

@@ -127,6 +127,16 @@ def test_a_mark_of_the_beginning_stands_there_once_before_all_edits(knowing: Kno
     assert labelled.item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
+def test_a_copied_cache_serves_two_edits(knowing: Knowing) -> None:
+    one, two = (Task(knowing.model, knowing.tokenizer, [asked], ()) for asked in edits_of(knowing, 2))
+    query = encode(knowing.tokenizer, knowing.world.sentences[3]).ids[None]
+    with ike(one, PLAIN), ike(two, PLAIN), torch.no_grad():
+        expected = knowing.model(query).logits[:, 2:]
+        cache = copy.deepcopy(knowing.model(query[:, :2], use_cache=True).past_key_values)
+        found = knowing.model(query[:, 2:], attention_mask=torch.ones_like(query), past_key_values=cache).logits
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
 def _marking(tokenizer: Any) -> Any:
     """The same, with a mark at the beginning of each text."""
     found = copy.deepcopy(tokenizer)
