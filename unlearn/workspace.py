@@ -1513,7 +1513,8 @@ class Workspace:
             if REQUEST_ID.fullmatch(request_id):
                 found = self._site.ledger.request(request_id)
             else:
-                known = self._site.ledger.request_by_key(request_id)
+                # What is no Unicode was nobody's key, and no database can look for it.
+                known = self._site.ledger.request_by_key(request_id) if is_unicode([request_id]) else None
                 found = None if known is None else known.request
             if found is None:
                 raise UnknownIdError(f"{self.path} knows no request {request_id!r}: `unlearn status` lists them")

@@ -202,6 +202,7 @@ def test_a_record_file_whose_name_is_a_path_destroys_nothing_elsewhere(victim: V
 
 def test_an_unknown_request_is_unknown_whatever_its_name(tmp_path: Path) -> None:
     workspace = filled(tmp_path / "workspace", ["a"])
-    for name in (*ODD, "\ud800"):
-        with pytest.raises((UnknownIdError, InputError)):
-            workspace.receipts(name)
+    for name in (*ODD, *HOPELESS):
+        for ask in (workspace.status, workspace.receipts, workspace.receipt, workspace.edit):
+            with pytest.raises(UnknownIdError):
+                ask(name)
