@@ -47,6 +47,8 @@ class Counting(Learner):
         return records
 
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
+        if self.trouble == "raise together":
+            self._raise_together(context.shard)
         if context.position == 1 and context.shard == 1:
             self._make_trouble()
         before = np.zeros(1) if parent is None else parent["sum"]
@@ -84,6 +86,18 @@ class Counting(Learner):
         if self.trouble == "hang":
             flag.write_text(str(os.getpid()))
             time.sleep(600)
+
+    def _raise_together(self, shard: int) -> None:
+        """Raise once two shards are at it."""
+        here = Path(self.flag)
+        here.mkdir(exist_ok=True)
+        (here / str(shard)).touch()
+        until = time.monotonic() + 60
+        while len(list(here.iterdir())) < 2:
+            if time.monotonic() > until:
+                raise TimeoutError("no other shard came")
+            time.sleep(0.01)
+        raise RuntimeError("the learner's own words")
 
     def predictor(self, state: State, task: Task) -> Predictor:
         n = len(task.classes)

@@ -244,8 +244,8 @@ def read_receipt(receipt: Receipt | bytes | str | Path) -> bytes:
         return receipt.data
     try:
         return Path(receipt).read_bytes()
-    except OSError as error:
-        raise InputError(f"the receipt {receipt} cannot be read ({error.strerror}): check the path") from error
+    except (OSError, ValueError) as error:  # the latter for a zero byte in the path
+        raise InputError(f"the receipt {receipt} cannot be read ({_reason(error)}): check the path") from error
 
 
 def read_public_keys(given: str | bytes | Path | Sequence[str | bytes | Path]) -> list[SSlibKey]:
@@ -270,11 +270,15 @@ def _pem(key: str | bytes | Path) -> bytes:
         return key.encode()
     try:
         return Path(key).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"a public key is given in PEM or by its file, and this is no PEM and no file that can be read "
-            f"({error.strerror}): check the path"
+            f"({_reason(error)}): check the path"
         ) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def opened_to_look(path: str | Path, executor: str | Executor) -> Workspace:

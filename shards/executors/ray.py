@@ -52,6 +52,9 @@ NODES_SECONDS = 2.0
 AHEAD = 2
 """Tasks handed to Ray beyond those it has room for, so that none of its workers waits for us."""
 
+GOING_ON = ("said", "built", "progress", "returned")
+"""Answers after which a worker goes on; any other leaves it free, an error as well."""
+
 OBJECT_STORE_BYTES = 80_000_000
 """For a Ray of our own: what goes through it is small."""
 
@@ -396,11 +399,16 @@ class _Way(ABC):
 
 
 class _Streaming(_Way):
-    """A task does all that is left of a piece, and its answers come one by one."""
+    """A task does all that is left of a piece, and its answers come one by one.
+
+    It waits after each until that was taken. So a task whose last answer was not taken does not end by itself, and can
+    be cancelled: Ray kills the driver where it cancels a task in the very moment in which that ends.
+    """
 
     def task(self, options: Mapping[str, Any]) -> Any:
         """See `_Way.task`."""
-        return _ray().remote(num_returns="streaming", **options)(_serve)
+        one = {"num_returns": "streaming", "_generator_backpressure_num_objects": 1}
+        return _ray().remote(**one, **options)(_serve)
 
     def message(self, work: Work) -> Json:
         """See `_Way.message`."""
@@ -562,9 +570,10 @@ class _Run:
         elif kind == "gone":
             del self.busy[task]
             self._lose(at.work, Loss.WORKER, answer["how"])
-        elif at.work.hear(answer):
-            del self.busy[task]
-            if not at.work.is_done:
+        else:
+            if kind not in GOING_ON:
+                del self.busy[task]  # before anything is raised: what ends by itself is not to be cancelled as well
+            if at.work.hear(answer) and not at.work.is_done:
                 self.waiting.insert(0, at.work)
 
     def _lose(self, work: Work, loss: Loss, said: str = "") -> None:
@@ -639,8 +648,7 @@ def _serve(program: Program, path: Sequence[str], message: Json) -> Iterator[Jso
                 worker.kill()  # what user code started in it may be left
                 yield {"type": "gone", "how": worker.how_it_ended()}
                 return
-            # An error leaves the worker free as well.
-            is_free = answer["type"] not in ("said", "built", "progress", "returned")
+            is_free = answer["type"] not in GOING_ON
             yield answer
             if is_free:
                 return

@@ -78,9 +78,11 @@ def test_a_key_is_given_in_pem_or_by_its_file(tmp_path: Path) -> None:
     file.write_text(text)
     for key in (text, text.encode(), file, str(file), [file], [str(file)]):
         assert verify(receipt, key).predicate.stage == "forgotten"
-    for key in (tmp_path / "none.pem", "none.pem", "", [tmp_path]):
+    for key in (tmp_path / "none.pem", "none.pem", "", "a\x00", [tmp_path]):
         with pytest.raises(InputError, match="no PEM and no file that can be read"):
             verify(receipt, key)
+    with pytest.raises(InputError, match=r"cannot be read \(embedded null"):
+        verify("a\x00", text)
     with pytest.raises(InputError, match="this is no public key"):
         verify(receipt, text[:-30])
 

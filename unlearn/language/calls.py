@@ -54,6 +54,24 @@ def with_ids(
     return ((ids,), dict(named)) if arguments else ((), {**named, "input_ids": ids})
 
 
+def inserted(rows: torch.Tensor, places: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Rows with something put in.
+
+    Args:
+        rows: `[n, T]` token ids, or a mask, or positions.
+        places: `[n]` int64, how many of each row stand before it.
+        new: `[n, L]` what is put in.
+
+    Returns:
+        `[n, T + L]`.
+    """
+    length = new.shape[1]
+    at = torch.arange(rows.shape[1] + length, device=rows.device) - places[:, None]
+    old = (torch.where(at < 0, at, at - length) + places[:, None]).clamp(0, rows.shape[1] - 1)
+    inside = (at >= 0) & (at < length)
+    return torch.where(inside, new.gather(1, at.clamp(0, length - 1)), rows.gather(1, old))
+
+
 def mask_of(named: Mapping[str, Any]) -> torch.Tensor | None:
     """The mask a model was called with.
 

@@ -125,6 +125,27 @@ def test_an_error_of_the_learner_is_told_and_not_tried_again(ray_executor: RayEx
     assert flag.read_text() == "x"
 
 
+def test_what_ends_by_itself_is_not_cancelled(
+    ray_executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray kills a driver that cancels a task in the moment in which that ends."""
+    import ray
+
+    cancel = ray.cancel
+    ended: list[bool] = []
+
+    def cancelled(task: Any, force: bool) -> None:
+        if not force and len(ended) < 2:
+            ended.append(bool(ray.wait([task.completed()], timeout=3)[0]))
+        cancel(task, force=force)
+
+    monkeypatch.setattr(ray, "cancel", cancelled)
+    ws = make(tmp_path / "ws", Counting("raise together", str(tmp_path / "flag")), ray_executor, n_shards=2)
+    with pytest.raises(TrainingError, match="the learner's own words"):
+        ws.train()
+    assert ended == [False]  # the other one, which had failed as well
+
+
 def test_what_the_learner_prints_reaches_the_driver_and_not_rays_logs(
     ray_executor: RayExecutor, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from unlearn.errors import InputError
-from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced, mask_of, with_ids
+from unlearn.language.calls import cache_of, cached, ids_of, inserted, logits_replaced, mask_of, with_ids
 from unlearn.language.editing.base import EditorCard, HookEdit, Task
 from unlearn.language.editing.embeddings import mean_embeddings
 from unlearn.language.editing.lessons import Lesson, disjoint
@@ -204,7 +204,7 @@ class _Before:
         named = dict(named)
         places = padding + len(self._ids) - length
         if mask is not None:
-            named["attention_mask"] = _inserted(mask, places, mask.new_ones(len(mask), length))
+            named["attention_mask"] = inserted(mask, places, mask.new_ones(len(mask), length))
         if held:
             if positions is not None:
                 named["position_ids"] = positions + length
@@ -214,12 +214,12 @@ class _Before:
             first = positions.gather(1, padding[:, None]) + (places - padding)[:, None]
             there = first + torch.arange(length, device=positions.device)
             behind = torch.arange(positions.shape[1], device=positions.device) >= places[:, None]
-            named["position_ids"] = _inserted(positions + length * behind, places, there)
+            named["position_ids"] = inserted(positions + length * behind, places, there)
         if named.get("labels") is not None:
             # Nothing is asked of a text's first token, which stands behind nothing of its own.
             labels = named["labels"].scatter(1, padding[:, None], -100)
-            named["labels"] = _inserted(labels, places, labels.new_full((len(labels), length), -100))
-        return with_ids(arguments, named, _inserted(ids, places, new))
+            named["labels"] = inserted(labels, places, labels.new_full((len(labels), length), -100))
+        return with_ids(arguments, named, inserted(ids, places, new))
 
     def _begins(self, ids: torch.Tensor, padding: torch.Tensor) -> bool:
         """Whether all texts begin with the marks, behind the padding."""
@@ -244,12 +244,3 @@ class _Before:
         if cache is not None:
             self._lengths[cache] = self._length
         return logits_replaced(said, lambda logits: logits[:, -self._asked :])
-
-
-def _inserted(rows: torch.Tensor, places: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """Rows `[n, T]` with others `[n, L]` put in at a place `[n]` of each, as `[n, T + L]`."""
-    length = new.shape[1]
-    at = torch.arange(rows.shape[1] + length, device=rows.device) - places[:, None]
-    old = (torch.where(at < 0, at, at - length) + places[:, None]).clamp(0, rows.shape[1] - 1)
-    inside = (at >= 0) & (at < length)
-    return torch.where(inside, new.gather(1, at.clamp(0, length - 1)), rows.gather(1, old))

@@ -20,7 +20,7 @@ from torch import nn
 from unlearn.errors import ConfigurationError, InputError
 from unlearn.language.editing.base import Edit, EditorCard, LowRank, Task, WeightEdit
 from unlearn.language.editing.contexts import Contexts, in_contexts, prefixes
-from unlearn.language.hooks import Anatomy, anatomy, frozen, input_changed, inputs_seen, logits_of
+from unlearn.language.hooks import Anatomy, anatomy, at_least_32_bits, frozen, input_changed, inputs_seen, logits_of
 from unlearn.language.text import Encoded
 from unlearn.methods.base import Guarantee
 
@@ -119,7 +119,8 @@ def neuron_credits(task: Task, body: Anatomy, text: Encoded, steps: int) -> torc
             module = body.down(layer).module
             with torch.no_grad(), inputs_seen(module) as seen:
                 logits_of(task.model, ids[None])
-            activation = seen[0].flatten(0, -2)[-1].clone()
+            activation = seen[0].flatten(0, -2)[-1]
+            activation = activation.to(at_least_32_bits(activation), copy=True)
             total = torch.zeros_like(activation)
             for step in range(1, steps + 1):
                 scaled = (activation * (step / steps)).requires_grad_(True)
@@ -154,10 +155,11 @@ def _embedding(model: nn.Module) -> torch.Tensor:
     get = getattr(model, "get_input_embeddings", None)
     if get is None:
         raise ConfigurationError(f"{type(model).__name__} does not say which are its word embeddings")
-    return torch.as_tensor(get().weight).detach()
+    weight = torch.as_tensor(get().weight).detach()
+    return weight.to(at_least_32_bits(weight))
 
 
 def _at_the_end(activation: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
     """Put an activation in the place of the last token's."""
     rows = into.flatten(0, -2)
-    return torch.cat([rows[:-1], activation[None]]).view(into.shape)
+    return torch.cat([rows[:-1], activation[None].to(rows)]).view(into.shape)

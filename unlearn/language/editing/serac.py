@@ -30,7 +30,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from unlearn.errors import ConfigurationError, InputError
-from unlearn.language.calls import cache_of, cached, ids_of, logits_replaced, mask_of
+from unlearn.language.calls import cache_of, cached, ids_of, inserted, logits_replaced, mask_of
 from unlearn.language.editing.base import EditorCard, HookEdit, Task
 from unlearn.language.editing.embeddings import embedding_of
 from unlearn.language.editing.fine_tuning import answer_loss
@@ -273,7 +273,9 @@ class Aside:
             `[n, T, vocabulary]`.
         """
         before = stated.to(ids.device).expand(len(ids), len(stated))
-        whole = torch.cat([before, ids], 1), torch.cat([torch.ones_like(before), mask.long()], 1)
+        mask = mask.long()
+        padding = mask.argmax(1)  # stays outside: between edit and query it would take places in a narrow window
+        whole = inserted(ids, padding, before), inserted(mask, padding, torch.ones_like(before))
         return logits_of(self._model, *whole)[:, len(stated) :]
 
     def _whole(

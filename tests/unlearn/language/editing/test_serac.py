@@ -96,6 +96,18 @@ def test_out_of_every_scope_nothing_is_touched(knowing: Knowing) -> None:
     assert aside_of(knowing, -1.0).combined(ids, torch.ones_like(ids), base) is base
 
 
+def test_padding_takes_no_place_in_a_narrow_window(knowing: Knowing) -> None:
+    stated = encode(knowing.tokenizer, "the bo1 .").ids
+    model = made("mistral", len(knowing.tokenizer), sliding_window=len(stated) + 3)
+    weight = torch.zeros(len(knowing.tokenizer), 48)
+    aside = Aside(weight, Scope(48, 8, torch.Generator()), model, Memory([stated], [stated]))
+    query = encode(knowing.tokenizer, knowing.world.sentences[3]).ids
+    expected = logits_of(model, torch.cat([stated, query])[None])[:, len(stated) :]
+    ids = torch.cat([query.new_zeros(4), query, query.new_zeros(1)])[None]
+    mask = torch.tensor([[0] * 4 + [1] * len(query) + [0]])
+    assert torch.allclose(aside.counterfactual(stated, ids, mask)[:, 4:-1], expected, atol=1e-5)
+
+
 def test_edits_reach_other_wordings_and_leave_other_subjects(edited: Knowing) -> None:
     asked = edits_of(edited, 3)
     facts = {fact.prompt(): fact for fact in edited.world.facts}

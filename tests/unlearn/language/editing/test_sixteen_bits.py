@@ -17,7 +17,7 @@ from unlearn.language.editing.calinet import CaliNet
 from unlearn.language.editing.contexts import Contexts
 from unlearn.language.editing.fine_tuning import FineTuning, ft_m
 from unlearn.language.editing.ke import KnowledgeEditor
-from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons
+from unlearn.language.editing.knowledge_neurons import KnowledgeNeurons, neuron_credits
 from unlearn.language.editing.memit import Memit
 from unlearn.language.editing.mend import Mend
 from unlearn.language.editing.registry import EDITORS, EditWarning, Guard, edit
@@ -27,6 +27,7 @@ from unlearn.language.editing.t_patcher import TPatcher
 from unlearn.language.editing.values import Search
 from unlearn.language.hooks import anatomy
 from unlearn.language.relearning import knowledge
+from unlearn.language.text import encode
 
 FEW = Contexts(lengths=(4, 6), separator=" . ")
 SEARCH = Search(steps=30, clamp=10.0, weight_decay=0.05)
@@ -77,6 +78,19 @@ def test_no_weight_is_moved_farther_than_the_box_and_small_steps_add_up(knowing:
         assert float(difference.dense().abs().max()) <= 2.001e-4
         sizes.append(float(difference.dense().norm()))
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+
+
+def test_credits_of_neurons_are_summed_in_32_bits(knowing: Knowing) -> None:
+    """They differ from those of the same weights in 32 by what the model itself rounds, not by rounded sums."""
+    rounded = copy.deepcopy(knowing.model).bfloat16()
+    one = edits_of(knowing)[0]
+    text = encode(knowing.tokenizer, one.prompt, one.target_old)
+    found = []
+    for model in (copy.deepcopy(rounded).float(), rounded):
+        task = Task(model, knowing.tokenizer, [one], ())
+        found.append(neuron_credits(task, anatomy(model), text, 200))
+    assert found[1].dtype == torch.float32
+    assert float((found[1] - found[0]).norm() / found[0].norm()) < 0.05
 
 
 @pytest.mark.parametrize("kind", ["opt", "llama"])
