@@ -31,7 +31,7 @@ from shards.records import Records, fit_records
 from shards.sources import Roles
 from shards.store import ShardStore
 from shards.task import Task
-from shards.train import describe_task, task_from
+from shards.train import describe_task, learner_from, task_from
 
 _OTHER_FILES = 256
 """Open files a worker needs besides one for each shard."""
@@ -45,6 +45,7 @@ class Plan:
         roles: What the columns are.
         columns: The columns to read.
         task: The declared task.
+        learner: Who is to be trained on the rows, as `describe_learner` describes it.
         batch: Number of the batch.
         n_slices: R.
         shards: Location and fence of every shard (`open_shard`).
@@ -53,6 +54,7 @@ class Plan:
     roles: Roles
     columns: tuple[str, ...]
     task: Task
+    learner: Json
     batch: int
     n_slices: int
     shards: tuple[tuple[str, str], ...]
@@ -64,6 +66,7 @@ class Plan:
                 "roles": asdict(self.roles),
                 "columns": list(self.columns),
                 "task": describe_task(self.task),
+                "learner": self.learner,
                 "batch": self.batch,
                 "n_slices": self.n_slices,
                 "shards": [list(shard) for shard in self.shards],
@@ -79,6 +82,7 @@ class Plan:
             roles=Roles(**{**fields["roles"], "features": None if features is None else tuple(features)}),
             columns=tuple(fields["columns"]),
             task=task_from(fields["task"]),
+            learner=fields["learner"],
             batch=fields["batch"],
             n_slices=fields["n_slices"],
             shards=tuple((location, fence) for location, fence in fields["shards"]),
@@ -137,10 +141,12 @@ def spread_piece(order: Any) -> Json:
 
 def _placed(plan: Plan, piece: Piece, placement: Placement) -> Iterator[tuple[Records, Placement]]:
     """Records of a piece as the task declares them, with where they go, some at a time."""
+    learner = learner_from(plan.learner)
     for first, batch in parquet.read(piece, plan.columns):
         offset = first - piece.first
         try:
             records = fit_records(plan.roles.records(batch, plan.batch, first), plan.task)
+            learner.check_values(records.features, records.target, plan.task)
         except InputError as error:
             row = piece.offset + offset
             raise InputError(f"{piece.file}, rows counted from its row {row}: {error}") from error

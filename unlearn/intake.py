@@ -101,6 +101,7 @@ def fit_task(site: Site, records: Records) -> tuple[Task, Records]:
         task = task_from(described)
     records = fit_records(records, task)
     site.learner.check(task)
+    site.learner.check_values(records.features, records.target, task)
     return task, records
 
 

@@ -238,7 +238,8 @@ def _spread(
     folders = [site.folder(shard) for shard in range(site.declaration.n_shards)]
     places = tuple((folder.location, folder.fence()) for folder in folders)
     columns = tuple(dict.fromkeys([*roles.of_ids, *(roles.features or ())]))
-    plan = Plan(roles, columns, task, batch, site.declaration.n_slices, places)
+    declared = site.declaration
+    plan = Plan(roles, columns, task, declared.learner, batch, declared.n_slices, places)
     staged = folders[0].stage_bytes(plan.to_bytes())
     orders = [
         {

@@ -124,6 +124,19 @@ class Learner(ABC):
             ConfigurationError: With what does not fit and what would.
         """
 
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse records before they are taken in, if no step could be trained on them; nothing unless overridden.
+
+        Args:
+            features: Feature name to array `[n, *shape]`, as the task declares them.
+            target: `[n]` int64 class indices, or `[n, *shape]` float64.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value of which row, counted from 0, and what to do.
+        """
+        del features, target, task
+
     @abstractmethod
     def visits(self, records: int, n_slices: int) -> int:
         """Record-visits of a step over `records` records (all of slices 1..r).

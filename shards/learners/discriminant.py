@@ -17,7 +17,17 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import check_numbers, chunks, given, log_priors, one_hot, softmax, summed, symmetric
+from shards.learners.counting import (
+    check_features,
+    check_numbers,
+    chunks,
+    given,
+    log_priors,
+    one_hot,
+    softmax,
+    summed,
+    symmetric,
+)
 from shards.learners.feature_maps import FeatureMap, feature_map
 from shards.learners.merging import RECORDS, stacked
 from shards.learners.sums import SumLearner
@@ -95,6 +105,20 @@ class LDALearner(SumLearner):
         """See `SumLearner.largest`: of two features."""
         del task
         return self.features.largest**2
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse values outside of what was declared.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        del target
+        check_features(self.features, features, task)
 
     def part(self, data: StepData, task: Task) -> State:
         """Sums of products of features; of ones and of features, class by class.

@@ -47,6 +47,11 @@ class FeatureMap(ABC):
     def limit(self) -> float:
         """Largest value in absolute terms."""
 
+    @property
+    def takes(self) -> tuple[float, float] | None:
+        """What one count of what goes in is worth, and its largest value in absolute terms; None: nothing is said."""
+        return None
+
     @abstractmethod
     def width(self, given: int) -> int:
         """How many features it makes of so many."""
@@ -150,6 +155,11 @@ class Raw(FeatureMap):
     unit: float = 2.0**-8
     limit: float = 8.0
 
+    @property
+    def takes(self) -> tuple[float, float]:
+        """Unit and limit."""
+        return self.unit, self.limit
+
     def width(self, given: int) -> int:
         """As many."""
         return given
@@ -191,6 +201,11 @@ class Fourier(FeatureMap):
     def limit(self) -> float:
         """Of sqrt(2) cos."""
         return 1.4143
+
+    @property
+    def takes(self) -> tuple[float, float]:
+        """Unit and limit of what goes in."""
+        return self.input_unit, self.input_limit
 
     def width(self, given: int) -> int:
         """As many as declared."""

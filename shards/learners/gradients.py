@@ -61,6 +61,11 @@ class Gradients(FeatureMap):
         """Of a cell whose pixels are as different as can be."""
         return math.sqrt(self._bound() * self._worth()) * (1 + 1e-12)
 
+    @property
+    def takes(self) -> tuple[float, float]:
+        """Unit and limit of a pixel."""
+        return self.input_unit, self.input_limit
+
     def width(self, given: int) -> int:
         """One a channel, direction and cell.
 

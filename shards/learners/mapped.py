@@ -18,7 +18,7 @@ from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners import as_learner
 from shards.learners.base import Features, Joined, Learner, Predictor, State, StepContext, StepData
-from shards.learners.counting import check_numbers, given
+from shards.learners.counting import check_features, check_numbers, given
 from shards.learners.feature_maps import FeatureMap, feature_map
 from shards.learners.merging import MergeLearner, stacked
 from shards.learners.torch_tensors import count_records
@@ -107,6 +107,20 @@ class MappedLearner(Learner):
         """
         check_numbers(task, "MappedLearner")
         self.head.check(self._mapped(task))
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse values outside of what was declared.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        del target
+        check_features(self.features, features, task)
 
     def visits(self, records: int, n_slices: int) -> int:
         """The head's."""

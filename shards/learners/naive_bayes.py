@@ -17,7 +17,18 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import check_numbers, chunks, given, log_priors, one_hot, positive, softmax, summed
+from shards.learners.counting import (
+    check_features,
+    check_no_less,
+    check_numbers,
+    chunks,
+    given,
+    log_priors,
+    one_hot,
+    positive,
+    softmax,
+    summed,
+)
 from shards.learners.feature_maps import FeatureMap, Raw, feature_map
 from shards.learners.merging import stacked
 from shards.learners.sums import SumLearner
@@ -89,6 +100,20 @@ class GaussianNBLearner(SumLearner):
         """See `SumLearner.largest`: a square."""
         del task
         return self.features.largest**2
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse values outside of what was declared.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        del target
+        check_features(self.features, features, task)
 
     def part(self, data: StepData, task: Task) -> State:
         """Sums of ones, of features and of their squares, class by class.
@@ -208,6 +233,21 @@ class MultinomialNBLearner(SumLearner):
     def largest(self, task: Task) -> int:
         """See `SumLearner.largest`: a record's features all together, which `solve` adds up."""
         return self._map().largest * max(given(task), 1)
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse values outside of what was declared.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        del target
+        check_features(self._map(), features, task, "limit=…")
+        check_no_less(0, features, self.unit, task)
 
     def part(self, data: StepData, task: Task) -> State:
         """Sums of ones and of features, class by class.

@@ -19,7 +19,17 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import check_numbers, chunks, columns, given, target_counts, target_largest, target_limits
+from shards.learners.counting import (
+    check_features,
+    check_numbers,
+    check_target,
+    chunks,
+    columns,
+    given,
+    target_counts,
+    target_largest,
+    target_limits,
+)
 from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, feature_map
 from shards.learners.merging import RECORDS, MergeLearner, stacked
 from shards.task import Kind, Task
@@ -128,6 +138,20 @@ class NeighboursLearner(MergeLearner):
             raise ConfigurationError(
                 f"the targets of {records:,} records could not be added up exactly: use a coarser target_unit"
             )
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse values outside of what was declared.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        check_features(self.features, features, task)
+        check_target(target, task, self.target_unit, self.target_limit)
 
     def part(self, data: StepData, task: Task) -> State:
         """The records, counted, in the order they are given: a canonical one.

@@ -24,7 +24,7 @@ import numpy as np
 from shards.digest import Json, canonical_json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import check_numbers, chunks, given, positive, summed
+from shards.learners.counting import check_features, check_numbers, chunks, given, positive, summed
 from shards.learners.feature_maps import FeatureMap, feature_map
 from shards.learners.merging import stacked
 from shards.learners.sums import SumLearner
@@ -142,6 +142,20 @@ class RandomTreesLearner(SumLearner):
         """See `SumLearner.largest`: each record is one record of one leaf."""
         del task
         return 1
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse values outside of what was declared.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        del target
+        check_features(self.features, features, task)
 
     def part(self, data: StepData, task: Task) -> State:
         """Records of each class in each leaf.

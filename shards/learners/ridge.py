@@ -15,7 +15,9 @@ import numpy as np
 from shards.digest import Json
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import (
+    check_features,
     check_numbers,
+    check_target,
     chunks,
     columns,
     given,
@@ -115,6 +117,20 @@ class RidgeLearner(SumLearner):
         """See `SumLearner.largest`: of two features, or of a feature and a target."""
         target = target_largest(task, self.target_unit, self.target_limit)
         return max(self.features.largest, target) * self.features.largest
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse values outside of what was declared.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        check_features(self.features, features, task)
+        check_target(target, task, self.target_unit, self.target_limit)
 
     def part(self, data: StepData, task: Task) -> State:
         """Sums of features, of targets, and of their products.
