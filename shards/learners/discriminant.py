@@ -18,7 +18,6 @@ from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import (
-    check_features,
     check_numbers,
     chunks,
     given,
@@ -29,6 +28,7 @@ from shards.learners.counting import (
     symmetric,
 )
 from shards.learners.feature_maps import FeatureMap, feature_map
+from shards.learners.limits import check_features
 from shards.learners.merging import RECORDS, stacked
 from shards.learners.sums import SumLearner
 from shards.task import Kind, Task

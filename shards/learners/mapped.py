@@ -18,8 +18,9 @@ from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners import as_learner
 from shards.learners.base import Features, Joined, Learner, Predictor, State, StepContext, StepData
-from shards.learners.counting import check_features, check_numbers, given
+from shards.learners.counting import check_numbers, given
 from shards.learners.feature_maps import FeatureMap, feature_map
+from shards.learners.limits import check_features
 from shards.learners.merging import MergeLearner, stacked
 from shards.learners.torch_tensors import count_records
 from shards.task import FieldSchema, Kind, Task

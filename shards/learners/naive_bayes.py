@@ -18,8 +18,6 @@ from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import (
-    check_features,
-    check_no_less,
     check_numbers,
     chunks,
     given,
@@ -30,6 +28,7 @@ from shards.learners.counting import (
     summed,
 )
 from shards.learners.feature_maps import FeatureMap, Raw, feature_map
+from shards.learners.limits import check_features, check_no_less
 from shards.learners.merging import stacked
 from shards.learners.sums import SumLearner
 from shards.task import Kind, Task

@@ -20,9 +20,7 @@ from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import (
-    check_features,
     check_numbers,
-    check_target,
     chunks,
     columns,
     given,
@@ -31,6 +29,7 @@ from shards.learners.counting import (
     target_limits,
 )
 from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, feature_map
+from shards.learners.limits import check_features, check_target
 from shards.learners.merging import RECORDS, MergeLearner, stacked
 from shards.task import Kind, Task
 

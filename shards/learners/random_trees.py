@@ -24,8 +24,9 @@ import numpy as np
 from shards.digest import Json, canonical_json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import check_features, check_numbers, chunks, given, positive, summed
+from shards.learners.counting import check_numbers, chunks, given, positive, summed
 from shards.learners.feature_maps import FeatureMap, feature_map
+from shards.learners.limits import check_features
 from shards.learners.merging import stacked
 from shards.learners.sums import SumLearner
 from shards.task import Kind, Task

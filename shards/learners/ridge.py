@@ -15,9 +15,7 @@ import numpy as np
 from shards.digest import Json
 from shards.learners.base import Features, Predictor, State, StepData
 from shards.learners.counting import (
-    check_features,
     check_numbers,
-    check_target,
     chunks,
     columns,
     given,
@@ -29,6 +27,7 @@ from shards.learners.counting import (
     target_limits,
 )
 from shards.learners.feature_maps import FeatureMap, feature_map
+from shards.learners.limits import check_features, check_target
 from shards.learners.merging import RECORDS, stacked
 from shards.learners.sums import SumLearner
 from shards.task import Kind, Task

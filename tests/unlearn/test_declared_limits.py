@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import ConfigurationError, InputError
-from shards.learners import counting
+from shards.learners import limits
 from shards.learners.base import StepData
 from shards.learners.discriminant import LDALearner
 from shards.learners.merging import MergeLearner
@@ -64,7 +64,7 @@ def test_what_is_refused_is_what_training_would_refuse(name: str, kind: str, val
     assert refused(lambda: learner.check_values({"x": x}, y, task), InputError) == trained
     for size in (8, 16):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(counting, "CHUNK_BYTES", size)
+            patched.setattr(limits, "CHUNK_BYTES", size)
             assert refused(lambda: learner.check_values({"x": x}, y, task), InputError) == trained
 
 
@@ -87,7 +87,7 @@ def frame(rows: int, **worst: tuple[int, float]) -> pd.DataFrame:
 
 
 def test_the_row_is_that_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "CHUNK_BYTES", 48)  # two rows
+    monkeypatch.setattr(limits, "CHUNK_BYTES", 48)  # two rows
     task = Task("classification", {"x": FieldSchema((3,), "<f8")}, FieldSchema((), "<i8"), (0, 1))
     x = np.zeros((7, 3))
     x[5, 1] = 9

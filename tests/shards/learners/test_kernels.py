@@ -40,7 +40,7 @@ PINS = {
     "adapters/1 torch/1": "4ceb642a1c433216318a00bd2686bc991dd7ca11f3f162cb021fe9579a9a2bfe",
     "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
     "private-torch/2": "f18db03e11b72f9d78502dea229fbe18baf68515cb631743d899ebb922e60ae8",
-    "random_trees/1": "0f1419b27eeaa45e90a42fc0e1a0d42768b523c6706b4b59b6c06c8064d99327",
+    "random_trees/1": "2f530c0153aedb2b3d7067868c5128f422f654d058570bbd57e84c1de9267495",
     "sklearn/1": "f3e4c4c67d6a2429d88bd6f171a4c0ea79fc874c3eec2205852566e3ce968837",
     "torch/1": "b4a134fe7d389e04c77ca001356386eb20e7edea4c75b84a25c08b6129da9cad",
 }
@@ -135,6 +135,7 @@ BESIDE = {
     "shards.learners.base",
     "shards.learners.feature_maps",
     "shards.learners.joined",
+    "shards.learners.limits",
     "shards.learners.private_checks",
     "shards.learners.sklearn_checks",
     "shards.learners.torch_checks",
