@@ -107,16 +107,7 @@ class LDALearner(SumLearner):
         return self.features.largest**2
 
     def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
-        """Refuse values outside of what was declared.
-
-        Args:
-            features: Feature name to array `[n, *shape]`.
-            target: Theirs.
-            task: What is predicted.
-
-        Raises:
-            InputError: With which value.
-        """
+        """See `Learner.check_values`: refuses what lies outside of what was declared."""
         del target
         check_features(self.features, features, task)
 

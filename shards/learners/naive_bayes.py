@@ -101,16 +101,7 @@ class GaussianNBLearner(SumLearner):
         return self.features.largest**2
 
     def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
-        """Refuse values outside of what was declared.
-
-        Args:
-            features: Feature name to array `[n, *shape]`.
-            target: Theirs.
-            task: What is predicted.
-
-        Raises:
-            InputError: With which value.
-        """
+        """See `Learner.check_values`: refuses what lies outside of what was declared."""
         del target
         check_features(self.features, features, task)
 
@@ -234,16 +225,7 @@ class MultinomialNBLearner(SumLearner):
         return self._map().largest * max(given(task), 1)
 
     def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
-        """Refuse values outside of what was declared.
-
-        Args:
-            features: Feature name to array `[n, *shape]`.
-            target: Theirs.
-            task: What is predicted.
-
-        Raises:
-            InputError: With which value.
-        """
+        """See `Learner.check_values`: refuses what lies outside of what was declared."""
         del target
         check_features(self._map(), features, task, "limit=…")
         check_no_less(0, features, self.unit, task)

@@ -118,16 +118,7 @@ class RidgeLearner(SumLearner):
         return max(self.features.largest, target) * self.features.largest
 
     def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
-        """Refuse values outside of what was declared.
-
-        Args:
-            features: Feature name to array `[n, *shape]`.
-            target: Theirs.
-            task: What is predicted.
-
-        Raises:
-            InputError: With which value.
-        """
+        """See `Learner.check_values`: refuses what lies outside of what was declared."""
         check_features(self.features, features, task)
         check_target(target, task, self.target_unit, self.target_limit)
 
