@@ -17,16 +17,7 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import (
-    check_numbers,
-    chunks,
-    given,
-    log_priors,
-    one_hot,
-    positive,
-    softmax,
-    summed,
-)
+from shards.learners.counting import check_numbers, chunks, given, log_priors, one_hot, positive, softmax, summed
 from shards.learners.feature_maps import FeatureMap, Raw, feature_map
 from shards.learners.limits import check_features, check_no_less
 from shards.learners.merging import stacked

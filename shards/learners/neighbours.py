@@ -19,15 +19,7 @@ import numpy as np
 from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Predictor, State, StepData
-from shards.learners.counting import (
-    check_numbers,
-    chunks,
-    columns,
-    given,
-    target_counts,
-    target_largest,
-    target_limits,
-)
+from shards.learners.counting import check_numbers, chunks, columns, given, target_counts, target_largest, target_limits
 from shards.learners.feature_maps import EXACT_FLOAT, FeatureMap, feature_map
 from shards.learners.limits import check_features, check_target
 from shards.learners.merging import RECORDS, MergeLearner, stacked
