@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from unlearn.language.calls import CACHES, cache_of
 from unlearn.language.hooks import logits_of, read_logits
 from unlearn.language.text import encode, filler_of
 
@@ -24,7 +25,10 @@ class Reader:
         self._cache: Any = None
         # What the argument and the result are called depends on the version of transformers.
         taken = signature(model.forward).parameters
-        self._name = next((name for name in ("cache", "past_key_values") if name in taken), None)
+        self._name = next((name for name in CACHES if name in taken), None)
+        # Models without attention cache one state, and multiply every new token by all of a mask they are given.
+        attends = hasattr(getattr(model, "config", None), "num_attention_heads")
+        self._recurrent = bool(getattr(model, "_is_stateful", False)) and not attends
 
     def next(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits of what comes after all ids.
@@ -38,12 +42,16 @@ class Reader:
         """
         with self._evaluating(), torch.no_grad():
             if self._name is None:
-                return logits_of(self._model, ids, None if bool(mask.all()) else mask)[:, -1]
+                return logits_of(self._model, ids, None if bool(mask[:, 0].all()) else mask)[:, -1]
             positions = (mask.long().cumsum(1) - 1).clamp(min=0)
             new = slice(None) if self._cache is None else slice(-1, None)
-            options = {"attention_mask": mask, "position_ids": positions[:, new], self._name: self._cache}
+            options = {
+                "attention_mask": mask[:, new] if self._recurrent else mask,
+                "position_ids": positions[:, new],
+                self._name: self._cache,
+            }
             said = self._model(ids[:, new], use_cache=True, **options)
-            self._cache = said["cache"] if "cache" in said else said["past_key_values"]
+            self._cache = cache_of(said)  # none from some: they read all anew
             return read_logits(said)[:, -1]
 
     @contextmanager
@@ -79,7 +87,7 @@ def greedy(
     said = [""] * len(texts)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        found = _continued(model, tokenizer, [texts[row] for row in rows], max(lengths[row] for row in rows))
+        found = _continued(model, tokenizer, [texts[row] for row in rows], [lengths[row] for row in rows])
         for row, ids in zip(rows, found, strict=True):
             kept = ids[: lengths[row]].tolist()
             end = kept.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in kept else len(kept)
@@ -87,8 +95,8 @@ def greedy(
     return said
 
 
-def _continued(model: nn.Module, tokenizer: Any, texts: Sequence[torch.Tensor], steps: int) -> torch.Tensor:
-    """`[n, steps]` ids after texts that are padded on the left."""
+def _continued(model: nn.Module, tokenizer: Any, texts: Sequence[torch.Tensor], lengths: Sequence[int]) -> torch.Tensor:
+    """`[n, longest]` ids after texts that are padded on the left; after its own length, a row's mean nothing."""
     device = next(model.parameters()).device
     width = max(len(text) for text in texts)
     ids = torch.full((len(texts), width), filler_of(tokenizer), device=device)
@@ -97,7 +105,9 @@ def _continued(model: nn.Module, tokenizer: Any, texts: Sequence[torch.Tensor], 
         ids[row, width - len(text) :] = text.to(device)
         mask[row, width - len(text) :] = 1
     reader = Reader(model)
-    for _ in range(steps):
+    wanted = torch.tensor(lengths, device=device)
+    for step in range(max(lengths)):
         ids = torch.cat([ids, reader.next(ids, mask).argmax(-1, keepdim=True)], 1)
-        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], 1)
+        # Who has enough waits for the others without going on: its text may fill the model's window already.
+        mask = torch.cat([mask, (step + 1 < wanted)[:, None].to(mask)], 1)
     return ids[:, width:]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import MambaConfig, MambaForCausalLM, RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 
 from experiments.worlds.facts import tokenizer_of
 from tests.unlearn.language.conftest import made
@@ -47,6 +48,38 @@ def test_greedy_is_one_token_after_the_other(kind: str, batch: int, tokenizer: A
     assert len(set(found)) > 2
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_who_has_enough_takes_no_place_in_the_window(kind: str, tokenizer: Any) -> None:
+    model = made(kind, len(tokenizer))
+    assert model.config.max_position_embeddings == 64  # type: ignore[union-attr]
+    prompts, lengths = ["w3 " * 60 + "w4", "w1"], [3, 20]
+    alone = [greedy(model, tokenizer, [prompt], [length])[0] for prompt, length in zip(prompts, lengths, strict=True)]
+    assert greedy(model, tokenizer, prompts, lengths) == alone
+
+
+def recurrent(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    size = {"vocab_size": 20, "hidden_size": 32, "num_hidden_layers": 3, "eos_token_id": 2, "pad_token_id": 0}
+    if kind == "mamba":
+        return MambaForCausalLM(MambaConfig(**size, state_size=4)).eval()  # type: ignore[arg-type]
+    more = {"intermediate_size": 96, "num_attention_heads": 4, "lru_width": 32, "attention_window_size": 4}
+    return RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**size, **more)).eval()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["mamba", "recurrent_gemma"])
+def test_models_that_carry_a_state_along(kind: str) -> None:
+    model = recurrent(kind)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 3
+    ids = torch.tensor([[0, 0, 3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14, 15, 16]])
+    reader = Reader(model)
+    for length in range(4, 9):
+        said = reader.next(ids[:, :length], (ids[:, :length] != 0).long())
+        for row, start in enumerate((2, 0)):
+            assert torch.allclose(said[row], logits_of(model, ids[row : row + 1, start:length])[0, -1], atol=1e-4)
+
+
 class Next(nn.Module):
     """Says the next token, and nothing but logits; has no cache and takes no mask."""
 
@@ -65,6 +98,7 @@ def test_any_module_can_go_on_and_the_end_ends(tokenizer: Any) -> None:
     assert order[2] == tokenizer.eos_token
     start = order.index("w5")
     assert greedy(model, tokenizer, ["w5"], [3]) == [" ".join(order[start + 1 : start + 4])]
+    assert greedy(model, tokenizer, ["w5", "w5"], [3, 1])[1] == order[start + 1], "nothing is padded: it takes no mask"
     # After the last token come the padding, the unknown token and the end.
     assert tokenizer.eos_token not in greedy(model, tokenizer, [last], [9])[0]
 
