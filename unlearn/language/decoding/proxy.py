@@ -50,7 +50,7 @@ class Steered:
         rule: How they are combined.
 
     Raises:
-        ConfigurationError: If there are fewer or more helpers than the rule asks.
+        ConfigurationError: If there are fewer or more helpers than the rule asks, or one of the models has an encoder.
     """
 
     guarantee = Guarantee.SUPPRESSION
@@ -59,6 +59,12 @@ class Steered:
     def __init__(self, base: nn.Module, helpers: Sequence[nn.Module], rule: LogitRule) -> None:
         if len(helpers) != rule.n_helpers:
             raise ConfigurationError(f"{type(rule).__name__} needs {rule.n_helpers} helpers, got {len(helpers)}")
+        for model in (base, *helpers):
+            if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+                raise ConfigurationError(
+                    f"{type(model).__name__} has an encoder: steering needs causal models, which read the text they "
+                    "go on with"
+                )
         self.base = base
         self.helpers = tuple(helpers)
         self.rule = rule
@@ -73,6 +79,10 @@ class Steered:
 
         Returns:
             `[n, T, vocabulary]`.
+
+        Raises:
+            InputError: If a logit is not a number where there is no padding, or a helper knows fewer tokens than the
+                base model.
         """
         with torch.no_grad():
             base = _evaluated(self.base, ids, mask)
@@ -82,7 +92,9 @@ class Steered:
             self.rule.combine(base[:, at], [helper[:, at] for helper in helpers], place)
             for at, place in enumerate(places)
         ]
-        return torch.stack(said, 1)
+        found = torch.stack(said, 1)
+        _check_numbers(found if mask is None else found[mask.bool()])
+        return found
 
     def processor(self, mask: torch.Tensor | None = None) -> Processor:
         """What `generate` takes, once: `model.generate(ids, logits_processor=[steered.processor(mask)])`.
@@ -101,21 +113,28 @@ class Steered:
         Args:
             ids: `[n, T]` int64 prompts, padded on the left.
             mask: `[n, T]`, 0 where there is padding; None: nowhere.
-            **options: As `generate` takes them.
+            **options: As `generate` takes them. Penalties for repetition change the base model's logits before
+                steering; temperature, top-k and top-p come after it, as do processors given here.
 
         Returns:
             `[n, T + new]` int64; with `num_return_sequences`, so many times n.
 
         Raises:
             ConfigurationError: If several beams are asked for: they change places between steps, the helpers' caches
-                would not; if more than the tokens is asked for; or if the base model has no `generate`.
+                would not; if more tokens than one are guessed at once; if more than the tokens is asked for; or if the
+                base model has no `generate`.
         """
-        if _beams(self.base, options) > 1:
+        if (_option(self.base, options, "num_beams") or 1) > 1:
             raise ConfigurationError(
                 "beam search is not supported: beams change places between steps, and the helpers' caches would not "
                 "follow. Use num_beams=1, greedy or sampling"
             )
-        if options.get("return_dict_in_generate"):
+        if options.get("assistant_model") is not None or _option(self.base, options, "prompt_lookup_num_tokens"):
+            raise ConfigurationError(
+                "assisted generation is not supported: guessed tokens are taken back, and the helpers' caches would "
+                "not follow. Leave assistant_model and prompt_lookup_num_tokens away"
+            )
+        if _option(self.base, options, "return_dict_in_generate"):
             raise ConfigurationError(
                 "generate returns tokens alone: for scores and the like, give processor() to the base model's generate"
             )
@@ -124,11 +143,9 @@ class Steered:
             raise ConfigurationError(f"{type(self.base).__name__} has no generate: use logits")
         if mask is None:
             mask = torch.ones_like(ids)
+        more = options.pop("logits_processor", None) or ()
         with frozen(self.base):
-            found = generate(
-                ids, attention_mask=mask, logits_processor=[self.processor(mask), *options.pop("logits_processor", [])],
-                **options,
-            )  # fmt: skip
+            found = generate(ids, attention_mask=mask, logits_processor=[self.processor(mask), *more], **options)
         return torch.as_tensor(found)
 
     def trace(self, tokenizer: Any, prompt: str, answer: str) -> list[TokenShift]:
@@ -213,22 +230,22 @@ class Processor:
 
         Raises:
             ConfigurationError: If the tokens before are not those of the last step: it was used before, or beams
-                changed places; or if the mask is that of other prompts.
+                changed places; if the mask is that of other prompts; or if there are no tokens.
             InputError: If a logit is not a number.
         """
         self._check(input_ids)
+        # Before the helpers read: if one fails, others have read already, and nothing can be asked again.
+        self._seen = input_ids
         mask = torch.ones_like(input_ids) if self._mask is None else _grown(self._mask, input_ids)
         helpers = [_fitted(reader.next(input_ids, mask), scores.shape[-1]) for reader in self._readers]
         found = self._rule.combine(scores, helpers, self._place)
-        if bool(torch.isnan(found).any()):
-            raise InputError(
-                "a logit is not a number: look at the weights of base and helpers, or load them in float32"
-            )
+        _check_numbers(found)
         self._place += 1
-        self._seen = input_ids
         return found
 
     def _check(self, ids: torch.Tensor) -> None:
+        if not ids.shape[1]:
+            raise ConfigurationError("helpers read tokens: call generate with them, not with inputs_embeds alone")
         if self._seen is None:
             return
         known = self._seen.shape[1]
@@ -239,7 +256,7 @@ class Processor:
         ):
             raise ConfigurationError(
                 "the tokens so far are not those of the last step: a processor serves one call of generate, without "
-                "beam search; make a new one with processor()"
+                "beam search or assisted generation; make a new one with processor()"
             )
 
 
@@ -259,12 +276,16 @@ def mean_shifts(traces: Sequence[TokenShift], kind: Callable[[str], str]) -> dic
     return {name: sum(shifts) / len(shifts) for name, shifts in groups.items()}
 
 
-def _beams(model: nn.Module, options: Mapping[str, Any]) -> int:
-    """How many beams `generate` would search with: by name, by the configuration given, or by the model's own."""
-    found = options.get("num_beams")
+def _option(model: nn.Module, options: Mapping[str, Any], name: str) -> Any:
+    """What `generate` would go by: what is given by name, or in a configuration, or the model's own; None: nothing."""
     configs = (options.get("generation_config"), getattr(model, "generation_config", None))
-    given = [] if found is not None else [getattr(one, "num_beams", None) for one in configs]
-    return int(next((one for one in (found, *given) if one is not None), 1))
+    given = (options.get(name), *(getattr(one, name, None) for one in configs))
+    return next((one for one in given if one is not None), None)
+
+
+def _check_numbers(logits: torch.Tensor) -> None:
+    if bool(torch.isnan(logits).any()):
+        raise InputError("a logit is not a number: look at the weights of base and helpers, or load them in float32")
 
 
 def _evaluated(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

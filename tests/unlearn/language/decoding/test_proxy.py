@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
 
 from experiments.worlds.facts import tokenizer_of
 from tests.unlearn.language.conftest import Knowing, made, state_of
@@ -60,6 +60,24 @@ def test_several_samples_of_each_prompt(kind: str) -> None:
     for row, text in enumerate((prompts[0, 2:], prompts[1])):
         expected = by_hand(tuner, text, 5)[len(text) :].tolist()
         assert found[3 * row : 3 * row + 3, 5:].tolist() == [expected] * 3
+
+
+def test_a_processor_that_failed_is_not_asked_again() -> None:
+    base, expert, antiexpert = models()
+    processor = ProxyTuner(base, expert, antiexpert).processor()
+    processor(IDS, logits_of(base, IDS)[:, -1])
+    longer = torch.cat([IDS, IDS[:, :1]], 1)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    hook = antiexpert.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        processor(longer, torch.zeros(2, 20))
+    hook.remove()
+    # The expert has read the new token, and would read it once more.
+    with pytest.raises(ConfigurationError, match="serves one call of generate"):
+        processor(longer, torch.zeros(2, 20))
 
 
 def test_logits_are_those_of_the_rule() -> None:
@@ -133,6 +151,19 @@ def test_bad_input() -> None:
         tuner.generate(IDS, generation_config=GenerationConfig(num_beams=2))
     with pytest.raises(ConfigurationError, match="generate returns tokens alone"):
         tuner.generate(IDS, return_dict_in_generate=True)
+    with pytest.raises(ConfigurationError, match="generate returns tokens alone"):
+        tuner.generate(IDS, generation_config=GenerationConfig(return_dict_in_generate=True))
+    with pytest.raises(ConfigurationError, match="assisted generation is not supported"):
+        tuner.generate(IDS, assistant_model=expert)
+    with pytest.raises(ConfigurationError, match="assisted generation is not supported"):
+        tuner.generate(IDS, generation_config=GenerationConfig(prompt_lookup_num_tokens=2))
+    with pytest.raises(ConfigurationError, match="helpers read tokens"):
+        tuner.processor()(IDS[:, :0], torch.zeros(2, 20))
+    translator = T5ForConditionalGeneration(
+        T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    )
+    with pytest.raises(ConfigurationError, match="has an encoder"):
+        ProxyTuner(base, expert, translator)
     with pytest.raises(ConfigurationError, match="is not that of the prompts"):
         tuner.processor(torch.ones(3, 4))(IDS, logits_of(base, IDS)[:, -1])
     with pytest.raises(ConfigurationError, match="is not that of the prompts"):
@@ -151,5 +182,7 @@ def test_bad_input() -> None:
         next(expert.parameters()).fill_(math.nan)
     with pytest.raises(InputError, match="not a number"):
         tuner.generate(IDS, max_new_tokens=1)
+    with pytest.raises(InputError, match="not a number"):
+        tuner.logits(IDS)
     with pytest.raises(ConfigurationError, match="has no generate"):
         Steered(nn.Linear(2, 2), [expert, antiexpert], Offset()).generate(IDS)
