@@ -43,7 +43,7 @@ def log_likelihood(logits: torch.Tensor, ids: torch.Tensor, answers: torch.Tenso
         `[n]`.
     """
     said = _log_probabilities(logits[:, :-1]).gather(2, ids[:, 1:, None])[..., 0]
-    return (said * answers[:, 1:]).sum(1)
+    return said.masked_fill(~answers[:, 1:], 0).sum(1)
 
 
 def gradient_ascent(likelihood: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

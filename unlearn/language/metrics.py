@@ -183,7 +183,8 @@ def answer_log_probability(
     found = []
     for padded, logits in _read(model, tokenizer, pairs, batch):
         each = logits[:, :-1].double().log_softmax(-1).gather(2, padded.ids[:, 1:, None])[..., 0]
-        found.append((each * padded.answers[:, 1:]).sum(1).cpu())
+        # A product would be no number where a token that is no answer has probability 0.
+        found.append(each.masked_fill(~padded.answers[:, 1:], 0).sum(1).cpu())
     return torch.cat(found)
 
 
@@ -243,6 +244,8 @@ def _old(probe: Probe, edits: Sequence[Edit]) -> str | None:
 
 
 def _read(model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch: int) -> Any:
+    if not pairs:
+        raise InputError("no pairs are given, so there is nothing to ask for")
     device = next(model.parameters()).device
     texts: list[Encoded] = [encode(tokenizer, prompt, answer) for prompt, answer in pairs]
     for at in range(0, len(texts), batch):

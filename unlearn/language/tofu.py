@@ -219,12 +219,14 @@ def model_utility(scores: Mapping[str, Scores]) -> float:
         In [0, 1]; 0 if one of them is.
 
     Raises:
-        InputError: If there are no sets, or one has no truth ratios.
+        InputError: If there are no sets, one has no truth ratios, or a score is not a number.
     """
     missing = [name for name, found in scores.items() if not len(found.truth_ratios)]
     if missing or not scores:
         raise InputError(f"utility needs sets with wrong answers; without: {', '.join(missing) or 'there are no sets'}")
     each = [value for found in scores.values() for value in (found.probability, found.rouge, found.truth)]
+    if any(map(math.isnan, each)):
+        raise InputError("a score is not a number: look at the model's weights, or load it in float32")
     return len(each) / sum(1 / value for value in each) if min(each) > 0 else 0.0
 
 

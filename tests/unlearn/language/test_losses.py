@@ -52,6 +52,8 @@ def test_likelihood_and_what_is_made_of_it(said: dict[str, torch.Tensor]) -> Non
     lengths = said["answers"].sum(1)
     likelihood = log_likelihood(said["now"], said["ids"], said["answers"])
     reference = log_likelihood(said["before"], said["ids"], said["answers"])
+    impossible = said["now"].index_fill(2, said["ids"][0, 1:2], -math.inf)
+    assert log_likelihood(impossible, said["ids"], torch.zeros_like(said["answers"])).tolist() == [0.0] * len(lengths)
     assert likelihood.tolist() == pytest.approx(now)
     sizes = [3, 2, 1]
     assert float(gradient_ascent(likelihood, lengths)) == pytest.approx(

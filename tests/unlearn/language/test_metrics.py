@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -94,9 +96,31 @@ def test_success_compares_with_the_old_answer_of_the_same_subject(knowing: Knowi
     assert found.success == {"reliability": 0, "generalization": 0}
 
 
+def test_impossible_tokens_count_in_answers_alone(knowing: Knowing) -> None:
+    pairs = [(fact.prompt(), fact.answer) for fact in knowing.world.facts[:2]]
+    pairs.append((pairs[0][0], f"{pairs[0][1]} . {pairs[0][1]}"))  # so that the others are padded
+    before = answer_log_probability(knowing.model, knowing.tokenizer, pairs)
+    asked = encode(knowing.tokenizer, *pairs[0])
+    head = knowing.model.get_output_embeddings()  # type: ignore[operator]
+
+    def likelihoods(*ruled_out: int) -> torch.Tensor:
+        places = torch.tensor(ruled_out)
+        hook = head.register_forward_hook(lambda _, __, said: said.index_fill(-1, places, -math.inf))
+        found = answer_log_probability(knowing.model, knowing.tokenizer, pairs)
+        hook.remove()
+        return found
+
+    without = likelihoods(int(asked.ids[1]), knowing.tokenizer.pad_token_id)
+    assert torch.allclose(without, before, atol=0.1)
+    assert likelihoods(int(asked.answer[0]))[0] == -math.inf
+
+
 def test_nothing_to_score(knowing: Knowing) -> None:
     with pytest.raises(InputError, match="no edits"):
         score_edit(knowing.model, knowing.tokenizer, [], [Probe("locality", "F1", "L1")])
+    for ask in (answered, answer_log_probability):
+        with pytest.raises(InputError, match="no pairs"):
+            ask(knowing.model, knowing.tokenizer, [])
 
 
 def test_one_pass_over_all_kinds_is_one_for_each(knowing: Knowing) -> None:

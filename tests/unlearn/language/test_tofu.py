@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,9 @@ def test_utility_is_the_harmonic_mean_of_all() -> None:
     expected = statistics.harmonic_mean([0.9, 0.8, 0.7, 0.5, 0.6, 0.25, 0.3, 0.4, 0.9])
     assert model_utility(sets) == pytest.approx(expected)
     assert model_utility({**sets, "facts": scores(0.0, 0.4, 0.1)}) == 0
+    for unknown in (scores(math.nan, 0.4, 0.1), scores(0.3, math.nan, 0.1), scores(0.3, 0.4, math.nan)):
+        with pytest.raises(InputError, match="not a number"):
+            model_utility({"facts": unknown})
 
 
 def test_files_of_tofu(tmp_path: Path) -> None:
