@@ -11,8 +11,9 @@ Round to nearest, symmetric, per output channel. For the row \(w\) of weights th
 
 where halves are rounded to the even number, and a row of zeros stays. No \(\lvert w_i / s \rvert\) is above
 \(q_{\max}\), so nothing is clipped. The weights of `nn.Linear` (a row is an output), transformers' `Conv1D` (a column
-is one) and `nn.Embedding` (a row is a token) are rounded; biases and norms are not. Activations stay in floating
-point: this is about what the weights hold, not about speed.
+is one) and `nn.Embedding` (a row is a token) are rounded; biases, norms and convolutions are not. Experts that are held
+as one block of several matrices are refused: which axis is that of inputs depends on the model. Activations stay in
+floating point: this is about what the weights hold, not about speed.
 """
 
 from __future__ import annotations
@@ -36,20 +37,24 @@ def quantised(model: nn.Module, bits: int) -> nn.Module:
         A new model, whose weights are the rounded ones in the old dtype; weights that were shared still are.
 
     Raises:
-        InputError: If there are fewer or more bits.
+        InputError: If there are fewer or more bits; if a weight cannot be rounded in its place, or none is there to be.
     """
     if not 2 <= bits <= 8:
         raise InputError(f"bits must be 2 to 8, got {bits}")
     found = copy.deepcopy(model)
     seen: set[int] = set()
     with torch.no_grad():
-        for module in found.modules():
+        for name, module in found.named_modules():
+            _check(name, module)
             axis = _inputs(module)
-            weight = getattr(module, "weight", None)
-            if axis is None or not isinstance(weight, torch.Tensor) or id(weight) in seen:
+            if axis is None:
                 continue
-            seen.add(id(weight))
-            weight.copy_(rounded(weight, bits, axis))
+            weight = module.get_parameter("weight")
+            if id(weight) not in seen:
+                seen.add(id(weight))
+                weight.copy_(rounded(weight, bits, axis))
+    if not seen:
+        raise InputError(f"{type(model).__name__} has no linear map and no embedding: nothing would be rounded")
     return found
 
 
@@ -70,6 +75,21 @@ def rounded(weight: torch.Tensor, bits: int, axis: int) -> torch.Tensor:
     step = exact.abs().amax(axis, keepdim=True) / largest
     step = torch.where(step > 0, step, torch.ones_like(step))
     return ((exact / step).round() * step).to(weight)
+
+
+def _check(name: str, module: nn.Module) -> None:
+    """Refuse weights that would stay as they are without anybody being told."""
+    if _inputs(module) is not None:
+        weight = dict(module.named_parameters(recurse=False)).get("weight")
+        if weight is None or not weight.is_floating_point():
+            raise InputError(
+                f"{name}.weight is no parameter in floating point: take the model before it was quantised or "
+                "parametrised"
+            )
+    for own, parameter in module.named_parameters(recurse=False):
+        several = sum(size > 1 for size in parameter.shape) > 2
+        if several and not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            raise InputError(f"{name}.{own} holds several matrices in one: experts cannot be rounded")
 
 
 def _inputs(module: nn.Module) -> int | None:

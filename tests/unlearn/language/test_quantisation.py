@@ -74,6 +74,22 @@ def test_models_of_transformers(kind: str) -> None:
         assert len(channel.unique()) <= 7
 
 
+def test_weights_that_would_stay_as_they_are_are_refused() -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    size = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_local_experts": 2}
+    experts = MixtralForCausalLM(MixtralConfig(**size, num_attention_heads=2, num_key_value_heads=1))  # type: ignore
+    if not any(isinstance(module, nn.Linear) and "expert" in name for name, module in experts.named_modules()):
+        with pytest.raises(InputError, match="holds several matrices in one"):
+            quantised(experts, 4)
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    with pytest.raises(InputError, match="weight is no parameter in floating point"):
+        quantised(normed, 4)
+    with pytest.raises(InputError, match="nothing would be rounded"):
+        quantised(nn.LayerNorm(4), 4)
+    assert quantised(nn.Sequential(nn.Conv2d(3, 4, 2), nn.Linear(2, 2)), 4) is not None
+
+
 @pytest.mark.parametrize("bits", [1, 9])
 def test_bits_out_of_range(bits: int) -> None:
     with pytest.raises(InputError, match="2 to 8"):
