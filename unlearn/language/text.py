@@ -79,7 +79,7 @@ def encode(
     Args:
         tokenizer: A fast tokenizer of transformers, or whatever takes `return_offsets_mapping=True` as they do.
         prompt: The prompt; holds the subject, if there is one.
-        answer: What follows it; a space is put between where neither has one.
+        answer: What follows it; a space is put between where no white space is.
         subject: Whose last token is looked for, at its first occurrence in the prompt that is no part of another word;
             spaces around it do not count. None: no token is.
         prefix: Stands before all.
@@ -93,7 +93,7 @@ def encode(
         InputError: If the subject is not in the prompt, or a part has no token of its own.
     """
     before = f"{prefix}{prompt}"
-    gap = " " if answer and not before.endswith(" ") and not answer.startswith(" ") else ""
+    gap = "" if not answer or before[-1:].isspace() or answer[0].isspace() else " "
     ids, offsets = _tokens(tokenizer, f"{before}{gap}{answer}")
     start = next((at for at, (_, end) in enumerate(offsets) if end > len(before)), len(ids)) if answer else len(ids)
     if answer and start == len(ids):

@@ -44,6 +44,7 @@ def test_a_byte_level_tokenizer() -> None:
             upto = tokenizer.decode(found.ids[: (found.site or 0) + 1])
             assert upto.endswith(subject)
             assert len(upto) <= prompt.index(subject) + len(subject)
+    assert tokenizer.decode(encode(tokenizer, "User: who?\nModel:\n", "Ann").answer) == "Ann"
 
 
 @pytest.mark.parametrize(
