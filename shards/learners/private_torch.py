@@ -185,6 +185,10 @@ class PrivateTorchLearner(Learner):
             seed_generators(0)
             check_module(self, make_module(self.plain, task), task)
 
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse features that would be infinite as the module sees them; see `TorchLearner.check_values`."""
+        self.plain.check_values(features, target, task)
+
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
         """Train one step, with fresh noise: the same arguments give another state of the same distribution.
 
