@@ -187,7 +187,8 @@ def build(
 ) -> tuple[BuildReport, TrainingError | None]:
     """Have every missing step of some shards trained, published and recorded.
 
-    A shard whose training fails keeps no other from being trained, and no request that waits for others only. A request that comes meanwhile wins: the shards it hits are stopped, forgotten from, and trained again at the end.
+    A shard whose training fails keeps no other from being trained. A request that comes meanwhile wins: the shards it
+    hits are stopped, forgotten from, and trained again at the end.
 
     Args:
         site: The workspace, whose lock the caller holds.

@@ -1299,8 +1299,8 @@ class Workspace:
             What was noted.
 
         Raises:
-            InputError: If a text is empty, too long or cannot be stored, there is no such source, or no language model in
-                the folder.
+            InputError: If a text is empty, too long or cannot be stored, there is no such source, or no language model
+                in the folder.
         """
         if kind == LANGUAGE_MODEL:
             folder = Path(location).absolute()
@@ -1759,6 +1759,12 @@ def _check_deadline(deadline: object) -> None:
             "a deadline is a datetime with a time zone, such as datetime(2027, 1, 31, tzinfo=UTC), got "
             f"{deadline!r}; nothing was changed"
         )
+    try:
+        deadline.astimezone(UTC)
+    except OverflowError as error:
+        raise InputError(
+            f"a deadline is in the years 1 to 9999, also in UTC, got {deadline}; nothing was changed"
+        ) from error
 
 
 def _check_text(name: str, value: object) -> None:
@@ -1770,7 +1776,8 @@ def _check_length(name: str, value: str) -> None:
     """Refuse what no receipt can name: the request that taints it could never be finished."""
     if not 1 <= len(value) <= MAX_NAME:
         raise InputError(
-            f"{name} must have from 1 to {MAX_NAME:,} characters, got {len(value):,}: receipts name it; nothing was changed"
+            f"{name} must have from 1 to {MAX_NAME:,} characters, got {len(value):,}: receipts name it; nothing was "
+            "changed"
         )
 
 

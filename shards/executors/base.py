@@ -126,7 +126,8 @@ class Executor(ABC):
         self.perform(program, largest_first(chains), on_turn)
         failures = [chain.failure for chain in chains if chain.failure is not None]
         if failures:
-            raise first_of(failures)
+            failure = first_of(failures)
+            raise failure
 
     def map(
         self,

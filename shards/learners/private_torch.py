@@ -39,6 +39,7 @@ from shards.noise import SYSTEM, Source
 from shards.task import Kind, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 _PLAIN = ("module", "module_args", "optimizer", "optimizer_args", "schedule", "schedule_args", "loss", "input_dtype")

@@ -103,10 +103,7 @@ def _check_installed() -> None:
 
 
 def _check_module(learner: TorchLearner, task: Task) -> None:
-    """Refuse arguments that the module's factory does not take, or that contradict the task, and what makes no module.
-
-    It is made here, since the task that the first batch declares stays: later no training could begin.
-    """
+    """Refuse arguments that the module's factory does not take, or that contradict the task, and what makes no module."""
     factory, arguments, size = resolve_callable(text_of(learner.module)), learner.module_args, output_size(task)
     if not accepts(factory, **module_arguments(learner, factory, task)):
         raise ConfigurationError(
@@ -124,6 +121,7 @@ def _check_module(learner: TorchLearner, task: Task) -> None:
             "TorchLearner: which weights are the default changes with torchvision's version: name them in "
             "module_args, such as weights='IMAGENET1K_V1', if they are public and owe nothing to the data"
         )
+    # What the first batch declares stays: if it were made in training only, none could ever begin.
     try:
         learner.make(task)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -131,8 +129,8 @@ def _check_module(learner: TorchLearner, task: Task) -> None:
             raise
         shapes = {name: tuple(schema.shape) for name, schema in task.features.items()}
         raise ConfigurationError(
-            f"TorchLearner: {learner.module!r} failed with module_args {dict(arguments)} for features of shape {shapes} "
-            f"and {size} outputs: {type(error).__name__}: {error}"
+            f"TorchLearner: {learner.module!r} failed with module_args {dict(arguments)} for features of shape "
+            f"{shapes} and {size} outputs: {type(error).__name__}: {error}"
         ) from error
 
 

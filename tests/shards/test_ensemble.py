@@ -41,9 +41,7 @@ def test_a_shard_that_is_missing_abstains() -> None:
 NONE = np.full(3, np.nan)
 
 
-@pytest.mark.parametrize(
-    ("rule", "weights"), [("mean", (1, 1, 1)), ("weighted", (1, 2, 5)), ("vote", (1, 1, 1))]
-)
+@pytest.mark.parametrize(("rule", "weights"), [("mean", (1, 1, 1)), ("weighted", (1, 2, 5)), ("vote", (1, 1, 1))])
 def test_a_member_abstains_where_it_says_no_number(rule: str, weights: tuple[int, int, int]) -> None:
     silent = np.array([ONE[0], NONE]), np.array([[np.inf, 0.6, 0.4], NONE]), np.array([THREE[0], NONE])
     said = np.eye(3)[[0, 2]] if rule == "vote" else np.array([ONE[0], THREE[0]])
@@ -60,7 +58,8 @@ def test_so_it_does_with_targets() -> None:
         first[0] = np.nan
         expected = np.stack([second[0], 2 * np.ones(shape[1:])])
         assert np.allclose(combine(members(first, second), "mean", X), expected)
-        joined = combine_joined(members(first, second), lambda _: iter([np.stack([first, second])]), "mean", X)
+        together = np.stack([first, second])
+        joined = combine_joined(members(first, second), lambda _, said=together: iter([said]), "mean", X)
         assert np.allclose(joined, expected)
 
 

@@ -107,7 +107,8 @@ def test_errors_of_user_code_name_where_they_happened() -> None:
     told = Told()
     assert told.work.hear(answer)  # the worker is free for others
     failure = told.work.failure
-    assert told.work.is_done and failure is not None
+    assert told.work.is_done
+    assert failure is not None
     assert str(failure).startswith("training shard 3, step 2 failed: ValueError: no")
     assert (failure.shard, failure.position, failure.traceback) == (3, 2, "line 1")
     assert first_of([failure]) is failure

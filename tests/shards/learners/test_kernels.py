@@ -39,9 +39,9 @@ from shards.task import FieldSchema, Task
 PINS = {
     "adapters/1 torch/1": "7563b92c7466607711f6b76795dcdb7cb3cb30c348bdf45faee167cde233852f",
     "mlp/1": "de616d329607a7da1a26fa230a1a530db1dc58c5b5606887f453645b8901a5b1",
-    "private-torch/2": "d52e2807521cdfbf2573549921447bf91ed50d060f577f9e474a9093cc0e540a",
+    "private-torch/2": "91753629f75c0b3871e1a61ada67ac4ec556c58f08024ff6270c7f1a9d42566b",
     "random_trees/1": "2f530c0153aedb2b3d7067868c5128f422f654d058570bbd57e84c1de9267495",
-    "sklearn/1": "f3e4c4c67d6a2429d88bd6f171a4c0ea79fc874c3eec2205852566e3ce968837",
+    "sklearn/1": "5a036921051464d95df49dd54ca99c89f6471b9f4e9814abde011dedf6588305",
     "torch/1": "8029fbd824d6bc2ce841d4ea78294f2f5e63db036e56ae094a6d6aa4482eb962",
 }
 """Digest of the source of each kernel, by its name."""
