@@ -103,7 +103,7 @@ def _check_installed() -> None:
 
 
 def _check_module(learner: TorchLearner, task: Task) -> None:
-    """Refuse arguments that the module's factory does not take, or that contradict the task, and what makes no module."""
+    """Refuse arguments that the module's factory does not take, that contradict the task, or that make no module."""
     factory, arguments, size = resolve_callable(text_of(learner.module)), learner.module_args, output_size(task)
     if not accepts(factory, **module_arguments(learner, factory, task)):
         raise ConfigurationError(
