@@ -1,12 +1,14 @@
 """The served model: one state per shard, or none, and a rule that joins what they say.
 
-A shard without a state abstains: the others are joined as if it did not exist.
+A shard without a state abstains: the others are joined as if it did not exist. So does, row by row, one whose state
+gives no number: a single record has no variance, and Gaussian naive Bayes divides by that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -74,22 +76,26 @@ def combine(members: Mapping[int, Member] | Sequence[Member], aggregation: str, 
         features: Feature name to array `[n, *shape]`.
 
     Returns:
-        Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+        Class probabilities `[n, classes]` or targets `[n, ...]`, float64; NaN in rows of which no member says a number.
 
     Raises:
         NotServingError: If there are no members.
     """
     present = _in_order(list(members.values()) if isinstance(members, Mapping) else members)
     total: np.ndarray | None = None
-    weights = 0
+    weights: Any = 0
     for member in present:
         output = np.asarray(member.predict(features), dtype=np.float64)
-        weight = member.records if aggregation == "weighted" else 1
+        weight: Any = member.records if aggregation == "weighted" else 1
         said = _votes(output) if aggregation == "vote" else output
+        heard = _heard(output, 1)
+        if not heard.all():
+            said, weight = np.where(heard, said, 0.0), weight * heard
         total = said * weight if total is None else total + said * weight
-        weights += weight
+        weights = weights + weight
     assert total is not None  # noqa: S101 - there is at least one member
-    return total / weights
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / weights)
 
 
 def combine_joined(members: Sequence[Member], joined: Joined, aggregation: str, features: Features) -> np.ndarray:
@@ -102,12 +108,18 @@ def combine_joined(members: Sequence[Member], joined: Joined, aggregation: str, 
         features: Feature name to array `[n, *shape]`.
 
     Returns:
-        Class probabilities `[n, classes]` or targets `[n, ...]`, float64.
+        Class probabilities `[n, classes]` or targets `[n, ...]`, float64; NaN in rows of which no member says a number.
     """
     weights = np.array([member.records if aggregation == "weighted" else 1 for member in members], dtype=np.float64)
     parts = []
     for outputs in joined(features):
         said = _votes(outputs) if aggregation == "vote" else outputs
+        heard = _heard(outputs, 2)
+        if not heard.all():
+            each = weights.reshape(-1, *[1] * (said.ndim - 1)) * heard
+            with np.errstate(invalid="ignore"):
+                parts.append((np.where(heard, said, 0.0) * each).sum(axis=0) / each.sum(axis=0))
+            continue
         weighted = said * weights.reshape(-1, *[1] * (said.ndim - 1)) if aggregation == "weighted" else said
         parts.append(weighted.sum(axis=0) / weights.sum())
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -135,6 +147,12 @@ def _in_order(members: Sequence[Member]) -> list[Member]:
             "no shard has a trained state, so there is nothing to predict with: ingest records and train first"
         )
     return sorted(members, key=lambda member: member.shard)
+
+
+def _heard(outputs: np.ndarray, axes: int) -> np.ndarray:
+    """Where a member says numbers only: as many axes as it is looked at by, and ones of length 1 after them."""
+    inner = tuple(range(axes, outputs.ndim))
+    return np.asarray(np.isfinite(outputs).all(axis=inner, keepdims=True))
 
 
 def _votes(probabilities: np.ndarray) -> np.ndarray:

@@ -65,6 +65,11 @@ from shards.errors import BudgetSpentError, ConfigurationError, InputError, NotS
 Noise = Callable[[tuple[int, int]], np.ndarray]
 """Shape to independent standard normal numbers, float64."""
 
+LARGEST = 1e100
+"""Sigma and epsilon are at most this, and at least its inverse: squares and counts of labels stay finite."""
+
+MAX_VOTES = 2**31 - 1
+
 _ORDERS = 1.0 + np.logspace(-4, 9, 6_000)
 """Orders a to choose from; each gives a valid bound, and neighbours differ by half a per cent."""
 
@@ -88,12 +93,15 @@ class PrivateVotes:
     def __post_init__(self) -> None:
         for name in ("sigma", "max_epsilon"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigurationError(f"{name} must be a finite number above 0, got {value!r}")
-        if not 0 < self.delta < 1:
-            raise ConfigurationError(f"delta must be between 0 and 1, got {self.delta!r}")
-        if self.votes < 1:
-            raise ConfigurationError(f"votes must be at least 1, got {self.votes!r}")
+            if not (_is_real(value) and 1 / LARGEST <= value <= LARGEST):
+                raise ConfigurationError(
+                    f"{name} must be a number from {1 / LARGEST:g} to {LARGEST:g}, above which nothing can be counted, "
+                    f"got {value!r}"
+                )
+        if not (_is_real(self.delta) and 0 < self.delta < 1):
+            raise ConfigurationError(f"delta must be a number between 0 and 1, got {self.delta!r}")
+        if isinstance(self.votes, bool) or not isinstance(self.votes, int) or not 1 <= self.votes <= MAX_VOTES:
+            raise ConfigurationError(f"votes must be a whole number from 1 to {MAX_VOTES:,}, got {self.votes!r}")
 
     def epsilon(self, queries: int) -> float:
         """Epsilon after that many labels, at this delta.
@@ -159,6 +167,10 @@ class PrivateVotes:
             `[n]` int64.
         """
         return noisy_labels(counts, self.sigma, noise)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def zcdp_epsilon(rho: float, delta: float) -> float:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from shards.errors import DamageError
 from shards.learners.base import Learner, Predictor, State, StepContext, StepData
 from shards.task import Kind, Task
 
@@ -88,7 +89,7 @@ class Counting(Learner):
             time.sleep(600)
 
     def _raise_together(self, shard: int) -> None:
-        """Raise once two shards are at it."""
+        """Raise once two shards are at it, what ends the training of all."""
         here = Path(self.flag)
         here.mkdir(exist_ok=True)
         (here / str(shard)).touch()
@@ -97,7 +98,7 @@ class Counting(Learner):
             if time.monotonic() > until:
                 raise TimeoutError("no other shard came")
             time.sleep(0.01)
-        raise RuntimeError("the learner's own words")
+        raise DamageError("the learner's own words")
 
     def predictor(self, state: State, task: Task) -> Predictor:
         n = len(task.classes)

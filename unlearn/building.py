@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shards import recipe
 from shards.code import CodeDigest
 from shards.environment import step_environment
-from shards.errors import DamageError
+from shards.errors import DamageError, TrainingError
 from shards.executors.base import Environment, Executor, Program, Stop
 from shards.interrupts import guarded
 from shards.store import CheckpointHeader
@@ -184,10 +184,11 @@ def _noted(site: Site) -> Iterator[None]:
 
 def build(
     site: Site, executor: Executor, shards: Iterable[int], start_progress: ProgressStarter, serve: Serve
-) -> BuildReport:
+) -> tuple[BuildReport, TrainingError | None]:
     """Have every missing step of some shards trained, published and recorded.
 
-    A request that comes meanwhile wins: the shards it hits are stopped, forgotten from, and trained again at the end.
+    A shard whose training fails keeps no other from being trained. A request that comes meanwhile wins: the shards it
+    hits are stopped, forgotten from, and trained again at the end.
 
     Args:
         site: The workspace, whose lock the caller holds.
@@ -197,7 +198,7 @@ def build(
         serve: Called now and then.
 
     Returns:
-        What was done.
+        What was done; and why steps are missing still, for whoever has seen to the requests that wait for no such step.
     """
     with _noted(site):
         return _build(site, executor, sorted(shards), start_progress, serve)
@@ -205,24 +206,28 @@ def build(
 
 def _build(
     site: Site, executor: Executor, wanted: Sequence[int], start_progress: ProgressStarter, serve: Serve
-) -> BuildReport:
+) -> tuple[BuildReport, TrainingError | None]:
     started = time.perf_counter()
     drop_damaged(site, wanted)
     behind = [shard for shard, item in plan(site, wanted, "").items() if item.missing]
     if not behind:
-        return BuildReport(0, 0, 0, time.perf_counter() - started, 0.0)
+        return BuildReport(0, 0, 0, time.perf_counter() - started, 0.0), None
     code = site.check_code()
     program = Program(site.learner.libraries, code.digest)
     environment = _record_environment(site, executor.environment(program), code)
     orders = _missing(site, behind, environment)
     told = start_progress(sum(step.visits for order in orders for step in order.steps))
     builder = _Builder(site, executor, told, serve, [], set())
+    failure = None
     while orders:
         builder.hit.clear()
-        builder.train(program, orders)
+        try:
+            builder.train(program, orders)
+        except TrainingError as error:
+            failure = error
         orders = _missing(site, sorted(builder.hit), environment) if builder.hit else []
     built = builder.built
-    return BuildReport(
+    report = BuildReport(
         shards=len({step.header.shard for step in built}),
         steps=len(built),
         visits=sum(step.visits for step in built),
@@ -230,6 +235,8 @@ def _build(
         training_seconds=sum(step.seconds for step in built),
         environment=environment,
     )
+    # A request may have removed what a shard could not be trained on.
+    return report, failure if failure is not None and _missing(site, wanted, environment) else None
 
 
 def _missing(site: Site, shards: Iterable[int], environment: str) -> list[ChainOrder]:

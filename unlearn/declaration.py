@@ -7,6 +7,7 @@ owner only, the keys that make placement and pseudonyms unpredictable. Neither h
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -25,7 +26,7 @@ from shards.learners.base import Learner
 from shards.location import normal_location
 from shards.placement import KEY_BYTES, Region
 from shards.private_votes import PrivateVotes
-from shards.records import encode_target, to_ids
+from shards.records import encode_target, is_unicode, to_ids
 from shards.train import code_of, describe_learner
 from unlearn.errors import ConfigurationError, WorkspaceError
 
@@ -227,9 +228,7 @@ def declare(
         _check_votes(task, random_state)
     else:
         check_aggregation(aggregation, task, learner)
-    labels = None if classes is None else np.asarray(classes).tolist()
-    if labels is not None:
-        encode_target(np.array([], dtype=np.int64), "classification", labels)
+    labels = None if classes is None else _labels(classes)
     code = code_digest(code_of(learner))
     if ledger is not None:
         from unlearn.ledger.database import check_url
@@ -251,6 +250,23 @@ def declare(
         risk_classes=None if risk_classes is None else _described(risk_classes, aggregation, n_shards, n_slices),
         method=method,
     )
+
+
+def _labels(classes: Sequence[Json]) -> list[Json]:
+    """Declared classes, such that can be written down and held against targets."""
+    try:
+        labels: list[Json] = np.asarray(classes).tolist()
+    except ValueError as error:
+        raise ConfigurationError(f"classes must be one list of texts or numbers: {error}") from error
+    if not isinstance(labels, list) or not labels:
+        raise ConfigurationError(f"classes must be a list of every label there may ever be, got {classes!r}")
+    encode_target(np.array([], dtype=np.int64), "classification", labels)
+    for label in labels:
+        if (isinstance(label, float) and not math.isfinite(label)) or (
+            isinstance(label, str) and not is_unicode([label])
+        ):
+            raise ConfigurationError(f"class {label!r} is no finite number, and no text that can be written as UTF-8")
+    return labels
 
 
 def _described(

@@ -40,6 +40,7 @@ from unlearn.facts import LANGUAGE_MODEL, NOT_MADE, EditRequest, EditState, Fact
 from unlearn.ledger import EDITING, Artefact, Edited, EditSubmission, now
 from unlearn.model_folder import check_folder, folder_digest, read_note, weights_commitment
 from unlearn.receipt.predicate import OPENING_BYTES
+from unlearn.receipt.strict import MAX_NAME
 from unlearn.site import Site
 
 MAKE = "unlearn.language.requested:make"
@@ -281,7 +282,10 @@ def _make(site: Site, request: EditRequest, kept: Json) -> tuple[str, str]:
     site.ledger.check_writer()
     draft.rename(output)
     sync_path(output.parent)
-    artefact = Artefact(f"art-{secrets.token_hex(8)}", f"{before.name}, edited", before.kind, str(output), now())
+    name = f"{before.name}, edited"
+    if len(name) > MAX_NAME:  # after hundreds of edits of edits; receipts must be able to name it
+        name = before.name
+    artefact = Artefact(f"art-{secrets.token_hex(8)}", name, before.kind, str(output), now())
     site.ledger.finish_edit(request.id, Edited(artefact, answer["weights"], Measured.from_json(answer["measured"])))
     return "", ""
 

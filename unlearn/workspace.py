@@ -98,6 +98,7 @@ from unlearn.ledger import APPLYING, EDITING, Artefact, BuiltStep, NewSlice, now
 from unlearn.model_folder import check_folder
 from unlearn.progress import counted, progress_bar
 from unlearn.receipt.keys import create_key
+from unlearn.receipt.strict import MAX_NAME
 from unlearn.request import REQUEST_ID, Request, RequestState
 from unlearn.serving import Server, prepare_features, served_contents
 from unlearn.site import Site, store_of
@@ -548,7 +549,7 @@ class Workspace:
             What was done.
 
         Raises:
-            TrainingError: If the learner's code raised.
+            TrainingError: If the learner's code raised in some shards; the others are built.
             DamageError: If a record file does not match its digest.
             ConfigurationError: If the learner's code is not what the workspace was created with.
         """
@@ -569,7 +570,8 @@ class Workspace:
             What was done.
 
         Raises:
-            TrainingError: If the learner's code raised.
+            TrainingError: If the learner's code raised in some shards; the others are built, and requests that wait for
+                those only are recovered.
             DamageError: If a record file does not match its digest.
             ConfigurationError: If the learner's code is not what the workspace was created with.
         """
@@ -586,13 +588,15 @@ class Workspace:
             raise WorkspaceError(f"{self.path} holds no records yet: ingest some first")
         wanted = sorted(set(shards))
         with progress_bar(title, show=progress) as start:
-            report = build(site, self._executor, wanted, start, _Meanwhile(site))
+            report, failure = build(site, self._executor, wanted, start, _Meanwhile(site))
         # What could not be destroyed must not be trained on either.
         stuck = {item.shard: item.file for item in site.ledger.erasures()}
         wanted = sorted(set(wanted) - stuck.keys())
         hit = {shard for request in site.ledger.waiting() for shard in request.shards}
         done = site.ledger.finish_recover(complete_shards(site, sorted(hit & set(wanted))))
         issue_due(site)
+        if failure is not None:
+            raise failure
         if stuck:
             files = ", ".join(f"{file} of shard {shard}" for shard, file in sorted(stuck.items()))
             raise DamageError(
@@ -1295,7 +1299,8 @@ class Workspace:
             What was noted.
 
         Raises:
-            InputError: If a text cannot be stored, there is no such source, or no language model in the folder.
+            InputError: If a text is empty, too long or cannot be stored, there is no such source, or no language model
+                in the folder.
         """
         if kind == LANGUAGE_MODEL:
             folder = Path(location).absolute()
@@ -1310,6 +1315,7 @@ class Workspace:
     def _register(self, name: str, kind: str, location: str, parts: Iterable[BuiltStep | NewSlice]) -> Artefact:
         for what, value in (("name", name), ("kind", kind), ("location", location)):
             _check_text(what, value)
+            _check_length(what, value)
         artefact = Artefact(f"art-{secrets.token_hex(8)}", name, kind, location, now())
         sources = list(parts)
         states = {part.key for part in sources if isinstance(part, BuiltStep)}
@@ -1753,11 +1759,26 @@ def _check_deadline(deadline: object) -> None:
             "a deadline is a datetime with a time zone, such as datetime(2027, 1, 31, tzinfo=UTC), got "
             f"{deadline!r}; nothing was changed"
         )
+    try:
+        deadline.astimezone(UTC)
+    except OverflowError as error:
+        raise InputError(
+            f"a deadline is in the years 1 to 9999, also in UTC, got {deadline}; nothing was changed"
+        ) from error
 
 
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not is_unicode([value]):
         raise InputError(f"{name} must be text that can be written as UTF-8, got {value!r}; nothing was changed")
+
+
+def _check_length(name: str, value: str) -> None:
+    """Refuse what no receipt can name: the request that taints it could never be finished."""
+    if not 1 <= len(value) <= MAX_NAME:
+        raise InputError(
+            f"{name} must have from 1 to {MAX_NAME:,} characters, got {len(value):,}: receipts name it; nothing was "
+            "changed"
+        )
 
 
 def _executor(executor: str | Executor) -> Executor:

@@ -15,7 +15,7 @@ from typing import Any
 from shards.calls import CallOrder, call_environment, call_key, read_value
 from shards.code import code_digest, reference
 from shards.digest import Json
-from shards.executors.work import CallWork, ChainWork, OnBuilt, OnProgress, Work, largest_first
+from shards.executors.work import CallWork, ChainWork, OnBuilt, OnProgress, Work, first_of, largest_first
 from shards.train import ChainOrder
 
 TURN_SECONDS = 0.1
@@ -104,6 +104,8 @@ class Executor(ABC):
     ) -> None:
         """Train chains, those with the most work first; return when all are done.
 
+        Shards owe nothing to each other: where the user's code raises in one, the others are trained all the same.
+
         Whatever ends it early, no worker is writing any more when it returns or raises.
 
         Args:
@@ -114,7 +116,7 @@ class Executor(ABC):
             on_turn: Called now and then; may stop the chains of some shards.
 
         Raises:
-            TrainingError: If the user's code raised; names shard and step.
+            TrainingError: If the user's code raised, at the end; names shard and step.
             DamageError: If a stored file did not match its digest.
             StorageError: If a worker does not reach the store, or the store fails.
             WorkerLostError: If workers died again and again on one step.
@@ -122,6 +124,10 @@ class Executor(ABC):
         """
         chains = [ChainWork(order, on_built, on_progress) for order in orders]
         self.perform(program, largest_first(chains), on_turn)
+        failures = [chain.failure for chain in chains if chain.failure is not None]
+        if failures:
+            failure = first_of(failures)
+            raise failure
 
     def map(
         self,

@@ -98,8 +98,8 @@ class Work(ABC):
         """Act on an answer that is good news."""
 
     @abstractmethod
-    def _raised(self, answer: Any) -> UnlearnError:
-        """The error to raise when the user's code raised."""
+    def _failed(self, answer: Any) -> bool:
+        """Act on the user's code having raised: whether the worker is free again, unless that ends everything."""
 
     def hear(self, answer: Any) -> bool:
         """Act on an answer.
@@ -117,7 +117,7 @@ class Work(ABC):
         if kind == "done":
             return True
         if kind == "error":
-            raise self._raised(answer)
+            return self._failed(answer)
         if kind in KINDS:
             raise KINDS[kind](answer["message"])
         self._told(answer)
@@ -161,6 +161,8 @@ class ChainWork(Work):
         self._rest = order
         self._on_built = on_built
         self._on_progress = on_progress
+        self.failure: TrainingError | None = None
+        """What the user's code raised: this chain is given up then, and no other."""
 
     @property
     def number(self) -> int:
@@ -174,8 +176,8 @@ class ChainWork(Work):
 
     @property
     def is_done(self) -> bool:
-        """Whether every step is staged."""
-        return not self._rest.steps
+        """Whether every step is staged, or the next one cannot be."""
+        return self.failure is not None or not self._rest.steps
 
     def message(self) -> Json:
         """The rest of the order."""
@@ -199,15 +201,16 @@ class ChainWork(Work):
         self._rest = self._rest.after(1)
         self._advanced()
 
-    def _raised(self, answer: Any) -> UnlearnError:
+    def _failed(self, answer: Any) -> bool:
         shard, position = self._rest.shard, answer["position"]
-        return TrainingError(
+        self.failure = TrainingError(
             f"training shard {shard}, step {position} failed: {answer['message']}\n"
             f"What was built before is kept. The worker's traceback:\n{answer['traceback']}",
             shard,
             position,
             answer["traceback"],
         )
+        return True
 
 
 class CallWork(Work):
@@ -258,13 +261,30 @@ class CallWork(Work):
         self._has_returned = True
         self._on_returned(self._order.number)
 
-    def _raised(self, answer: Any) -> UnlearnError:
-        return CallError(
+    def _failed(self, answer: Any) -> bool:
+        raise CallError(
             f"{self.name()} failed: {answer['message']}\nWhat returned before is kept. The worker's traceback:\n"
             f"{answer['traceback']}",
             self._order.number,
             answer["traceback"],
         )
+
+
+def first_of(failures: Sequence[TrainingError]) -> TrainingError:
+    """The error to raise where the training of several shards failed.
+
+    Args:
+        failures: Of each, at least one.
+
+    Returns:
+        The first, which names the other shards.
+    """
+    first, *others = failures
+    if not others:
+        return first
+    shards = ", ".join(str(error.shard) for error in others)
+    message = f"{first}\nThe training of {len(others)} other shards failed too: {shards}"
+    return TrainingError(message, first.shard, first.position, first.traceback)
 
 
 def largest_first(work: Sequence[Work]) -> list[Work]:

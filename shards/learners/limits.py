@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,16 @@ from shards.errors import InputError
 from shards.learners.base import Features
 from shards.learners.feature_maps import FeatureMap, largest_count
 from shards.task import Task
+
+LARGEST: Mapping[str, float] = {
+    "float16": 65504.0,
+    "bfloat16": 2.0**128 - 2.0**120,
+    "float32": 2.0**128 - 2.0**104,
+}
+"""Largest number of each dtype of fewer than 64 bits."""
+
+STANDARDIZED = 1e140
+"""Largest number whose square can be summed in float64 over as many records as there may be."""
 
 CHUNK_BYTES = 2**26
 """So many values at once are looked at as float64."""
@@ -75,6 +85,51 @@ def check_target(target: np.ndarray, task: Task, unit: float, limit: float) -> N
     """
     if task.kind == "regression":
         _refuse(target, unit, limit, lambda _: "the target", "target_limit=…")
+
+
+def check_sizes(records: Features, task: Task, dtype: str | None, *, standardize: bool) -> None:
+    """Refuse records with a feature that would be infinite as it is computed with, and then so would every weight.
+
+    Args:
+        records: Feature name to array `[n, *shape]` of numbers.
+        task: What is predicted.
+        dtype: What features are computed with in; None: their own.
+        standardize: Whether they are standardised first, in float64.
+
+    Raises:
+        InputError: If one is too large.
+    """
+    for name, values in records.items():
+        largest = STANDARDIZED if standardize else LARGEST.get(dtype or values.dtype.name, math.inf)
+        another = "another learner" if standardize else "another learner, or with standardize=True"
+        _refuse_larger(largest, values, partial(_feature, task, name), another)
+
+
+def check_target_sizes(largest: float, target: np.ndarray, task: Task) -> None:
+    """Refuse targets that are too large to be computed with; classes never are.
+
+    Args:
+        largest: Largest number in absolute terms.
+        target: `[n, ...]` as they were given.
+        task: What is predicted.
+
+    Raises:
+        InputError: If one is larger.
+    """
+    if task.kind == "regression":
+        _refuse_larger(largest, target, lambda _: "the target", "another learner")
+
+
+def _refuse_larger(largest: float, values: np.ndarray, what: Callable[[int], str], another: str) -> None:
+    """Refuse values, and say where the worst of either sign is."""
+    for at in (values.argmax(), values.argmin()) if values.size else ():
+        found = float(values.flat[at])
+        if abs(found) > largest:
+            row, place = _where(values, at)
+            raise InputError(
+                f"{what(place)} holds {found:g} in row {row}, and the learner computes with numbers up to {largest:g}: "
+                f"scale by public constants before ingest, or create the workspace with {another}; nothing was ingested"
+            )
 
 
 def _refuse(values: np.ndarray, unit: float, limit: float, what: Callable[[int], str], option: str) -> None:

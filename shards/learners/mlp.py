@@ -20,6 +20,7 @@ from shards.digest import Json
 from shards.errors import ConfigurationError
 from shards.learners.base import Features, Joined, Learner, Predictor, State, StepContext, StepData, epoch_visits
 from shards.learners.joined import Dense, JoinedDense
+from shards.learners.limits import check_sizes, check_target_sizes
 from shards.learners.mlp_network import ACTIVATIONS, Network, count_parameters, first_parameters, layers_of
 from shards.learners.mlp_rules import Adam, Momentum, PlainSGD, Rule
 from shards.learners.schedules import SCHEDULES
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("sgd", "adam")
 
+_LARGEST_TARGET = 1e19
+"""Its square is finite in float32."""
 _PREDICT_CHUNK = 1024
 _PROGRESS_SECONDS = 0.2
 
@@ -139,6 +142,20 @@ class MLPLearner(Learner):
             raise ConfigurationError(
                 f"MLPLearner takes numbers, and {', '.join(wrong)} is none: encode it by a public rule first"
             )
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse numbers that would be infinite in 32 bits, as features or in the squared error.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        check_sizes(features, task, "float32", standardize=self.standardize)
+        check_target_sizes(_LARGEST_TARGET, target, task)
 
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
         """Train one step: a pure function of its arguments within one numeric environment.

@@ -39,6 +39,7 @@ from shards.noise import SYSTEM, Source
 from shards.task import Kind, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 _PLAIN = ("module", "module_args", "optimizer", "optimizer_args", "schedule", "schedule_args", "loss", "input_dtype")
@@ -184,6 +185,10 @@ class PrivateTorchLearner(Learner):
         with generators_kept():
             seed_generators(0)
             check_module(self, make_module(self.plain, task), task)
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse features that would be infinite as the module sees them; see `TorchLearner.check_values`."""
+        self.plain.check_values(features, target, task)
 
     def train_step(self, parent: State | None, data: StepData, context: StepContext) -> State:
         """Train one step, with fresh noise: the same arguments give another state of the same distribution.

@@ -179,6 +179,8 @@ class SklearnLearner(Learner):
         Raises:
             ConfigurationError: If the fitted estimator holds something that cannot be stored.
             DamageError: If the parent cannot be loaded.
+            ValueError: And whatever else the estimator raises where it cannot be fitted, or not asked afterwards, such
+                as one of 5 neighbours about 3 records: served, it would fail every prediction of all shards.
         """
         X = make_inputs(data.features, context.task)
         y = make_targets(data.target, context.task)
@@ -192,6 +194,8 @@ class SklearnLearner(Learner):
                 fitted = _fit(self.estimator().set_params(**fixed), X, y, context)
         _stop_clocks(fitted)
         stored, digest = dump_estimator(fitted, self.trusted, declared_names(json.loads(self.description)))
+        with generators_kept():
+            _ask(fitted, take_rows(X, np.zeros(1, dtype=np.int64)))
         return {
             "skops": np.frombuffer(stored, dtype=np.uint8).copy(),
             "content": np.frombuffer(bytes.fromhex(digest), dtype=np.uint8).copy(),
@@ -219,10 +223,11 @@ class SklearnLearner(Learner):
             result = np.zeros((len(X), len(task.classes)))
             if not len(X):
                 return result
+            said = _ask(estimator, X)
             if not hasattr(estimator, "predict_proba"):
-                result[np.arange(len(X)), np.asarray(estimator.predict(X)).astype(np.int64)] = 1.0
+                result[np.arange(len(X)), said.astype(np.int64)] = 1.0
                 return result
-            result[:, np.asarray(estimator.classes_, dtype=np.int64)] = estimator.predict_proba(X)
+            result[:, np.asarray(estimator.classes_, dtype=np.int64)] = said
             return result
 
         def values(features: Features) -> np.ndarray:
@@ -304,6 +309,11 @@ def _visit_order(records: int, context: StepContext) -> np.ndarray:
     passes = -(-context.visits // records)
     orders = [np.random.Generator(np.random.PCG64(context.seed("pass", k))).permutation(records) for k in range(passes)]
     return np.concatenate(orders)[: context.visits]
+
+
+def _ask(estimator: Any, X: Any) -> np.ndarray:
+    """Probabilities of an estimator's own classes, or its predictions where it has no probabilities."""
+    return np.asarray(estimator.predict_proba(X) if hasattr(estimator, "predict_proba") else estimator.predict(X))
 
 
 def _fit(estimator: Any, X: Any, y: np.ndarray, context: StepContext) -> Any:

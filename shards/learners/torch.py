@@ -17,6 +17,7 @@ from shards.errors import ConfigurationError
 from shards.learners.base import Features, Joined, Learner, Predictor, State, StepContext, StepData, epoch_visits
 from shards.learners.generators import generators_kept, seed_generators
 from shards.learners.joined import JoinedDense
+from shards.learners.limits import check_sizes
 from shards.learners.schedules import SCHEDULES
 from shards.learners.torch_checks import check_configuration
 from shards.learners.torch_dense import dense
@@ -189,6 +190,22 @@ class TorchLearner(Learner):
             CodeError: If a reference leads nowhere.
         """
         check_configuration(self, task)
+
+    def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
+        """Refuse features that would be infinite as the module sees them.
+
+        Args:
+            features: Feature name to array `[n, *shape]`.
+            target: Theirs.
+            task: What is predicted.
+
+        Raises:
+            InputError: With which value.
+        """
+        del target
+        # All others are finite however the module sees them.
+        floats = {name: values for name, values in features.items() if values.dtype.kind == "f"}
+        check_sizes(floats, task, self.input_dtype, standardize=self.standardize)
 
     def make(self, task: Task) -> torch.nn.Module:
         """Make the module that is trained, as it is before training; draws from the global generators.

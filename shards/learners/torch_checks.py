@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shards.code import resolve_callable
-from shards.errors import ConfigurationError
+from shards.errors import ConfigurationError, UnlearnError
 from shards.learners.generators import generators_kept
 from shards.learners.torch_output import output_size, prediction_shape
 from shards.learners.torch_parts import (
@@ -103,7 +103,7 @@ def _check_installed() -> None:
 
 
 def _check_module(learner: TorchLearner, task: Task) -> None:
-    """Refuse arguments that the module's factory does not take, or that contradict the task."""
+    """Refuse arguments that the module's factory does not take, that contradict the task, or that make no module."""
     factory, arguments, size = resolve_callable(text_of(learner.module)), learner.module_args, output_size(task)
     if not accepts(factory, **module_arguments(learner, factory, task)):
         raise ConfigurationError(
@@ -121,6 +121,17 @@ def _check_module(learner: TorchLearner, task: Task) -> None:
             "TorchLearner: which weights are the default changes with torchvision's version: name them in "
             "module_args, such as weights='IMAGENET1K_V1', if they are public and owe nothing to the data"
         )
+    # What the first batch declares stays: if it were made in training only, none could ever begin.
+    try:
+        learner.make(task)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, UnlearnError):
+            raise
+        shapes = {name: tuple(schema.shape) for name, schema in task.features.items()}
+        raise ConfigurationError(
+            f"TorchLearner: {learner.module!r} failed with module_args {dict(arguments)} for features of shape "
+            f"{shapes} and {size} outputs: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_optimizer(learner: TorchLearner) -> None:

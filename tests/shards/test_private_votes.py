@@ -175,11 +175,28 @@ def test_hiding_more_votes_costs_their_square() -> None:
         {"delta": 0.0},
         {"delta": 1.0},
         {"votes": 0},
+        {"votes": 1.5},
+        {"votes": 2**31},
+        {"votes": True},
+        {"sigma": 1e101},
+        {"sigma": 1e-101},
+        {"sigma": True},
+        {"max_epsilon": 1e101},
+        {"max_epsilon": "1"},
+        {"delta": "0.1"},
     ],
 )
 def test_budgets_that_promise_nothing_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(fields))):
         PrivateVotes(**{"sigma": 1.0, "max_epsilon": 1.0, "delta": DELTA, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sigma", [1e-100, 1e100])
+@pytest.mark.parametrize("max_epsilon", [1e-100, 1e100])
+def test_the_ends_of_what_is_taken_can_be_counted(sigma: float, max_epsilon: float) -> None:
+    votes = PrivateVotes(sigma, max_epsilon, DELTA)
+    allowed = votes.queries_allowed()
+    assert votes.epsilon(allowed) <= max_epsilon < votes.epsilon(allowed + max(1, allowed // 1000))
 
 
 @pytest.mark.parametrize(("published", "asked"), [(-1, 1), (1, -1)])

@@ -30,6 +30,7 @@ from unlearn.errors import (
 from unlearn.facts import LANGUAGE_MODEL, NOT_MADE, TRANSITIONS, EditRequest, EditState, check_move, parse_fact
 from unlearn.model_folder import NOTE, folder_digest, stored
 from unlearn.receipt import public_key_from_pem, verify_offline
+from unlearn.receipt.strict import MAX_NAME
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +161,16 @@ def test_two_edits_one_after_the_other(made: tuple[Path, EditRequest, str]) -> N
 
 
 # --- verification ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_name_that_receipts_can_hold_stays_one(known: tuple[Workspace, str], model: Path, tmp_path: Path) -> None:
+    """Each edit of an edit has a longer name, and a receipt that cannot name what it taints can never be issued."""
+    workspace, _ = known
+    longest = workspace.register("n" * MAX_NAME, LANGUAGE_MODEL, str(model))
+    done = edited(workspace, longest.id, tmp_path / "new", fact())
+    assert (done.state, workspace.artefacts()[-1].id) == (EditState.RECEIPTED, done.made)
+    assert workspace.artefacts()[-1].name == longest.name
 
 
 def test_a_receipt_is_verified_alone_with_the_model_and_with_the_workspace(made: tuple[Path, EditRequest, str]) -> None:

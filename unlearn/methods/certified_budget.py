@@ -29,6 +29,9 @@ MOST_LEFT = 2**53
 _LEAST_CHARGE = 1e-100
 """So small a charge can still be squared."""
 
+_LARGEST = 1e100
+"""A receipt can state so much."""
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -50,8 +53,8 @@ class Promise:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if isinstance(value, bool) or not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-                raise ConfigurationError(f"{name} must be a finite number above 0, got {value!r}")
+            if isinstance(value, bool) or not (isinstance(value, int | float) and 0 < value <= _LARGEST):
+                raise ConfigurationError(f"{name} must be a finite number above 0, {_LARGEST:g} at most, got {value!r}")
             object.__setattr__(self, name, float(value))
         if not self.delta < 1:
             raise ConfigurationError(f"delta must be below 1, got {self.delta!r}")

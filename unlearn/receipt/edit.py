@@ -64,7 +64,6 @@ _TOP = (
     "stage", "workspace", "request", "before", "after", "editor", "measured", "guarantee", "artefacts", "log", "keys",
     "not_proven", "software",
 )  # fmt: skip
-_MAX_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -399,7 +398,7 @@ def _predicate(value: Json) -> EditPredicate:
     strict.constant(found["stage"], "stage", STAGE)
     workspace, description = read_workspace(found["workspace"])
     request = strict.fields(found["request"], "request", ("id", "facts", "texts", "submitted_at", "edited_at"))
-    name = strict.text(request["id"], "request: id", _MAX_NAME)
+    name = strict.text(request["id"], "request: id", strict.MAX_NAME)
     if EDIT_ID.fullmatch(name) is None:
         raise ReceiptError(f"request: id must be edit- and 16 hex digits, not {strict.shown(name)}")
     facts = strict.items(request["facts"], "request: facts")
@@ -426,20 +425,20 @@ def _predicate(value: Json) -> EditPredicate:
         edited_at=strict.time(request["edited_at"], "request: edited_at"),
         before=_model(found["before"], "before"),
         after=_model(found["after"], "after"),
-        editor=strict.text(editor["name"], "editor: name", _MAX_NAME),
+        editor=strict.text(editor["name"], "editor: name", strict.MAX_NAME),
         config=editor["config"],
         measured=_measured(found["measured"]),
         artefacts=read_artefacts(found["artefacts"]),
         log=read_log(found["log"]),
         keys=tuple(strict.items(found["keys"], "keys")),
-        software_version=strict.text(software["version"], "software: version", _MAX_NAME),
+        software_version=strict.text(software["version"], "software: version", strict.MAX_NAME),
     )
 
 
 def _model(value: Json, where: str) -> EditedModel:
     found = strict.fields(value, where, ("artefact", "weights"))
     return EditedModel(
-        strict.text(found["artefact"], f"{where}: artefact", _MAX_NAME),
+        strict.text(found["artefact"], f"{where}: artefact", strict.MAX_NAME),
         strict.digest(found["weights"], f"{where}: weights"),
     )
 

@@ -154,7 +154,6 @@ ADAPTIVE_PRIVATE = (
 
 _GUARANTEES: dict[str, str] = {"forgotten": FORGOTTEN_GUARANTEE, "recovered": RECOVERED_GUARANTEE}
 _WORKSPACE = re.compile("[0-9a-f]{32}")
-_MAX_NAME = 4096
 _MAX_REAL = 1e300
 _TOP = (
     "stage", "workspace", "request", "guarantee", "withdrawal", "recovery", "environments", "artefacts", "log",
@@ -631,7 +630,7 @@ def read_statement(value: Json) -> Statement:
     subject = strict.fields(listed, "subject", ("name", "digest"))
     digests = strict.fields(subject["digest"], "subject: digest", ("sha256",))
     return Statement(
-        strict.text(subject["name"], "subject: name", 2 * _MAX_NAME),
+        strict.text(subject["name"], "subject: name", 2 * strict.MAX_NAME),
         strict.digest(digests["sha256"], "subject: digest: sha256"),
         _predicate(found["predicate"], version or 1),
     )
@@ -683,7 +682,7 @@ def _predicate(value: Json, version: int) -> Predicate:
         previous=strict.digest(previous, "previous") if _given(previous, "previous", recovered) else None,
         keys=tuple(strict.items(found["keys"], "keys")),
         not_proven=limits,
-        software_version=strict.text(software["version"], "software: version", _MAX_NAME),
+        software_version=strict.text(software["version"], "software: version", strict.MAX_NAME),
     )
 
 
@@ -758,7 +757,7 @@ def _request(value: Json, recovered: bool) -> RequestFacts:
     found = strict.fields(value, "request", _REQUEST)
     recovered_at = found["recovered_at"]
     return RequestFacts(
-        id=strict.text(found["id"], "request: id", _MAX_NAME),
+        id=strict.text(found["id"], "request: id", strict.MAX_NAME),
         digest=strict.digest(found["digest"], "request: digest"),
         n_subjects=strict.number(found["n_subjects"], "request: n_subjects"),
         n_records=strict.number(found["n_records"], "request: n_records"),
@@ -855,7 +854,7 @@ def _approximation(value: Json, *, certified: bool) -> Approximation:
     if applications < 1:
         raise ReceiptError(f"{where}: applications must be at least 1, not {applications}")
     (state,) = _states([found["state"]], f"{where}: state")
-    method, title, citation, said = (strict.text(found[name], f"{where}: {name}", _MAX_NAME) for name in words)
+    method, title, citation, said = (strict.text(found[name], f"{where}: {name}", strict.MAX_NAME) for name in words)
     return Approximation(
         method=method,
         title=title,
@@ -955,7 +954,7 @@ def read_artefacts(value: Json) -> tuple[Artefact, ...]:
     found: dict[Artefact, None] = {}
     for place, item in _numbered(value, "artefacts"):
         entry = strict.fields(item, place, names)
-        artefact = Artefact(*(strict.text(entry[name], f"{place}: {name}", _MAX_NAME) for name in names))
+        artefact = Artefact(*(strict.text(entry[name], f"{place}: {name}", strict.MAX_NAME) for name in names))
         if artefact in found:
             raise ReceiptError(f"{place}: the artefact {strict.shown(artefact.name)} is there twice")
         found[artefact] = None

@@ -22,6 +22,8 @@ MAX_DEPTH = 300
 """Of nesting: a pruned tree is at most 256 deep."""
 MAX_TEXT = 65_536
 """Characters of one text."""
+MAX_NAME = 4096
+"""Characters of a name, and of a place where something lies."""
 MAX_NUMBER = 2**63 - 1
 
 _DIGEST = re.compile("[0-9a-f]{64}")

@@ -24,6 +24,7 @@ from shards.errors import (
     ClusterError,
     CodeError,
     ConfigurationError,
+    DamageError,
     TrainingError,
     WorkerLostError,
 )
@@ -141,7 +142,7 @@ def test_what_ends_by_itself_is_not_cancelled(
 
     monkeypatch.setattr(ray, "cancel", cancelled)
     ws = make(tmp_path / "ws", Counting("raise together", str(tmp_path / "flag")), ray_executor, n_shards=2)
-    with pytest.raises(TrainingError, match="the learner's own words"):
+    with pytest.raises(DamageError, match="the learner's own words"):
         ws.train()
     assert ended == [False]  # the other one, which had failed as well
 

@@ -19,7 +19,7 @@ from shards.errors import (
     TrainingError,
     WorkerLostError,
 )
-from shards.executors.work import ATTEMPTS, ATTEMPTS_OF_NODES, CallWork, ChainWork, Loss, largest_first
+from shards.executors.work import ATTEMPTS, ATTEMPTS_OF_NODES, CallWork, ChainWork, Loss, first_of, largest_first
 from shards.train import ChainOrder, SliceFile, StepOrder
 
 MOST = {Loss.WORKER: ATTEMPTS, Loss.MEMORY: ATTEMPTS, Loss.NODE: ATTEMPTS_OF_NODES}
@@ -104,9 +104,16 @@ def test_a_call_is_done_when_it_returned() -> None:
 
 def test_errors_of_user_code_name_where_they_happened() -> None:
     answer = {"type": "error", "message": "ValueError: no", "traceback": "line 1", "position": 2}
-    with pytest.raises(TrainingError, match="training shard 3, step 2 failed: ValueError: no") as caught:
-        Told().work.hear(answer)
-    assert (caught.value.shard, caught.value.position, caught.value.traceback) == (3, 2, "line 1")
+    told = Told()
+    assert told.work.hear(answer)  # the worker is free for others
+    failure = told.work.failure
+    assert told.work.is_done
+    assert failure is not None
+    assert str(failure).startswith("training shard 3, step 2 failed: ValueError: no")
+    assert (failure.shard, failure.position, failure.traceback) == (3, 2, "line 1")
+    assert first_of([failure]) is failure
+    with pytest.raises(TrainingError, match=r"shard 3, step 2 failed[^$]*of 2 other shards failed too: 5, 3"):
+        raise first_of([failure, TrainingError("no", 5, 0, ""), failure])
     with pytest.raises(CallError, match="m:f, item 7 failed: ValueError: no") as called:
         call()[0].hear(answer)
     assert (called.value.number, called.value.traceback) == (7, "line 1")

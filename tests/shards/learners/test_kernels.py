@@ -37,12 +37,12 @@ from shards.task import FieldSchema, Task
 # --- the source ----------------------------------------------------------------------------------------------
 
 PINS = {
-    "adapters/1 torch/1": "4ceb642a1c433216318a00bd2686bc991dd7ca11f3f162cb021fe9579a9a2bfe",
-    "mlp/1": "e083f0733caefec2dce45d456660ec84058036a499208928e360ac49b99db981",
-    "private-torch/2": "f18db03e11b72f9d78502dea229fbe18baf68515cb631743d899ebb922e60ae8",
+    "adapters/1 torch/1": "7563b92c7466607711f6b76795dcdb7cb3cb30c348bdf45faee167cde233852f",
+    "mlp/1": "de616d329607a7da1a26fa230a1a530db1dc58c5b5606887f453645b8901a5b1",
+    "private-torch/2": "91753629f75c0b3871e1a61ada67ac4ec556c58f08024ff6270c7f1a9d42566b",
     "random_trees/1": "2f530c0153aedb2b3d7067868c5128f422f654d058570bbd57e84c1de9267495",
-    "sklearn/1": "f3e4c4c67d6a2429d88bd6f171a4c0ea79fc874c3eec2205852566e3ce968837",
-    "torch/1": "b4a134fe7d389e04c77ca001356386eb20e7edea4c75b84a25c08b6129da9cad",
+    "sklearn/1": "5a036921051464d95df49dd54ca99c89f6471b9f4e9814abde011dedf6588305",
+    "torch/1": "8029fbd824d6bc2ce841d4ea78294f2f5e63db036e56ae094a6d6aa4482eb962",
 }
 """Digest of the source of each kernel, by its name."""
 

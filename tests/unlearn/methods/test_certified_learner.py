@@ -193,3 +193,10 @@ def test_constants_that_no_number_holds_are_refused(extreme: dict[str, float]) -
     assert Promise(**usual).capacity(1) > 0
     with pytest.raises(ConfigurationError, match="out of what numbers hold"):
         Promise(**usual | extreme)
+
+
+@pytest.mark.parametrize("epsilon", [1e101, 10**400, math.inf, math.nan])
+def test_a_promise_that_no_receipt_can_state_is_refused(epsilon: float) -> None:
+    assert CertifiedLearner(0.01, scale=0.1, epsilon=1e100).epsilon == 1e100
+    with pytest.raises(ConfigurationError, match="epsilon must be a finite number above 0, 1e"):
+        CertifiedLearner(0.01, scale=0.1, epsilon=epsilon)
