@@ -173,7 +173,7 @@ class Bench:
 
 
 def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, Any]:
-    """Edit and score.
+    """Edit and score; IKE with as many demonstrations as leave place for its facts, halved until they do.
 
     Args:
         here: Model and edits.
@@ -186,6 +186,14 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
         Shares by kind of probe, how many consequences were asked of how many there are, and processor seconds and
         numbers an edit; or `failed`, with what it said.
     """
+    found = _scored(here, row, config, mode, number)
+    while row == "ike" and "failed" in found and config.number:
+        config = dataclasses.replace(config, number=config.number // 2)
+        found = _scored(here, row, config, mode, number)
+    return found | ({"demonstrations": config.number} if row == "ike" and "failed" not in found else {})
+
+
+def _scored(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, Any]:
     chosen = list(range(number))
     groups = [[at] for at in chosen] if mode == "single" else [chosen]
     found: list[dict[str, float]] = []
@@ -204,13 +212,13 @@ def cell(here: Lab, row: str, config: Any, mode: str, number: int) -> dict[str, 
                 )
                 for step in steps
             ]
+            seconds += time.process_time() - started
+            probes = asked_after(here, group)
+            found.append(accuracies(model, here.tokenizer, [here.edits[at] for at in group], probes))
         except InputError as error:
             return {"failed": str(error)}
-        seconds += time.process_time() - started
         sizes.append(sum(one.size for one in made))
-        probes = asked_after(here, group)
         asked_of.update(probe.kind for probe in probes if probe.needs)
-        found.append(accuracies(model, here.tokenizer, [here.edits[at] for at in group], probes))
     kinds = sorted({kind for one in found for kind in one})
     means: dict[str, Any] = {kind: float(np.mean([one[kind] for one in found if kind in one])) for kind in kinds}
     possible = sum((Counter(here.possible[at]) for at in chosen), Counter[str]())

@@ -5,6 +5,7 @@ Decisions only: no process is started here, and no file is touched. Every execut
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -25,6 +26,9 @@ from shards.errors import (
 )
 from shards.store import CheckpointHeader
 from shards.train import ChainOrder, StepBuilt
+
+LOG = logging.getLogger("shards.training")
+"""Says at once what is raised only when the other shards are done."""
 
 ATTEMPTS = 3
 """How often a step or a call is tried when its worker dies."""
@@ -210,6 +214,7 @@ class ChainWork(Work):
             position,
             answer["traceback"],
         )
+        LOG.warning("training shard %d, step %d failed: %s; other shards go on", shard, position, answer["message"])
         return True
 
 
