@@ -654,8 +654,8 @@ _SERVING = (
         (
             Edit(
                 "shards.ensemble",
-                "return total / weights",
-                "return total / (1 + max(member.shard for member in present))",
+                "np.asarray(total / weights)",
+                "np.asarray(total / (1 + max(member.shard for member in present)))",
             ),
         ),
         "tests/shards/test_ensemble.py::test_a_shard_that_is_missing_abstains",
