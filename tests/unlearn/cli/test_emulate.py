@@ -37,6 +37,7 @@ def run(people: Path, *arguments: str, output: str = "synthetic.parquet") -> tup
     return found.exit_code, found.output, to
 
 
+LARGE = ("--option", 'features={"map": "raw", "unit": 1, "limit": 2e5}')
 BOUNDS = ("--subject", "person", "--bounds", "0:120", "--bounds", "income=0:2e5")
 
 
@@ -58,10 +59,12 @@ def test_a_workspace_trains_on_it(people: Path) -> None:
     assert "epsilon 5 at delta 1e-05 for each subject" in said
     where = str(people.parent / "w")
     for command in (
-        ["create", where, "--learner", "gaussian_nb", "--shards", "2", "--slices", "1"],
+        ["create", where, "--learner", "gaussian_nb", "--shards", "2", "--slices", "1", *LARGE],
         ["ingest", where, str(to), "--target", "label"],
+        ["train", where],
     ):
-        assert CliRunner().invoke(app, command).exit_code == 0
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize(
