@@ -144,16 +144,7 @@ class MLPLearner(Learner):
             )
 
     def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
-        """Refuse numbers that would be infinite in 32 bits, as features or in the squared error.
-
-        Args:
-            features: Feature name to array `[n, *shape]`.
-            target: Theirs.
-            task: What is predicted.
-
-        Raises:
-            InputError: With which value.
-        """
+        """See `Learner.check_values`: refuses what would be infinite in 32 bits, as a feature or a squared error."""
         check_sizes(features, task, "float32", standardize=self.standardize)
         check_target_sizes(_LARGEST_TARGET, target, task)
 

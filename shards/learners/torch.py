@@ -192,16 +192,7 @@ class TorchLearner(Learner):
         check_configuration(self, task)
 
     def check_values(self, features: Features, target: np.ndarray, task: Task) -> None:
-        """Refuse features that would be infinite as the module sees them.
-
-        Args:
-            features: Feature name to array `[n, *shape]`.
-            target: Theirs.
-            task: What is predicted.
-
-        Raises:
-            InputError: With which value.
-        """
+        """See `Learner.check_values`: refuses features that would be infinite as the module sees them."""
         del target
         # All others are finite however the module sees them.
         floats = {name: values for name, values in features.items() if values.dtype.kind == "f"}

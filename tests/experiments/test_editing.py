@@ -16,6 +16,7 @@ from experiments.worlds.published import consistent, lessons_of, told
 from unlearn.language.editing.base import Edit
 from unlearn.language.editing.contexts import Contexts
 from unlearn.language.editing.files import Case
+from unlearn.language.editing.ike import Ike
 from unlearn.language.editing.mend import Mend
 from unlearn.language.editing.registry import EDITORS, prepared
 from unlearn.language.editing.rome import Rome
@@ -74,6 +75,24 @@ def test_an_editor_that_learns_does_so_once(tmp_path: Path, monkeypatch: pytest.
     run.measure(document, SETTING, math.inf, path, None)
     assert len(document["cells"]) == 3
     assert len(count) == 1
+
+
+def test_demonstrations_make_room_for_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def scored(_: object, row: str, config: Ike, *__: object) -> dict[str, object]:
+        tried.append(config.number)
+        return {"failed": "too long"} if row != "ike" or config.number > fits else {"reliability": 1.0}
+
+    monkeypatch.setattr(run, "_scored", scored)
+    for fits, expected in ((2, [8, 4, 2]), (0, [8, 4, 2, 1, 0]), (-1, [8, 4, 2, 1, 0])):
+        tried.clear()
+        found = run.cell(None, "ike", Ike(number=8), "batch", 30)  # type: ignore[arg-type]
+        assert tried == expected
+        assert found == ({"reliability": 1.0, "demonstrations": fits} if fits >= 0 else {"failed": "too long"})
+    tried.clear()
+    assert run.cell(None, "mend", Ike(number=8), "batch", 30) == {"failed": "too long"}  # type: ignore[arg-type]
+    assert tried == [8]
 
 
 def test_only_what_the_model_knows_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,10 +102,11 @@ def test_a_call_is_done_when_it_returned() -> None:
     assert work.hear({"type": "done"})
 
 
-def test_errors_of_user_code_name_where_they_happened() -> None:
+def test_errors_of_user_code_name_where_they_happened(caplog: pytest.LogCaptureFixture) -> None:
     answer = {"type": "error", "message": "ValueError: no", "traceback": "line 1", "position": 2}
     told = Told()
     assert told.work.hear(answer)  # the worker is free for others
+    assert caplog.messages == ["training shard 3, step 2 failed; other shards go on"]  # and nothing a record may be in
     failure = told.work.failure
     assert told.work.is_done
     assert failure is not None
